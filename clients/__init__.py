@@ -1,0 +1,1 @@
+"""What a phone does: local training and evaluation, behind one Flower ClientApp."""

@@ -1,0 +1,140 @@
+"""Local training of a chunk of users: pure in (global parameters, users, options, streams)."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from fedsim.config import ClientOptions
+from fedsim.data.sequences import Sequences
+from fedsim.federation import Federation
+from fedsim.models.base import LanguageModel
+from fedsim.models.batch import Batch
+from fedsim.models.loss import training_loss
+from fedsim.parameters import Layout, Parameters
+from fedsim.seeding import stream, torch_stream
+from fedsim.updates import ChunkUpdate, UserResult
+
+GRADIENT_BATCH = 64  # sequences at once for an exact gradient: memory, not mathematics
+
+
+class FlatModel:
+    """A model whose parameters and gradients are views of one buffer each.
+
+    Reset, update, norm and sum are then single passes over contiguous memory.
+    """
+
+    def __init__(self, model: LanguageModel, device: torch.device) -> None:
+        self.model = model.to(device)
+        self.device = device
+        self.layout = Layout.of(model)
+        self.values = torch.zeros(self.layout.size, device=device)
+        self.gradients = torch.zeros(self.layout.size, device=device)
+        for parameter, part, shape in zip(
+            model.parameters(), self.layout.slices, self.layout.shapes, strict=True
+        ):
+            parameter.data = self.values[part].view(shape)
+            parameter.grad = self.gradients[part].view(shape)
+
+    def add_gradient(self, batch: Batch, weight: float = 1.0) -> float:
+        """Add `weight` times the batch's mean gradient; returns the batch's summed nats."""
+        loss, nats = training_loss(self.model, batch)
+        (loss if weight == 1.0 else loss * weight).backward()
+        return float(nats.sum(dtype=torch.float64))
+
+    def clip_gradient(self, bound: float) -> None:
+        """Scale the gradient down to an l2 norm of at most `bound`."""
+        norm = torch.linalg.vector_norm(self.gradients)
+        self.gradients.mul_((bound / norm).clamp(max=1.0))
+
+
+def batches(
+    sequences: Sequences, size: int, device: torch.device, order: np.ndarray
+) -> Iterator[Batch]:
+    """Batches of `size` sequences in the given order; the last may be smaller."""
+    for start in range(0, len(order), size):
+        chosen = order[start : start + size]
+        yield Batch.of(sequences.tokens, sequences.offsets, chosen, device)
+
+
+def local_sgd(
+    flat: FlatModel,
+    start: torch.Tensor,
+    sequences: Sequences,
+    options: ClientOptions,
+    order_stream: np.random.Generator,
+) -> tuple[torch.Tensor, float]:
+    """FedAvg's ClientUpdate (McMahan et al. 2017, algorithm 1).
+
+    Returns the change of the parameters and the nats of the first epoch. With `proximal_mu` the
+    objective gains mu/2 |w - w_t|^2 (FedProx, Li et al. 2020).
+    """
+    first_epoch_nats = 0.0
+    for epoch in range(options.epochs):
+        order = order_stream.permutation(len(sequences))
+        for batch in batches(sequences, options.batch_size, flat.device, order):
+            flat.gradients.zero_()
+            nats = flat.add_gradient(batch)
+            if options.max_grad_norm:
+                flat.clip_gradient(options.max_grad_norm)
+            if options.proximal_mu:
+                flat.gradients.add_(flat.values - start, alpha=options.proximal_mu)
+            flat.values.add_(flat.gradients, alpha=-options.lr)
+            if epoch == 0:
+                first_epoch_nats += nats
+    return flat.values - start, first_epoch_nats
+
+
+def full_gradient(flat: FlatModel, sequences: Sequences) -> tuple[torch.Tensor, float]:
+    """FedSGD's update: minus the exact gradient over all of the user's data, and its nats."""
+    flat.gradients.zero_()
+    nats = 0.0
+    for batch in batches(sequences, GRADIENT_BATCH, flat.device, np.arange(len(sequences))):
+        nats += flat.add_gradient(batch, batch.n_sequences / len(sequences))
+    return -flat.gradients, nats
+
+
+def train_chunk(
+    flat: FlatModel,
+    parameters: Parameters,
+    users: Sequence[int],
+    federation: Federation,
+    options: ClientOptions,
+    seed: int,
+    round: int,
+    exact_gradient: bool,
+) -> ChunkUpdate:
+    """Train every user of the chunk from the same parameters; sum weighted updates in user order.
+
+    A user whose training raises becomes a failure with its traceback; a NaN or infinite update
+    too: it must never be averaged.
+    """
+    start = torch.from_numpy(parameters.flat).to(flat.device)
+    total = torch.zeros_like(start)
+    update = ChunkUpdate(Parameters.zeros(parameters.layout))
+    flat.model.train()
+    for user in users:
+        try:
+            sequences = federation.sequences(user)
+            flat.values.copy_(start)
+            flat.model.dropout_generator = torch_stream(seed, "dropout", round, user, flat.device)
+            if exact_gradient:
+                delta, nats = full_gradient(flat, sequences)
+            else:
+                order = stream(seed, "batches", round, user)
+                delta, nats = local_sgd(flat, start, sequences, options, order)
+            norm = float(torch.linalg.vector_norm(delta, dtype=torch.float64))
+            if not np.isfinite(norm):
+                update.failures[user] = "the update is not finite; lower client.lr\n"
+                continue
+        except Exception:
+            update.failures[user] = traceback.format_exc()
+            continue
+        total.add_(delta, alpha=len(sequences))
+        tokens = len(sequences.tokens) + len(sequences)  # every sequence also predicts its end
+        update.results.append(UserResult(user, len(sequences), tokens, nats, norm))
+    update.total.flat[:] = total.cpu().numpy()
+    return update

@@ -1,0 +1,140 @@
+"""`data`: list the data sets, show one, write a synthetic one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from fedsim.data.catalogue import entries, sample_sentences, statistics
+from fedsim.data.options import DataOptions
+from fedsim.data.recipes import Federation
+from fedsim.data.store import Corpus, open_corpus
+from fedsim.data.synthetic import synthesise
+from fedsim.errors import FedsimError
+from fedsim.options import validated
+
+app = typer.Typer(help="List the data sets, show one, or write a synthetic one.")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+def _console() -> Console:
+    """A console that never wraps or colours what goes into a file or a pipe."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=10_000)
+
+
+def _table(console: Console, *columns: str, numbers: tuple[str, ...] = ()) -> Table:
+    table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in numbers else "left")
+    return table
+
+
+def _count(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
+
+
+@app.callback(invoke_without_command=True)
+def list_data_sets(context: typer.Context, as_json: Json = False) -> None:
+    """List the data sets: users, words, licence, and what a missing one needs."""
+    if context.invoked_subcommand is not None:
+        if as_json:
+            raise FedsimError(f"Write --json after '{context.invoked_subcommand}'.")
+        return
+    found = entries()
+    if as_json:
+        typer.echo(json.dumps([asdict(entry) for entry in found], indent=1))
+        return
+    console = _console()
+    table = _table(
+        console, "name", "users", "words", "licence", "state", "title", numbers=("users", "words")
+    )
+    for entry in found:
+        row = (entry.name, _count(entry.users), _count(entry.words), entry.licence)
+        table.add_row(*(escape(cell) for cell in (*row, entry.state, entry.title)))
+    console.print(table)
+    for entry in found:
+        if entry.note:
+            console.print(f"{entry.name}: {entry.note}", markup=False)
+
+
+@app.command()
+def show(
+    name: Annotated[
+        str | None, typer.Argument(help="Data set or recipe file; your own file needs none.")
+    ] = None,
+    path: Annotated[str | None, typer.Option(help="Your file, folder or corpus.")] = None,
+    user_column: Annotated[str, typer.Option(help="Column of the user.")] = "user",
+    text_column: Annotated[str, typer.Option(help="Column of the text.")] = "text",
+    vocabulary: Annotated[int, typer.Option(help="Ids, special ones included.")] = 10_000,
+    samples: Annotated[int, typer.Option(min=0, help="Sample sentences to print.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Print a data set in numbers, and a few sentences of its training users."""
+    values: dict[str, Any] = {
+        "path": path,
+        "user_column": user_column,
+        "text_column": text_column,
+        "vocabulary": vocabulary,
+    }
+    if name is not None:
+        values["name"] = name
+    corpus = open_corpus(validated(DataOptions, values, "data"))
+    numbers = {**statistics(corpus), "samples": sample_sentences(corpus, samples)}
+    if as_json:
+        typer.echo(json.dumps(numbers, indent=1, ensure_ascii=False))
+    else:
+        _print_statistics(numbers)
+
+
+def _print_statistics(numbers: dict[str, Any]) -> None:
+    console = _console()
+    console.print(f"{numbers['name']}: {numbers['title']}", markup=False)
+    for key in ("licence", "citation", "homepage", "digest"):
+        console.print(f"{key:<10} {numbers[key]}", markup=False)
+    console.print(f"{'vocabulary':<10} {numbers['vocabulary']:,}\n", markup=False)
+    columns = ("users", "sentences", "words", "out of vocabulary")
+    table = _table(console, "split", *columns, numbers=columns)
+    for part, counts in numbers["split"].items():
+        rate = numbers["out_of_vocabulary"][part]
+        cells = [_count(counts[key]) for key in columns[:3]]
+        table.add_row(part, *cells, f"{rate:.1%}")
+    table.add_row("all", *(_count(numbers[key]) for key in columns[:3]), "")
+    console.print(table)
+    deciles = "  ".join(_count(value) for value in numbers["words_per_user_deciles"])
+    console.print(f"\nwords per user, deciles from least to most: {deciles}", markup=False)
+    if numbers["samples"]:
+        console.print("\nsentences of training users, as the model sees them:")
+    for sentence in numbers["samples"]:
+        console.print(f"  {sentence}", markup=False)
+
+
+@app.command()
+def synth(
+    out: Annotated[Path, typer.Option(help="New folder for the corpus.")],
+    users: Annotated[int, typer.Option(help="Number of users.")] = 1000,
+    median_sentences: Annotated[float, typer.Option(help="Of the median user.")] = 10.0,
+    vocabulary: Annotated[int, typer.Option(min=10, help="Ids, special ones included.")] = 10_000,
+    max_words: Annotated[int, typer.Option(min=2, help="Of a sentence.")] = 30,
+    seed: Annotated[int, typer.Option(help="Same seed, same text.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Write a seeded synthetic federation; train on it with data.path=OUT."""
+    values = {"users": users, "median_sentences": median_sentences, "seed": seed}
+    synthesise(out, validated(Federation, values, ""), vocabulary, max_words)
+    corpus = Corpus(out)
+    facts = {"path": str(out), "digest": corpus.digest, **corpus.counts}
+    if as_json:
+        typer.echo(json.dumps(facts, indent=1))
+    else:
+        counts = ", ".join(f"{_count(corpus.counts[key])} {key}" for key in ("users", "words"))
+        _console().print(f"{out}: {counts}; use it with data.path={out}", markup=False)

@@ -1,0 +1,91 @@
+"""`train --dry-run`: the resolved config and what the run will cost."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from fedsim.config import Config
+from fedsim.federation import Federation, open_federation
+from fedsim.models import build
+from fedsim.models.batch import Batch
+from fedsim.models.loss import training_loss
+from fedsim.seeding import torch_stream
+from fedsim.simulate import check
+
+TRIAL_STEPS = 8
+
+
+def print_plan(config: Config, as_json: bool) -> None:
+    """Print the config and the estimate; nothing is written."""
+    check(config)
+    federation = open_federation(config)
+    plan = estimate(config, federation)
+    if as_json:
+        print(json.dumps({"config": config.as_dict(), "plan": plan}, indent=2))
+        return
+    console = Console()
+    for section, values in config.as_dict().items():
+        if isinstance(values, dict):
+            console.print(f"[bold]{section}[/bold]")
+            for key, value in values.items():
+                console.print(f"  {key} = {json.dumps(value)}", highlight=False)
+        else:
+            console.print(f"[bold]{section}[/bold] = {values}")
+    console.print("[bold]cost[/bold]")
+    for key, value in plan.items():
+        console.print(f"  {key.replace('_', ' ')}: {value:,}", highlight=False)
+
+
+def estimate(config: Config, federation: Federation) -> dict[str, int | float]:
+    """Tokens, bytes and an estimate of the time from a few timed training steps."""
+    population = federation.population
+    tokens_per_user = float(federation.sizes(population)[:, 1].mean())
+    epochs = config.client.epochs if config.strategy.name != "fedsgd" else 1
+    tokens_per_round = tokens_per_user * config.server.cohort * epochs
+    model = build(config.model.options, len(federation.corpus.vocabulary))
+    tokens_per_second = _trial(model, federation, config.client.batch_size)
+    workers = config.engine.workers or os.cpu_count() or 1
+    if config.engine.name == "local":
+        workers = 1
+    seconds = tokens_per_round * config.server.rounds / (tokens_per_second * workers)
+    return {
+        "users": len(population),
+        "parameters": model.n_parameters,
+        "tokens_per_round": round(tokens_per_round),
+        "passes_over_the_users": round(
+            config.server.rounds * config.server.cohort / len(population), 2
+        ),
+        "download_bytes_per_client": 4 * model.n_parameters,
+        "upload_bytes_per_client": 4 * model.n_parameters,
+        "bytes_in_all": 8 * model.n_parameters * config.server.cohort * config.server.rounds,
+        "training_minutes": round(seconds / 60, 1),
+    }
+
+
+def _trial(model: torch.nn.Module, federation: Federation, batch_size: int) -> float:
+    """Trained tokens per second of one worker."""
+    model.initialise(torch_stream(0, "dry-run"))  # type: ignore[operator]
+    model.dropout_generator = torch_stream(0, "dry-run-dropout")  # type: ignore[assignment]
+    users = federation.corpus.split("train")
+    largest = max(users, key=lambda u: federation.corpus.sentence_count(u))
+    text = federation.sequences(largest)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    tokens, started = 0, time.perf_counter()
+    for step in range(TRIAL_STEPS + 1):
+        if step == 1:  # the first one warms up
+            tokens, started = 0, time.perf_counter()
+        chosen = np.arange(step * batch_size, (step + 1) * batch_size) % len(text)
+        batch = Batch.of(text.tokens, text.offsets, chosen)
+        loss, _ = training_loss(model, batch)  # type: ignore[arg-type]
+        loss.backward()
+        tokens += len(batch)
+    seconds = time.perf_counter() - started
+    torch.set_num_threads(before)
+    return tokens / seconds

@@ -1,0 +1,48 @@
+"""The root command: mounts the others and turns errors into one sentence and an exit code."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from fedsim.cli import compare, data, report, show, suggest, train
+from fedsim.errors import FedsimError
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    help="A federated keyboard lab: train a next-word model over simulated phones, and measure "
+    "what it memorized. Without a command it runs the default preset.",
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("train")(train.train)
+app.command("resume")(train.resume)
+app.command("presets")(train.presets)
+app.command("show")(show.show)
+app.command("report")(report.report)
+app.command("compare")(compare.compare)
+app.command("suggest")(suggest.suggest)
+app.add_typer(data.app, name="data")
+
+
+@app.callback(invoke_without_command=True)
+def root(context: typer.Context) -> None:
+    """Run the default preset when no command is given."""
+    if context.invoked_subcommand is None:
+        train.run_default()
+
+
+def main() -> None:
+    """Entry point of `run_sim.py` and of the `fedsim` command."""
+    try:
+        app()
+    except FedsimError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)

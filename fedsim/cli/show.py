@@ -1,0 +1,116 @@
+"""`show RUN`: the final table, the exposure of the canaries and where the rest is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fedsim.runs import Run
+
+
+def show(
+    run: Annotated[Path, typer.Argument(help="the run's folder")],
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Print the results of a run."""
+    print_run(Run.open(run), as_json)
+
+
+def print_run(run: Run, as_json: bool) -> None:
+    """The result of a run, for people or as JSON."""
+    if as_json:
+        print(json.dumps(summary(run), indent=2))
+        return
+    console = Console()
+    results = run.results
+    if len(results):
+        console.print(_results_table(results))
+    exposure = last_exposure(run)
+    if len(exposure):
+        console.print(_exposure_table(exposure))
+    status = run.status
+    console.print(
+        f"{status['state']} after {status['round']} rounds; model {run.digest[:16] or '-'}",
+        highlight=False,
+    )
+    if (run.path / "report.html").is_file():
+        console.print(f"report: {run.path / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """Everything `show` prints, as plain values."""
+    return {
+        "run": str(run.path),
+        **run.status,
+        "results": json.loads(run.results.to_json(orient="records", double_precision=15)),
+        "exposure": json.loads(last_exposure(run).to_json(orient="records", double_precision=15)),
+    }
+
+
+def last_exposure(run: Run) -> Any:
+    """The exposure rows of the last measurement."""
+    exposure = run.exposure
+    return exposure[exposure["round"] == exposure["round"].max()] if len(exposure) else exposure
+
+
+def _results_table(results: Any) -> Table:
+    users, words = int(results.users.iloc[0]), int(results.words.iloc[0])
+    table = Table(title=f"{users} unseen test users, {words:,} words", title_justify="left")
+    for heading in (
+        "model",
+        "top-1",
+        "top-3",
+        "worst 10 % of users, top-1",
+        "perplexity",
+        "keystrokes saved",
+        "latency p50 / p95",
+        "size",
+    ):
+        table.add_column(heading, justify="left" if heading == "model" else "right")
+    for row in results.itertuples():
+        latency, size = "", ""
+        if row.latency_p50_ms == row.latency_p50_ms:
+            latency = f"{row.latency_p50_ms:.2f} / {row.latency_p95_ms:.2f} ms"
+        if row.model_bytes is not None and str(row.model_bytes) != "<NA>":
+            size = f"{row.model_bytes / 1e6:.1f} MB"
+        table.add_row(
+            row.model,
+            f"{row.top1_recall:.2%}",
+            f"{row.top3_recall:.2%}",
+            f"{row.top1_recall_worst_tenth:.2%}",
+            f"{row.perplexity:.1f}",
+            f"{row.keystroke_savings:.1%}",
+            latency,
+            size,
+        )
+    return table
+
+
+def _exposure_table(exposure: Any) -> Table:
+    ceiling = exposure.ceiling_bits.iloc[0]
+    table = Table(
+        title=f"Canaries after round {exposure['round'].iloc[0]}: what the model memorized",
+        title_justify="left",
+        caption=f"exposure in bits, at most {ceiling:.2f} with these references; a sentence that "
+        "was never seen averages 1.44",
+        caption_justify="left",
+    )
+    for heading in ("held by", "copies each", "canaries", "exposure", "extracted", "holder rounds"):
+        table.add_column(heading, justify="right")
+    grouped = exposure.groupby(["kind", "users", "repeats"], sort=True)
+    for (kind, users, repeats), rows in grouped:
+        held = "nobody" if kind == "held_out" else f"{users} user{'s' if users > 1 else ''}"
+        table.add_row(
+            held,
+            str(repeats),
+            str(len(rows)),
+            f"{rows.exposure_bits.mean():.2f}",
+            f"{int(rows.extracted.sum())} of {len(rows)}",
+            f"{rows.holder_rounds.mean():.1f}",
+        )
+    return table

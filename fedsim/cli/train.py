@@ -1,0 +1,105 @@
+"""`train`, `resume` and `presets`: start a run, continue one, list what there is to start from."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fedsim import config as configs
+from fedsim.cli.show import print_run
+
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="section.key=value, e.g. model=lstm server.rounds=200")
+]
+Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
+
+
+def train(
+    overrides: Overrides = None,
+    preset: Annotated[str, typer.Option(help="a shipped preset, or a TOML file")] = "default",
+    engine: Annotated[str, typer.Option(help="pool or local; the same as engine.name=")] = "",
+    workers: Annotated[int | None, typer.Option(help="the same as engine.workers=")] = None,
+    out: Annotated[Path | None, typer.Option(help="the run's folder; must not exist")] = None,
+    dry_run: Annotated[bool, typer.Option(help="print the config and the cost, train not")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a federation, score it on unseen users, audit its canaries, write a report."""
+    keys = list(overrides or [])
+    keys += [f"engine.name={engine}"] if engine else []
+    keys += [f"engine.workers={workers}"] if workers is not None else []
+    config = configs.load(preset, keys)
+    if dry_run:
+        from fedsim.cli.dry_run import print_plan
+
+        print_plan(config, as_json)
+        return
+    from fedsim.runs import new_run_folder
+
+    label = Path(preset).stem
+    _run(config, out or new_run_folder(label), as_json)
+
+
+def run_default() -> None:
+    """What `run_sim.py` alone does."""
+    from fedsim.runs import new_run_folder
+
+    _run(configs.load(), new_run_folder("default"), as_json=False)
+
+
+def _run(config: configs.Config, folder: Path, as_json: bool) -> None:
+    from fedsim.simulate import simulate
+
+    try:
+        run = simulate(config, folder)
+    except KeyboardInterrupt:
+        _say_how_to_resume(folder)
+        raise typer.Exit(130) from None
+    print_run(run, as_json)
+
+
+def resume(
+    run: Annotated[Path, typer.Argument(help="the run's folder")],
+    workers: Annotated[int | None, typer.Option(help="worker processes from now on")] = None,
+    engine: Annotated[str, typer.Option(help="pool or local, from now on")] = "",
+    as_json: Json = False,
+) -> None:
+    """Continue an interrupted run; the result is that of an unbroken one."""
+    from fedsim.options import validated
+    from fedsim.runs import Run
+    from fedsim.simulate import resume as resume_run
+
+    changed = Run.open(run).config.engine.model_dump()
+    changed |= {"name": engine} if engine else {}
+    changed |= {"workers": workers} if workers is not None else {}
+    try:
+        done = resume_run(run, engine=validated(configs.EngineOptions, changed, "engine"))
+    except KeyboardInterrupt:
+        _say_how_to_resume(run)
+        raise typer.Exit(130) from None
+    print_run(done, as_json)
+
+
+def presets(as_json: Json = False) -> None:
+    """List the presets."""
+    found = configs.presets()
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    table = Table("preset", "what it is for", box=None)
+    for name, purpose in found.items():
+        table.add_row(name, purpose)
+    Console().print(table)
+
+
+def _say_how_to_resume(folder: Path) -> None:
+    if (folder / "status.json").is_file():
+        message = f"Interrupted; continue with: python run_sim.py resume {folder}"
+    else:
+        message = "Interrupted before the first round; nothing was written."
+    print(message, file=sys.stderr)

@@ -1,0 +1,292 @@
+"""The typed config tree: a preset, overrides by key, and the identity of a run."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, PositiveInt
+
+from fedsim.errors import FedsimError
+from fedsim.options import Options, validated
+from fedsim.registry import Registry, nearest
+
+
+class ClientOptions(Options):
+    """Local training of one user."""
+
+    epochs: int = Field(1, ge=1)
+    batch_size: int = Field(16, ge=1, description="sequences")
+    lr: float = Field(1.0, gt=0)
+    max_grad_norm: float = Field(
+        1.0, ge=0, description="l2 bound of one step's gradient; 0 is none"
+    )
+    proximal_mu: float = Field(
+        0.0, ge=0, description="FedProx (Li et al. 2020) pull to the global model"
+    )
+
+
+class ServerOptions(Options):
+    """The federated loop."""
+
+    rounds: int = Field(50, ge=1)
+    cohort: int = Field(20, ge=1, description="users a round; the expected number under poisson")
+    sampler: str = "fixed"
+    chunk: int = Field(4, ge=1, description="users a message; part of the run's identity")
+    checkpoint_every: int = Field(10, ge=1)
+    keep_checkpoints: int = Field(2, ge=1)
+    average: float = Field(
+        0.0, ge=0, lt=1, description="decay of the running average of iterates that is evaluated"
+    )
+    timeout_s: float = Field(3600.0, gt=0, description="longest wait for the replies of a round")
+
+
+class EvaluationOptions(Options):
+    """What is measured on held-out users, and against what."""
+
+    every: int = Field(10, ge=1, description="rounds between evaluations on validation users")
+    trigram: bool = True
+    central: bool = True
+    central_epochs: int = Field(3, ge=1)
+    central_lr: float = Field(0.003, gt=0)
+    central_batch_size: int = Field(64, ge=1)
+
+
+class CanaryOptions(Options):
+    """Random sentences planted through synthetic users (Ramaswamy et al. 2020)."""
+
+    users: tuple[PositiveInt, ...] = (1, 4, 16)
+    repeats: tuple[PositiveInt, ...] = (1, 10, 50)
+    per_cell: int = Field(1, ge=0, description="canaries for each users x repeats; 0 plants none")
+    sentences: int = Field(200, ge=1, description="a canary user's sentences in all")
+    held_out: int = Field(100, ge=1, description="control canaries that nobody holds")
+    references: int = Field(
+        1000, ge=1000, description="random sentences that a canary is ranked in"
+    )
+    prefix_words: int = Field(2, ge=1, le=4, description="words given to greedy extraction")
+
+
+class EngineOptions(Options):
+    """Where clients run. Recorded, but not part of the run's identity."""
+
+    name: Literal["pool", "local"] = "pool"
+    workers: int = Field(0, ge=0, description="processes; 0 means one a core")
+    device: str = "auto"
+
+
+# Sections whose fields depend on a name, and the registry that knows the names. References, not
+# imports: the rooms that register things are built on top of this one.
+NAMED_SECTIONS = {
+    "model": "fedsim.models:MODELS",
+    "strategy": "server.strategies:STRATEGIES",
+    "optimizer": "server.optimizers:OPTIMIZERS",
+}
+PLAIN_SECTIONS: dict[str, type[Options] | str] = {
+    "data": "fedsim.data.options:DataOptions",
+    "client": ClientOptions,
+    "server": ServerOptions,
+    "evaluation": EvaluationOptions,
+    "canaries": CanaryOptions,
+    "engine": EngineOptions,
+}
+
+
+def _load(reference: str) -> Any:
+    module, _, attribute = reference.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+@dataclass(frozen=True)
+class Named:
+    """A section chosen by name from a registry: the name and its options."""
+
+    name: str
+    options: Any
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run, fully resolved. `as_dict` is the form that files and messages carry."""
+
+    seed: int
+    data: Any
+    model: Named
+    strategy: Named
+    optimizer: Named
+    client: ClientOptions
+    server: ServerOptions
+    evaluation: EvaluationOptions
+    canaries: CanaryOptions
+    engine: EngineOptions
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain nested values, every default written out."""
+        out: dict[str, Any] = {"seed": self.seed}
+        for section in NAMED_SECTIONS:
+            named: Named = getattr(self, section)
+            out[section] = {"name": named.name, **named.options.model_dump(mode="json")}
+        for section in PLAIN_SECTIONS:
+            out[section] = getattr(self, section).model_dump(mode="json")
+        return out
+
+    def as_json(self) -> str:
+        """`as_dict` as canonical JSON."""
+        return json.dumps(self.as_dict(), sort_keys=True)
+
+    def identity(self) -> str:
+        """SHA-256 of everything that may change a result: all but the engine."""
+        identity = {k: v for k, v in self.as_dict().items() if k != "engine"}
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def from_dict(tree: Mapping[str, Any]) -> Config:
+    """Validate plain nested values into a `Config`; missing keys take their defaults."""
+    tree = dict(tree)
+    sections = ["seed", *NAMED_SECTIONS, *PLAIN_SECTIONS]
+    for key in tree:
+        if key not in sections:
+            raise FedsimError(f"Unknown config section '{key}': {nearest(key, sections)}")
+    seed = tree.get("seed", 1)
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise FedsimError(f"seed = {seed!r} is not accepted: it should be a whole number.")
+    built: dict[str, Any] = {"seed": seed}
+    defaults = {"model": "cifg-small", "strategy": "fedavg", "optimizer": "sgd"}
+    for section, reference in NAMED_SECTIONS.items():
+        values = _section(tree, section)
+        name = values.pop("name", defaults[section])
+        if not isinstance(name, str):
+            raise FedsimError(f"{section} = {name!r} is not accepted: it should be a name.")
+        registry: Registry[Any] = _load(reference)
+        built[section] = Named(name, validated(_options_of(registry[name]), values, section))
+    for section, target in PLAIN_SECTIONS.items():
+        cls = _load(target) if isinstance(target, str) else target
+        built[section] = validated(cls, _section(tree, section), section)
+    config = Config(**built)
+    _check_together(config)
+    return config
+
+
+def _options_of(entry: Any) -> Any:
+    """A registered thing is its options class, or has one; a strategy without options has none."""
+    return entry if isinstance(entry, type) and issubclass(entry, Options) else entry.Options
+
+
+def _section(tree: Mapping[str, Any], section: str) -> dict[str, Any]:
+    values = tree.get(section, {})
+    if isinstance(values, str) and section in {*NAMED_SECTIONS, "data", "engine"}:
+        return {"name": values}
+    if not isinstance(values, Mapping):
+        raise FedsimError(f"{section} = {values!r} is not accepted: it is a section with keys.")
+    return dict(values)
+
+
+def _check_together(config: Config) -> None:
+    samplers: Registry[Any] = _load("server.sampling:SAMPLERS")
+    samplers[config.server.sampler]
+
+
+def presets() -> dict[str, str]:
+    """The presets that ship: name -> first comment line of the file."""
+    out = {}
+    for entry in sorted(resources.files("fedsim.presets").iterdir(), key=lambda e: e.name):
+        if entry.name.endswith(".toml"):
+            out[entry.name.removesuffix(".toml")] = entry.read_text().splitlines()[0].lstrip("# ")
+    return out
+
+
+def load(preset: str = "default", overrides: Iterable[str] = ()) -> Config:
+    """Resolve a preset (a shipped name or a TOML file) and `section.key=value` overrides.
+
+    Raises FedsimError for an unknown preset, an unknown or effect-less key, or a bad value.
+    """
+    tree = _read_preset(preset)
+    explicit = [_parse(text) for text in overrides]
+    if any(path == ["data", "path"] for path, _ in explicit) and isinstance(tree.get("data"), dict):
+        tree["data"].pop("name", None)  # your own file instead of the preset's data set
+    # Names first, since a name clears the section: the order of the keys must not matter.
+    for path, value in sorted(explicit, key=lambda override: not _is_name(override[0])):
+        _override(tree, path, value)
+    _make_absolute(tree)
+    config = from_dict(tree)
+    _refuse_without_effect(config, [path for path, _ in explicit])
+    return config
+
+
+def _read_preset(preset: str) -> dict[str, Any]:
+    if preset.endswith(".toml"):
+        source: Any = Path(preset)
+        if not source.is_file():
+            raise FedsimError(f"There is no preset file {preset}; check the path.")
+    else:
+        if preset not in presets():
+            raise FedsimError(f"There is no preset '{preset}': {nearest(preset, presets())}")
+        source = resources.files("fedsim.presets") / f"{preset}.toml"
+    try:
+        return tomllib.loads(source.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise FedsimError(f"{preset} is not valid TOML: {error}.") from None
+
+
+def _parse(text: str) -> tuple[list[str], Any]:
+    key, equals, raw = text.partition("=")
+    if not equals or not key.strip():
+        raise FedsimError(f"'{text}' is not an override; write it as section.key=value.")
+    try:
+        value = tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = raw
+    return key.strip().split("."), value
+
+
+def _is_name(path: list[str]) -> bool:
+    return len(path) == 1 or path[1:] == ["name"]
+
+
+def _override(tree: dict[str, Any], path: list[str], value: Any) -> None:
+    section = path[0]
+    if len(path) == 1 and section != "seed":
+        path = [section, "name"]
+    if len(path) > 2 or (len(path) == 2 and section == "seed"):
+        raise FedsimError(f"Unknown key '{'.'.join(path)}'; keys have the form section.key.")
+    if len(path) == 1:
+        tree[section] = value
+        return
+    values = tree.setdefault(section, {})
+    if isinstance(values, str):
+        values = tree[section] = {"name": values}
+    if not isinstance(values, dict):
+        raise FedsimError(f"{section} = {values!r} is not accepted: it is a section with keys.")
+    if path[1] == "name" and section in NAMED_SECTIONS and values.get("name") != value:
+        # The preset's other keys belonged to the thing that was replaced.
+        tree[section] = {"name": value}
+    else:
+        values[path[1]] = value
+
+
+def _make_absolute(tree: dict[str, Any]) -> None:
+    """A run must find its corpus again from another working directory."""
+    data = tree.get("data")
+    for key in ("path", "name") if isinstance(data, dict) else ():
+        value = data.get(key)
+        if isinstance(value, str) and (key == "path" or value.endswith(".toml")):
+            try:
+                data[key] = str(Path(value).expanduser().resolve())
+            except (ValueError, RuntimeError) as error:  # a NUL, a home that nobody has
+                raise FedsimError(f"data.{key} = {value!r} is not accepted: {error}.") from None
+
+
+def _refuse_without_effect(config: Config, explicit: list[list[str]]) -> None:
+    strategy = _load(NAMED_SECTIONS["strategy"])[config.strategy.name]
+    for path in explicit:
+        key = ".".join(path)
+        if key in strategy.without_effect:
+            raise FedsimError(
+                f"{key} has no effect with strategy '{config.strategy.name}'; leave it out."
+            )

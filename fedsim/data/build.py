@@ -1,0 +1,173 @@
+"""From a stream of messages to a stored corpus: clean, cut, split by person, count words."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from fedsim.data.recipes import Cleaning, Recipe
+from fedsim.data.sequences import gather
+from fedsim.data.splitting import heldout_counts, split_order, split_sizes
+from fedsim.data.storage import CorpusWriter
+from fedsim.data.text import pieces, words
+from fedsim.data.vocabulary import Vocabulary
+from fedsim.errors import FedsimError
+
+# "ha ha" and "no no no" are typing; one word four times over is filler (measured on chitchat).
+_REPEATS = 4
+_BLOCK_SENTENCES = 200_000
+
+
+@dataclass
+class Collected:
+    """Cleaned sentences in the order of reading, with provisional word ids."""
+
+    names: list[str] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
+    tokens: array = field(default_factory=lambda: array("i"))
+    lengths: array = field(default_factory=lambda: array("i"))
+    users: array = field(default_factory=lambda: array("i"))
+
+
+def collect(messages: Iterable[tuple[str, str]], cleaning: Cleaning, max_words: int) -> Collected:
+    """Clean the messages, cap each user's words and cut long messages into sentences."""
+    out = Collected()
+    user_ids: dict[str, int] = {}
+    word_ids: dict[str, int] = {}
+    used: list[int] = []
+    dropped = frozenset(cleaning.drop_users)
+    seen: set[bytes] = set()
+    for user, text in messages:
+        if user in dropped:
+            continue
+        number = user_ids.setdefault(user, len(user_ids))
+        if number == len(used):
+            used.append(0)
+        room = cleaning.cap_words - used[number]
+        if room <= 0 or (cleaning.deduplicate and not _is_new(seen, number, text)):
+            continue
+        message = words(text)
+        if cleaning.drop_repeated_token and _is_filler(message):
+            continue
+        message = message[:room]
+        used[number] += len(message)
+        out.tokens.extend([word_ids.setdefault(word, len(word_ids)) for word in message])
+        for length in pieces(len(message), max_words):
+            out.lengths.append(length)
+            out.users.append(number)
+    out.names, out.words = list(user_ids), list(word_ids)
+    return out
+
+
+def _is_new(seen: set[bytes], user: int, text: str) -> bool:
+    mark = hashlib.blake2b(f"{user} {text}".encode("utf-8", "replace"), digest_size=12).digest()
+    if mark in seen:
+        return False
+    seen.add(mark)
+    return True
+
+
+def _is_filler(message: list[str]) -> bool:
+    return len(message) >= _REPEATS and len(set(message)) == 1
+
+
+def build(
+    folder: Path,
+    messages: Iterable[tuple[str, str]],
+    recipe: Recipe,
+    cleaning: Cleaning,
+    max_words: int,
+    vocabulary_size: int,
+) -> None:
+    """Write the corpus of `messages` into the existing, empty `folder`."""
+    found = collect(messages, cleaning, max_words)
+    tokens = np.frombuffer(found.tokens, np.intc) if found.tokens else np.empty(0, np.intc)
+    lengths = np.array(found.lengths, np.int64)
+    users = np.array(found.users, np.int64)
+    kept = _kept_users(found, users, lengths, cleaning, recipe)
+    sizes = split_sizes(len(kept), recipe.split, recipe.name)
+    order = kept[split_order(len(kept), recipe.split)]
+
+    # Sentences in the final order of users, each user's in the order of reading.
+    rank = np.full(len(found.names), len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    sentence_order = np.argsort(rank[users], kind="stable")
+    sentences = np.bincount(rank[users], minlength=len(order))[: len(order)]
+    sentence_order = sentence_order[: sentences.sum()]
+    heldout = heldout_counts(sentences, recipe.split.heldout)
+    heldout[sizes["train"] :] = 0
+
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])[sentence_order]
+    lengths = lengths[sentence_order]
+    training = _training_mask(sentences, heldout, sizes["train"])
+    counts = _word_counts(tokens, starts[training], lengths[training], len(found.words))
+    vocabulary = Vocabulary.choose(found.words, counts, vocabulary_size)
+    final_ids = vocabulary.encode(found.words)
+
+    writer = CorpusWriter(folder)
+    try:
+        for part in _user_blocks(sentences):
+            span = slice(sentences[: part.start].sum(), sentences[: part.stop].sum())
+            block = gather(tokens, starts[span], lengths[span])
+            names = [found.names[user] for user in order[part]]
+            writer.add(
+                final_ids[block.tokens], lengths[span], sentences[part], heldout[part], names
+            )
+        about = recipe.model_dump(include={"name", "title", "licence", "citation", "homepage"})
+        writer.finish(vocabulary, {**about, "split": sizes})
+    finally:
+        writer.close()
+
+
+def _kept_users(
+    found: Collected,
+    users: np.ndarray,
+    lengths: np.ndarray,
+    cleaning: Cleaning,
+    recipe: Recipe,
+) -> np.ndarray:
+    """The users with enough words, sorted by name so that the order of reading cannot matter."""
+    totals = np.bincount(users, weights=lengths, minlength=len(found.names))
+    enough = np.flatnonzero(totals >= cleaning.min_words)
+    if not len(enough):
+        raise FedsimError(
+            f"The data set '{recipe.name}' has no user with at least {cleaning.min_words} words "
+            f"({len(found.names)} users read): give more text or lower data.min_words."
+        )
+    return np.array(sorted(enough, key=lambda user: found.names[user]), np.int64)
+
+
+def _training_mask(sentences: np.ndarray, heldout: np.ndarray, train: int) -> np.ndarray:
+    """True for the sentences a model may see: training users' without the held-out tail."""
+    ends = np.cumsum(sentences)
+    position = np.arange(ends[-1])
+    owner = np.repeat(np.arange(len(sentences)), sentences)
+    return (owner < train) & (position < (ends - heldout)[owner])
+
+
+def _word_counts(
+    tokens: np.ndarray, starts: np.ndarray, lengths: np.ndarray, words: int
+) -> np.ndarray:
+    counts = np.zeros(words, np.int64)
+    for first in range(0, len(starts), _BLOCK_SENTENCES):
+        span = slice(first, first + _BLOCK_SENTENCES)
+        block = gather(tokens, starts[span], lengths[span])
+        counts += np.bincount(block.tokens, minlength=words)
+    return counts
+
+
+def _user_blocks(sentences: np.ndarray) -> list[slice]:
+    """Runs of whole users with about `_BLOCK_SENTENCES` sentences each."""
+    ends = np.cumsum(sentences)
+    cuts = [0]
+    while cuts[-1] < len(sentences):
+        done = ends[cuts[-1] - 1] if cuts[-1] else 0
+        reach = int(np.searchsorted(ends, done + _BLOCK_SENTENCES, "right"))
+        cuts.append(max(reach, cuts[-1] + 1))
+    return [slice(a, b) for a, b in pairwise(cuts)]

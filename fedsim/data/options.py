@@ -1,0 +1,50 @@
+"""What a user can say about the data: which data set, which columns, how much of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from fedsim.errors import FedsimError
+from fedsim.options import Options
+
+
+class DataOptions(Options):
+    """Which corpus to open and how to cut it; None means what the recipe says.
+
+    `path` without `name` means the user's own file, read by the recipe `own`; a `name` that ends
+    in .toml is the path of a user's own recipe.
+    """
+
+    name: str = Field(default="chitchat", description="data set, or the path of a recipe .toml")
+    path: str | None = Field(default=None, description="your own file, folder or corpus directory")
+    user_column: str = Field(default="user", description="column that says who wrote a row")
+    text_column: str = Field(default="text", description="column with the text")
+    vocabulary: int = Field(
+        default=10_000, ge=10, description="ids, the four special ones included"
+    )
+    max_words: int = Field(default=30, ge=2, description="longer messages are cut into pieces")
+    cap_words: int | None = Field(default=None, ge=1, description="words kept of each user")
+    min_words: int | None = Field(default=None, ge=1, description="users with fewer are dropped")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_file(cls, values: Any) -> Any:
+        # Done before validation so that a resolved configuration says name="own" itself.
+        if isinstance(values, dict) and values.get("path") and values.get("name") is None:
+            return {**values, "name": "own"}
+        return values
+
+    @model_validator(mode="after")
+    def _columns_need_a_file(self) -> DataOptions:
+        for key in ("user_column", "text_column"):
+            value = getattr(self, key)
+            if value != type(self).model_fields[key].default and self.path is None:
+                raise FedsimError(
+                    f"data.{key}='{value}' has no effect without data.path: "
+                    "give the path of your file, or leave the column out."
+                )
+        if self.name == "own" and self.path is None:
+            raise FedsimError("data.name='own' needs data.path: the path of your file.")
+        return self

@@ -1,0 +1,59 @@
+"""What a reader is: declared options, and a stream of (user, text) out of files."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from fedsim.errors import FedsimError
+from fedsim.options import Options
+from fedsim.registry import Registry
+
+
+class Reader(Options):
+    """A file format; the fields of a subclass are its options in a recipe's [reader] table."""
+
+    def takes(self, file: Path) -> bool:
+        """Whether a file found in a folder is meant; other files beside the text are left out."""
+        return not file.name.startswith(".")
+
+    @abstractmethod
+    def read(self, files: Sequence[Path]) -> Iterator[tuple[str, str]]:
+        """Yield (user, text) message by message, in the order of the files.
+
+        Raises FedsimError naming file and line or row for input that is not of this format.
+        """
+
+
+READERS: Registry[type[Reader]] = Registry("reader")
+
+
+def check_user(user: object, place: str, column: str = "user") -> str:
+    """A user's name as text; numbers are taken as names. FedsimError where there is none."""
+    if isinstance(user, int) and not isinstance(user, bool):
+        user = str(user)
+    if not isinstance(user, str) or not user.strip():
+        what = "no" if user is None or user == "" else "an unusable"
+        raise FedsimError(
+            f"{place}: {what} {column}; every row needs the name of the user who wrote it: "
+            "fill it in or remove the row."
+        )
+    return check_text(user, place)
+
+
+def check_text(text: str, place: str) -> str:
+    """The text itself; FedsimError where it holds NUL or half a surrogate pair."""
+    if "\0" in text:
+        raise FedsimError(
+            f"{place}: holds a NUL byte, so the file is damaged or not UTF-8 text: "
+            "save it as UTF-8 and try again."
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise FedsimError(
+            f"{place}: holds half of a surrogate pair, which is no character: "
+            "write the text as proper UTF-8."
+        ) from error
+    return text

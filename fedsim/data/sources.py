@@ -1,0 +1,148 @@
+"""Finding a recipe's files on this machine, and the fingerprint of their content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from importlib import metadata
+from pathlib import Path
+
+from fedsim.data.recipes import Recipe
+from fedsim.errors import FedsimError
+
+_RACY_S = 2.0  # a file younger than this may still change without a new time stamp
+
+
+def cache_folder() -> Path:
+    """Where built corpora lie: $FEDSIM_CACHE, else ~/.cache/fedsim."""
+    given = os.environ.get("FEDSIM_CACHE")
+    return Path(given).expanduser() if given else Path.home() / ".cache" / "fedsim"
+
+
+def find_files(recipe: Recipe, path: str | None = None) -> list[Path]:
+    """The files to read, sorted; `path` is the user's `data.path`.
+
+    Raises FedsimError with one sentence that says what is missing and how to get it.
+    """
+    kind = recipe.source.kind
+    if path is not None and kind not in ("own", "files"):
+        raise FedsimError(
+            f"data.path='{path}' has no effect with data.name='{recipe.name}', which brings its "
+            "own text: leave out one of the two (data.name=own reads your own file)."
+        )
+    if kind == "generated":
+        return []
+    if kind == "package":
+        return [_package_file(recipe)]
+    if path is not None:
+        return _given_files(recipe, Path(path).expanduser())
+    if kind == "own":
+        raise FedsimError(f"The data set '{recipe.name}' needs data.path: the path of your file.")
+    return _dropped_files(recipe)
+
+
+def _package_file(recipe: Recipe) -> Path:
+    source = recipe.source
+    cure = f"run `pip install {source.package}=={source.version}`."
+    try:
+        installed = metadata.distribution(source.package or "")
+    except metadata.PackageNotFoundError:
+        raise FedsimError(
+            f"The data set '{recipe.name}' is the Python package {source.package}, which is not "
+            f"installed: {cure}"
+        ) from None
+    file = Path(str(installed.locate_file(source.file or "")))
+    if not file.is_file():
+        raise FedsimError(f"The data set '{recipe.name}' needs {file}, which is missing: {cure}")
+    if content_digest([file]) != _digest_of_hashes([source.sha256 or ""]):
+        raise FedsimError(f"{file}: is not the file that '{recipe.name}' was made for: {cure}")
+    return file
+
+
+def _given_files(recipe: Recipe, path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise FedsimError(f"There is no file or folder '{path}': check data.path.")
+    pattern = Path(recipe.source.path or "*").name
+    takes = recipe.make_reader().takes
+    files = sorted(file for file in path.rglob(pattern) if file.is_file() and takes(file))
+    if not files:
+        raise FedsimError(
+            f"The folder '{path}' holds no file that the reader '{recipe.reader['name']}' takes "
+            f"('{pattern}'): check data.path."
+        )
+    return files
+
+
+def _dropped_files(recipe: Recipe) -> list[Path]:
+    pattern = recipe.source.path or ""
+    given = os.environ.get("FEDSIM_DATA")
+    folders = [Path(given).expanduser()] if given else []
+    for folder in [*folders, recipe.folder]:
+        files = sorted(file for file in folder.glob(pattern) if file.is_file())
+        if files:
+            return files
+    where = f"the folder FEDSIM_DATA={given}" if given else "a folder that FEDSIM_DATA names"
+    get = (recipe.source.get or "").rstrip(".")
+    raise FedsimError(
+        f"The data set '{recipe.name}' is not shipped and needs '{pattern}' below {where}: {get}."
+    )
+
+
+def content_digest(files: list[Path]) -> str:
+    """SHA-256 over the contents of the files in order, hex.
+
+    A file is read once: its hash is remembered in the cache folder under its path, size and time
+    stamps, unless it is so young that a change might not show in them.
+    """
+    try:
+        stats = [file.stat() for file in files]
+        key = [
+            (str(file.resolve()), s.st_size, s.st_mtime_ns, s.st_ctime_ns)
+            for file, s in zip(files, stats, strict=True)
+        ]
+        name = hashlib.sha256(json.dumps(key).encode()).hexdigest()
+        note = cache_folder() / "hashes" / name
+        if note.is_file() and len(known := note.read_text()) == 64:
+            return known
+        digest = _digest_of_hashes([_sha256(file) for file in files])
+    except OSError as error:
+        raise FedsimError(f"Cannot read {error.filename}: {error.strerror}.") from error
+    newest = max((max(s.st_mtime, s.st_ctime) for s in stats), default=0.0)
+    if newest < time.time() - _RACY_S:
+        _remember(note, digest)
+    return digest
+
+
+def _remember(note: Path, digest: str) -> None:
+    """Write the hash in one step; a cache that cannot be written only costs time."""
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        draft = note.with_suffix(f".{os.getpid()}")
+        draft.write_text(digest)
+        draft.replace(note)
+    except OSError:
+        pass
+
+
+def _digest_of_hashes(hashes: list[str]) -> str:
+    return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def source_state(recipe: Recipe) -> str:
+    """'' where the files are there, else the sentence that says what is missing."""
+    if recipe.source.kind == "own":
+        return ""
+    try:
+        find_files(recipe)
+    except FedsimError as error:
+        return str(error)
+    return ""

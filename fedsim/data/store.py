@@ -1,0 +1,278 @@
+"""Opening a corpus: from the cache if it is sound, built from the source if not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedsim.data import synthetic
+from fedsim.data.build import build
+from fedsim.data.options import DataOptions
+from fedsim.data.recipes import Recipe, load_recipe
+from fedsim.data.sequences import Sequences
+from fedsim.data.sources import cache_folder, content_digest, find_files
+from fedsim.data.splitting import PARTS
+from fedsim.data.storage import (
+    FORMAT,
+    META,
+    Damaged,
+    drafted,
+    load_array,
+    load_names,
+    load_vocabulary,
+    read_meta,
+)
+from fedsim.data.vocabulary import Vocabulary
+from fedsim.errors import FedsimError
+from fedsim.registry import nearest
+
+__all__ = ["Corpus", "Sequences", "Vocabulary", "open_corpus"]
+
+_log = logging.getLogger(__name__)
+
+
+class Corpus:
+    """Users and their sentences, memory-mapped and read-only; users are ordered by split.
+
+    A user is a number in `range(corpus.users)`. The parts of a user's text are "train" (without
+    the held-out tail), "heldout" (the last tenth of a training user's sentences, empty for the
+    others) and "all". Words are counted without BOS and EOS, which are not stored.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Map the corpus in `folder`; raises `storage.Damaged` where it is not sound."""
+        about = read_meta(folder)
+        self.folder = folder.resolve()
+        self.name: str = about["name"]
+        self.title: str = about["title"]
+        self.licence: str = about["licence"]
+        self.citation: str = about["citation"]
+        self.homepage: str = about["homepage"]
+        self.digest: str = about["digest"]
+        self.counts: dict[str, int] = about["counts"]
+        self.users: int = self.counts["users"]
+        self.vocabulary: Vocabulary = load_vocabulary(folder)
+        self._split: dict[str, int] = about["split"]
+        self._tokens = load_array(folder, "tokens")
+        self._sentences = load_array(folder, "sentence_offsets")
+        self._users = load_array(folder, "user_offsets")
+        self._heldout = load_array(folder, "heldout_start")
+        self._name_offsets = load_array(folder, "name_offsets")
+        self._names = load_names(folder)
+
+    def __reduce__(self) -> tuple[type[Corpus], tuple[Path]]:
+        return Corpus, (self.folder,)  # a worker maps the files again instead of copying them
+
+    def split(self, name: str) -> range:
+        """The users of "train", "validation", "donors" or "test"."""
+        if name not in PARTS:
+            raise FedsimError(f"There is no split '{name}': {nearest(name, PARTS)}")
+        start = sum(self._split[part] for part in PARTS[: PARTS.index(name)])
+        return range(start, start + self._split[name])
+
+    def split_counts(self, name: str) -> dict[str, int]:
+        """Number of users, sentences and words of a split, without touching the text."""
+        users, first, last = self._split_bounds(name)
+        words = int(self._sentences[last] - self._sentences[first])
+        return {"users": len(users), "sentences": last - first, "words": words}
+
+    def split_tokens(self, name: str) -> np.ndarray:
+        """All words of a split's users in one run, int32 (words,); a view of the file."""
+        _, first, last = self._split_bounds(name)
+        return self._tokens[self._sentences[first] : self._sentences[last]]
+
+    def words_per_user(self) -> np.ndarray:
+        """Number of words of every user, int64 (users,)."""
+        return np.diff(self._sentences[self._users])
+
+    def sequences(self, user: int, part: str = "train") -> Sequences:
+        """The user's sentences; the tokens are a view of the file."""
+        first, last = self._bounds(user, part)
+        offsets = self._sentences[first : last + 1]
+        start = offsets[0]
+        return Sequences(self._tokens[start : offsets[-1]], offsets - start)
+
+    def sentence_count(self, user: int, part: str = "train") -> int:
+        """Number of the user's sentences, without touching the text."""
+        first, last = self._bounds(user, part)
+        return last - first
+
+    def token_count(self, user: int, part: str = "train") -> int:
+        """Number of the user's words, without touching the text."""
+        first, last = self._bounds(user, part)
+        return int(self._sentences[last] - self._sentences[first])
+
+    def user_name(self, user: int) -> str:
+        """Who the user is in the source."""
+        start, end = self._name_offsets[self._checked(user) : user + 2]
+        return self._names[start:end].tobytes().decode()
+
+    def _split_bounds(self, name: str) -> tuple[range, int, int]:
+        """The users of a split, its first and its past-the-last sentence."""
+        users = self.split(name)
+        return users, int(self._users[users.start]), int(self._users[users.stop])
+
+    def _checked(self, user: int) -> int:
+        # A negative index would silently be another user.
+        if not 0 <= user < self.users:
+            raise IndexError(f"user {user} is not in range({self.users})")
+        return user
+
+    def _bounds(self, user: int, part: str) -> tuple[int, int]:
+        """First and past-the-last sentence of a part."""
+        self._checked(user)
+        if part == "train":
+            return int(self._users[user]), int(self._heldout[user])
+        if part == "heldout":
+            return int(self._heldout[user]), int(self._users[user + 1])
+        if part == "all":
+            return int(self._users[user]), int(self._users[user + 1])
+        raise FedsimError(f"There is no part '{part}': choose train, heldout or all.")
+
+
+def open_corpus(options: DataOptions) -> Corpus:
+    """The corpus that `options` ask for; the first time it is built into the cache.
+
+    A cached corpus that is damaged or of another format version is built again. Raises
+    FedsimError for an unknown data set, a missing corpus, broken input or effect-less options.
+    """
+    if options.path and _is_corpus(Path(options.path).expanduser()):
+        return _open_directory(options)
+    recipe = load_recipe(options.name)
+    folder, make = plan(recipe, options)
+    try:
+        return Corpus(folder)
+    except Damaged as damage:
+        if folder.exists():
+            _log.warning("The cached corpus %s is built again: %s.", folder, damage)
+    _build_into(folder, make)
+    return Corpus(folder)
+
+
+def plan(recipe: Recipe, options: DataOptions) -> tuple[Path, Callable[[Path], None]]:
+    """Where the corpus belongs in the cache, and the function that writes it into a folder."""
+    files = find_files(recipe, options.path)
+    made: dict[str, Any] = {"max_words": options.max_words, "vocabulary": options.vocabulary}
+    make: Callable[[Path], None]
+    if recipe.generated is not None:
+        _refuse_cleaning(recipe, options)
+        make = partial(synthetic.write, recipe=recipe, **made)
+    else:
+        reader = recipe.make_reader(**_columns(recipe, options))
+        changes = {"cap_words": options.cap_words, "min_words": options.min_words}
+        cleaning = recipe.cleaning.model_copy(
+            update={key: value for key, value in changes.items() if value is not None}
+        )
+        if cleaning.cap_words < cleaning.min_words:
+            raise FedsimError(
+                f"data.cap_words={cleaning.cap_words} is below data.min_words="
+                f"{cleaning.min_words}, which would drop every user: raise it or lower the other."
+            )
+        made |= {"reader": reader.model_dump(mode="json"), "cleaning": cleaning.model_dump()}
+
+        def make(folder: Path) -> None:
+            build(
+                folder, reader.read(files), recipe, cleaning, options.max_words, options.vocabulary
+            )
+
+    endings = [file.suffix for file in files]  # they choose the format of a table
+    key = [FORMAT, content_digest(files), endings, recipe.key(), made]
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    return cache_folder() / "corpora" / f"{recipe.name}-{digest[:20]}", make
+
+
+def _columns(recipe: Recipe, options: DataOptions) -> dict[str, str]:
+    """The reader's column options that the user changed."""
+    changed = {}
+    for key, option in (("user", "user_column"), ("text", "text_column")):
+        value = getattr(options, option)
+        if value != DataOptions.model_fields[option].default:
+            if recipe.reader["name"] != "table":
+                raise FedsimError(
+                    f"data.{option}='{value}' has no effect with the data set '{recipe.name}': "
+                    "its format has no columns."
+                )
+            changed[key] = value
+    return changed
+
+
+def _refuse_cleaning(recipe: Recipe, options: DataOptions) -> None:
+    for key in ("cap_words", "min_words"):
+        if getattr(options, key) is not None:
+            raise FedsimError(
+                f"data.{key} has no effect with the generated data set '{recipe.name}': "
+                "leave it out."
+            )
+
+
+def _is_corpus(folder: Path) -> bool:
+    """Whether it is a corpus, or what is left of one."""
+    return (folder / META).is_file() or (folder / "tokens.npy").is_file()
+
+
+def _open_directory(options: DataOptions) -> Corpus:
+    """A corpus directory of the user's, as `data synth` writes it."""
+    folder = Path(options.path or "").expanduser()
+    if options.name != "own":
+        raise FedsimError(
+            f"data.path='{folder}' is a corpus already, so data.name='{options.name}' has no "
+            "effect: leave out one of the two."
+        )
+    try:
+        corpus = Corpus(folder)
+    except Damaged as damage:
+        raise FedsimError(
+            f"{folder}: this corpus cannot be used because {damage}: write it again."
+        ) from damage
+    defaults = DataOptions(name="own", path=options.path)
+    for key in ("user_column", "text_column", "max_words", "cap_words", "min_words"):
+        if getattr(options, key) != getattr(defaults, key):
+            raise FedsimError(
+                f"data.{key} has no effect with the finished corpus '{folder}': leave it out."
+            )
+    if options.vocabulary not in (defaults.vocabulary, len(corpus.vocabulary)):
+        raise FedsimError(
+            f"data.vocabulary={options.vocabulary} has no effect with the finished corpus "
+            f"'{folder}', which has {len(corpus.vocabulary)}: leave it out."
+        )
+    return corpus
+
+
+def _build_into(folder: Path, make: Callable[[Path], None]) -> None:
+    """Build beside `folder` and rename, so that nobody ever sees half a corpus."""
+    try:
+        with drafted(folder) as draft:
+            make(draft)
+            _install(draft, folder)
+    except OSError as error:
+        raise FedsimError(
+            f"The corpus cannot be built in the cache {folder.parent} ({error}): "
+            "free some space or set FEDSIM_CACHE to a folder that can be written."
+        ) from error
+
+
+def _install(draft: Path, folder: Path) -> None:
+    """Put the draft in place; a sound corpus that another process put there meanwhile stays."""
+    for _ in range(10):
+        try:
+            draft.rename(folder)
+            return
+        except OSError:
+            if not folder.exists():
+                raise
+        try:
+            read_meta(folder)
+            return
+        except Damaged:
+            # Another process may move it first.
+            with drafted(folder) as aside, suppress(FileNotFoundError):
+                folder.rename(aside / "damaged")
+    raise OSError(f"other processes keep replacing {folder}")

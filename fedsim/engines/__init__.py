@@ -1,0 +1,1 @@
+"""Engines: implementations of Flower's `Grid` that run the same two apps."""

@@ -1,0 +1,198 @@
+"""The default engine: persistent worker processes, parameters broadcast through shared memory."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from multiprocessing import connection, get_context, resource_tracker
+
+from flwr.app import Error, Message, RecordDict
+from flwr.serverapp import Grid
+
+from fedsim.engines.broadcast import Broadcaster
+from fedsim.engines.flower_compat import (
+    FIRST_NODE,
+    Run,
+    empty_run,
+    set_identity,
+    set_message_id,
+)
+from fedsim.engines.worker import Task, work
+
+WORKER_DIED = 8
+ATTEMPTS = 2
+PULL_WAIT_S = 0.5
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """A process started inside never sees Ctrl-C, not even while it imports: a terminal sends it
+    to all, but it is the main process's to handle."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # starting it later would unblock signals half-way
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Worker:
+    """One process and the pipe to it."""
+
+    def __init__(self, client_app: str) -> None:
+        spawn = get_context("spawn")
+        self.pipe, child = spawn.Pipe()
+        self.process = spawn.Process(target=work, args=(child, client_app), daemon=True)
+        with _without_interrupts():
+            self.process.start()
+        child.close()
+        self.message_id: str | None = None
+
+
+class PoolGrid(Grid):
+    """Flower's public Grid over a fixed set of processes that live as long as the run.
+
+    A message goes to the next idle worker, whatever its node id: nodes are routing, users are
+    data. A worker that dies is replaced and its message repeated once.
+    """
+
+    def __init__(self, client_app: str, workers: int = 0) -> None:
+        set_identity()
+        self._client_app = client_app
+        self._run = empty_run()
+        self._broadcaster = Broadcaster()
+        self._messages: dict[str, Message] = {}
+        self._tasks: dict[str, Task] = {}
+        self._attempts: dict[str, int] = {}
+        self._queue: deque[str] = deque()
+        self._replies: dict[str, Message] = {}
+        self._sent = 0
+        count = workers or os.cpu_count() or 1
+        self._workers = [_Worker(client_app) for _ in range(count)]
+
+    def set_run(self, run: Run) -> None:
+        """Set the run this grid reports."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """The run information."""
+        return self._run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """A message to one node."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """One node id a worker, always the same."""
+        return range(FIRST_NODE, FIRST_NODE + len(self._workers))
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Queue messages and start idle workers; returns the message ids."""
+        ids = []
+        for message in messages:
+            self._sent += 1
+            message_id = f"message-{self._sent}"
+            set_message_id(message, message_id)
+            self._messages[message_id] = message
+            self._tasks[message_id] = Task(
+                self._broadcaster.pack(message_id, message.content),
+                message.metadata.message_type,
+                message.metadata.dst_node_id,
+            )
+            self._queue.append(message_id)
+            ids.append(message_id)
+        self._feed()
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Replies that are there; waits up to half a second for the first."""
+        wanted = list(message_ids)
+        if not any(i in self._replies for i in wanted):
+            self._collect(PULL_WAIT_S)
+        return [self._replies.pop(i) for i in wanted if i in self._replies]
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Push, then pull until all have replied or `timeout` seconds have passed."""
+        waiting = set(self.push_messages(messages))
+        deadline = None if timeout is None else time.monotonic() + timeout
+        out: list[Message] = []
+        while waiting and (deadline is None or time.monotonic() < deadline):
+            replies = list(self.pull_messages(waiting))
+            waiting -= {r.metadata.reply_to_message_id for r in replies}
+            out += replies
+        return out
+
+    def _feed(self) -> None:
+        for worker in self._workers:
+            if worker.message_id is None and self._queue:
+                worker.message_id = self._queue.popleft()
+                try:
+                    worker.pipe.send(self._tasks[worker.message_id])
+                except OSError:
+                    self._replace(worker)
+
+    def _collect(self, wait_s: float) -> None:
+        busy = [w for w in self._workers if w.message_id is not None]
+        ready = set(connection.wait([w.pipe for w in busy], wait_s))
+        for worker in busy:
+            if worker.pipe in ready:
+                try:
+                    reply = worker.pipe.recv()
+                except (EOFError, OSError):
+                    self._replace(worker)
+                    continue
+                message_id, worker.message_id = worker.message_id, None
+                assert message_id is not None
+                self._finish(message_id, reply)
+        self._feed()
+
+    def _finish(self, message_id: str, reply: RecordDict | Error) -> None:
+        self._broadcaster.release(message_id)
+        self._attempts.pop(message_id, None)
+        del self._tasks[message_id]
+        self._replies[message_id] = Message(reply, reply_to=self._messages.pop(message_id))
+
+    def _replace(self, worker: _Worker) -> None:
+        """Start a new process for a dead one; repeat its message, or give it up with an error."""
+        message_id = worker.message_id
+        worker.pipe.close()
+        worker.process.join(5)
+        code = worker.process.exitcode
+        self._workers[self._workers.index(worker)] = _Worker(self._client_app)
+        if message_id is None:
+            return
+        self._attempts[message_id] = self._attempts.get(message_id, 0) + 1
+        if self._attempts[message_id] < ATTEMPTS:
+            self._queue.appendleft(message_id)
+        else:
+            reason = f"the worker process died twice on this message (exit code {code})"
+            self._finish(message_id, Error(code=WORKER_DIED, reason=reason))
+
+    def close(self) -> None:
+        """End the workers and free the shared memory."""
+        for worker in self._workers:
+            if worker.message_id is not None:
+                worker.process.terminate()  # busy with something nobody waits for
+            worker.pipe.close()
+        for worker in self._workers:
+            worker.process.join(5)
+            if worker.process.is_alive():
+                worker.process.kill()
+        self._broadcaster.close()

@@ -1,0 +1,40 @@
+"""The body of a pool worker: import once, then one message after another."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+from fedsim.engines.broadcast import Packed, unpack
+
+
+@dataclass(frozen=True)
+class Task:
+    """One message, without what only the main process needs."""
+
+    content: Packed
+    message_type: str
+    node_id: int
+
+
+def work(pipe: Connection, client_app: str) -> None:
+    """Serve tasks from `pipe` until it closes. Runs in a process of its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
+    import torch
+    from flwr.app import Message
+
+    from fedsim.engines.flower_compat import set_identity
+    from fedsim.engines.local import load_app, run_client
+
+    set_identity()
+    torch.set_num_threads(1)
+    app = load_app(client_app)
+    while True:
+        try:
+            task: Task = pipe.recv()
+        except (EOFError, OSError):
+            return
+        message = Message(unpack(task.content), task.node_id, task.message_type)
+        reply = run_client(app, message)
+        pipe.send(reply.error if reply.has_error() else reply.content)

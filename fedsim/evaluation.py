@@ -1,0 +1,200 @@
+"""How well a keyboard predicts for its users: recall, perplexity, keystroke savings, latency.
+
+Counts are sums per user, so they add up over users, workers and chunks; `summarise` turns a table
+of them into rates. Everything is in eval mode, with float64 sums, and draws no random number.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from fedsim.models.base import LanguageModel, State
+from fedsim.models.batch import BOS, EOS, N_SPECIALS, UNK, Batch
+
+SUGGESTIONS = 3  # words a keyboard shows above its keys
+ROWS = 512  # predictions scored at a time; bounds memory to a few (ROWS, V) arrays
+COUNTS = ("tokens", "nats", "words", "hits_top1", "hits_top3", "keystrokes_base", "keystrokes")
+RECALLS = ("top1_recall", "top3_recall")
+RATES = (*RECALLS, "perplexity", "keystroke_savings")
+
+
+class Predictor(Protocol):
+    """What can be evaluated: a neural model or an n-gram."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where `log_probs` wants its batch."""
+
+    def log_probs(self, batch: Batch) -> Tensor:
+        """(N, V) natural-log probabilities of each row's next token."""
+
+
+class Keyboard:
+    """The words of a vocabulary in lexicographic order, with the range of each of their prefixes.
+
+    rank (V,): a word's place in that order (specials: -1). lengths (V,): characters.
+    first, last (V, longest): row w, column k: the words that start with the first k characters of
+    w have ranks first <= rank < last.
+    """
+
+    def __init__(self, words: Sequence[str], device: torch.device | str = "cpu") -> None:
+        """`words` by id; the first four are the special tokens and are never suggested."""
+        ids = sorted(range(N_SPECIALS, len(words)), key=lambda i: words[i])
+        rank = np.full(len(words), -1, np.int64)
+        rank[ids] = np.arange(len(ids))
+        lengths = np.array([len(w) for w in words], np.int64)
+        shape = (len(words), max(1, int(lengths[N_SPECIALS:].max(initial=1))))
+        first, last = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        last[:, 0] = len(ids)
+        for k in range(1, shape[1]):
+            starts: dict[str, int] = {}
+            ends: dict[str, int] = {}
+            for place, i in enumerate(ids):
+                starts.setdefault(words[i][:k], place)
+                ends[words[i][:k]] = place + 1
+            for i in ids:
+                if k < lengths[i]:
+                    first[i, k], last[i, k] = starts[words[i][:k]], ends[words[i][:k]]
+        self.rank, self.lengths, self.first, self.last = (
+            torch.from_numpy(a).to(device) for a in (rank, lengths, first, last)
+        )
+
+    def keystrokes(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """(needed, better): taps for each target word, and how many words beat it.
+
+        scores (n, V) in any unit, higher is likelier; targets (n,) word ids, no specials.
+        `better` counts the words that score at least as much as the target: ties count against
+        the model. With k characters typed the three best words with that prefix are shown; the
+        user takes the target as soon as it is among them, for k + 1 keystrokes. A word never
+        shown before its last character costs its length and the space.
+        """
+        own = scores.gather(1, targets[:, None])
+        # Not ">= own": beside the NaN of a diverged model nothing is greater, and it would win.
+        rows, candidates = (~(scores[:, N_SPECIALS:] < own)).nonzero(as_tuple=True)
+        ranks = self.rank[candidates + N_SPECIALS]
+        better = torch.bincount(rows, minlength=len(targets)) - 1
+        needed = self.lengths[targets] + 1
+        waiting, beaten, typed = self.lengths[targets] > 0, better, 0
+        while True:
+            shown = waiting & (beaten < SUGGESTIONS)
+            needed[shown] = typed + 1
+            typed += 1
+            waiting &= ~shown & (self.lengths[targets] > typed)
+            if not waiting.any():
+                return needed, better
+            words = targets[rows]
+            keep = waiting[rows] & (ranks >= self.first[words, typed])
+            keep &= ranks < self.last[words, typed]
+            rows, ranks = rows[keep], ranks[keep]
+            beaten = torch.bincount(rows, minlength=len(targets)) - 1
+
+
+def evaluate_user(
+    predictor: Predictor, tokens: np.ndarray, offsets: np.ndarray, keyboard: Keyboard
+) -> dict[str, float]:
+    """One user's counts; tokens (n,) words of all sequences, offsets (s + 1,).
+
+    tokens: scored targets: words, out-of-vocabulary words and ends of sequences.
+    nats: -ln p summed over them; all out-of-vocabulary words are one class.
+    words: word targets, out-of-vocabulary ones included; these are misses.
+    hits_top1, hits_top3: words that were the best, among the best three, of all words.
+    keystrokes_base, keystrokes: without and with suggestions, over in-vocabulary words only (the
+    length of others is not known from their ids); the space after a word counts as one.
+    """
+    counts = dict.fromkeys(COUNTS, 0.0)
+    for indices in _groups(offsets):
+        batch = Batch.of(tokens, offsets, indices, predictor.device)
+        scores, targets = predictor.log_probs(batch), batch.targets
+        own = scores.gather(1, targets[:, None])[:, 0]
+        counts["tokens"] += len(targets)
+        counts["nats"] -= float(own.double().sum())
+        counts["words"] += int((targets != EOS).sum())
+        known = (targets != EOS) & (targets != UNK)
+        words = targets[known]
+        needed, better = keyboard.keystrokes(scores[known], words)
+        counts["hits_top1"] += int((better < 1).sum())
+        counts["hits_top3"] += int((better < SUGGESTIONS).sum())
+        counts["keystrokes_base"] += int((keyboard.lengths[words] + 1).sum())
+        counts["keystrokes"] += int(needed.sum())
+    return counts
+
+
+def _groups(offsets: np.ndarray) -> Iterator[np.ndarray]:
+    """Runs of sequences with at most ROWS predictions together (a longer one stands alone)."""
+    lengths = np.diff(offsets) + 1
+    start, rows = 0, 0
+    for i, length in enumerate(lengths):
+        if rows and rows + length > ROWS:
+            yield np.arange(start, i)
+            start, rows = i, 0
+        rows += int(length)
+    if rows:
+        yield np.arange(start, len(lengths))
+
+
+def rates(counts: pd.DataFrame) -> pd.DataFrame:
+    """The rates of each row of counts; NaN where a row has nothing to divide by."""
+    c = counts[[*COUNTS]].astype(float)
+    with np.errstate(over="ignore"):  # a diverged model's perplexity is infinite
+        perplexity = np.exp(c["nats"] / c["tokens"])
+    return pd.DataFrame(
+        {
+            "top1_recall": c["hits_top1"] / c["words"],
+            "top3_recall": c["hits_top3"] / c["words"],
+            "perplexity": perplexity,
+            "keystroke_savings": 1.0 - c["keystrokes"] / c["keystrokes_base"],
+        }
+    )
+
+
+def summarise(counts: pd.DataFrame) -> dict[str, float | list[float]]:
+    """Rates over all tokens, and their spread over the users with at least one word.
+
+    counts: one row per user with the keys of `evaluate_user`. For each rate: `<rate>` over all
+    users' tokens together; `<rate>_deciles`, the nine deciles over users; and for the recalls
+    `<rate>_worst_tenth`, the mean over the tenth of the users (rounded up) with the lowest.
+    """
+    total = rates(counts[[*COUNTS]].sum().to_frame().T).iloc[0]
+    users = rates(counts[counts["words"] >= 1])
+    out: dict[str, float | list[float]] = {
+        "users": len(users),
+        "words": float(counts["words"].sum()),
+        "tokens": float(counts["tokens"].sum()),
+    }
+    for name in RATES:
+        out[name] = float(total[name])
+        values = np.sort(users[name].dropna().to_numpy(np.float64))
+        if len(values):
+            with np.errstate(invalid="ignore"):  # between two infinities
+                out[f"{name}_deciles"] = np.quantile(values, np.arange(1, 10) / 10).tolist()
+            if name in RECALLS:
+                out[f"{name}_worst_tenth"] = float(values[: math.ceil(len(values) / 10)].mean())
+    return out
+
+
+def latency(model: LanguageModel, steps: int = 300, sentence: int = 10) -> dict[str, float]:
+    """Wall time of one `step` for one sentence on one thread: {p50_ms, p95_ms}."""
+    threads, times = torch.get_num_threads(), []
+    torch.set_num_threads(1)
+    try:
+        state: State | None = None
+        for i in range(-sentence, steps):  # the first sentence only warms up
+            # Words far apart, so that the embedding rows are not in the cache already.
+            word = N_SPECIALS + (i * 7919) % (model.vocabulary_size - N_SPECIALS)
+            token = torch.tensor([word if i % sentence else BOS], device=model.device)
+            began = time.perf_counter()
+            logits, state = model.step(token, state if i % sentence else None)
+            logits.topk(min(SUGGESTIONS, logits.shape[1])).indices.tolist()
+            if i >= 0:
+                times.append(1e3 * (time.perf_counter() - began))
+    finally:
+        torch.set_num_threads(threads)
+    return {f"p{p}_ms": float(np.percentile(times, p)) for p in (50, 95)}

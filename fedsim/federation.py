@@ -1,0 +1,66 @@
+"""Who can take part: the corpus's training users, then the synthetic users that hold canaries."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import lru_cache
+
+import numpy as np
+
+from fedsim.config import Config, from_dict
+from fedsim.data.sequences import Sequences
+from fedsim.data.store import Corpus, open_corpus
+from fedsim.leakage.canaries import Planted, plant
+
+
+class Federation:
+    """Users by id: 0 .. corpus.users-1 are the corpus's own, canary users follow."""
+
+    def __init__(self, corpus: Corpus, planted: Planted) -> None:
+        self.corpus = corpus
+        self.planted = planted
+
+    @property
+    def population(self) -> np.ndarray:
+        """Ids of the users that are sampled for training."""
+        canary_users = np.arange(self.planted.users) + self.corpus.users
+        return np.concatenate([np.asarray(self.corpus.split("train")), canary_users])
+
+    def is_canary_user(self, user: int) -> bool:
+        """True for the synthetic users."""
+        return user >= self.corpus.users
+
+    def sequences(self, user: int, part: str = "train") -> Sequences:
+        """One user's sentences; canary users have no held-out part."""
+        if self.is_canary_user(user):
+            return self.planted.sequences(user - self.corpus.users)
+        return self.corpus.sequences(user, part)
+
+    def size(self, user: int) -> tuple[int, int]:
+        """(sequences, target tokens) that a user trains on; the end of each counts."""
+        if self.is_canary_user(user):
+            mine = self.planted.sequences(user - self.corpus.users)
+            return len(mine), len(mine.tokens) + len(mine)
+        count = self.corpus.sentence_count(user)
+        return count, self.corpus.token_count(user) + count
+
+    def sizes(self, users: Iterable[int]) -> np.ndarray:
+        """`size` of many users, shape (len(users), 2)."""
+        return np.array([self.size(int(u)) for u in users], dtype=np.int64).reshape(-1, 2)
+
+
+def open_federation(config: Config) -> Federation:
+    """The federation of a config, opened once a process.
+
+    Canary users are derived from the seed, so every process that opens the same corpus sees the
+    same ones.
+    """
+    return _open(config.as_json())
+
+
+@lru_cache(maxsize=1)
+def _open(config_json: str) -> Federation:
+    config = from_dict(json.loads(config_json))
+    corpus = open_corpus(config.data)
+    return Federation(corpus, plant(corpus, config.canaries, config.seed))

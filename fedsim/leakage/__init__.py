@@ -1,0 +1,1 @@
+"""What the global model gives away: canaries, exposure, extraction."""

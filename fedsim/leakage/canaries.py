@@ -1,0 +1,117 @@
+"""Canaries: random sentences planted through synthetic users.
+
+Carlini et al. 2019 (The Secret Sharer), in the federated form of Ramaswamy et al. 2020 and
+Thakkar et al. 2020: a canary is held by `users` synthetic users with `repeats` copies each, the
+rest of such a user's text is ordinary. Real users stay as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedsim.config import CanaryOptions
+from fedsim.data.sequences import Sequences
+from fedsim.data.store import Corpus
+from fedsim.errors import FedsimError
+from fedsim.models.batch import N_SPECIALS
+from fedsim.seeding import stream
+
+WORDS = 5
+
+
+@dataclass(frozen=True)
+class Canary:
+    """One canary. `users == 0` marks a control that nobody holds."""
+
+    index: int
+    words: tuple[int, ...]
+    users: int
+    repeats: int
+    holders: tuple[int, ...]  # positions among the canary users
+
+
+@dataclass(frozen=True)
+class Planted:
+    """All canaries of a run, the texts of their holders, and the references to rank among."""
+
+    canaries: tuple[Canary, ...]
+    references: np.ndarray  # (references, WORDS) word ids
+    texts: tuple[Sequences, ...]  # one for each canary user
+
+    @property
+    def users(self) -> int:
+        """Number of synthetic users."""
+        return len(self.texts)
+
+    def sequences(self, index: int) -> Sequences:
+        """The sentences of the canary user at `index`."""
+        return self.texts[index]
+
+
+def random_sentences(count: int, vocabulary_size: int, rng: np.random.Generator) -> np.ndarray:
+    """(count, WORDS) word ids, each word uniform over the words that are not special."""
+    return rng.integers(N_SPECIALS, vocabulary_size, size=(count, WORDS), dtype=np.int32)
+
+
+def plant(corpus: Corpus, options: CanaryOptions, seed: int) -> Planted:
+    """Draw the canaries of a run and write the texts of their holders.
+
+    Canaries, controls and references come from the same generator and are all different.
+    Filler sentences come from the users set apart as donors, whom no evaluation uses.
+    """
+    cells = [(u, r) for u in options.users for r in options.repeats] * options.per_cell
+    rng = stream(seed, "canaries")
+    wanted = len(cells) + options.held_out + options.references
+    sentences = _distinct(wanted, len(corpus.vocabulary), rng)
+    canaries: list[Canary] = []
+    texts: list[Sequences] = []
+    filler = _donor_sentences(corpus)
+    for index, (users, repeats) in enumerate(cells):
+        holders = tuple(range(len(texts), len(texts) + users))
+        words = tuple(int(w) for w in sentences[index])
+        canaries.append(Canary(index, words, users, repeats, holders))
+        for holder in holders:
+            rest = stream(seed, "canary-filler", user=holder)
+            texts.append(_holder_text(sentences[index], repeats, filler, options.sentences, rest))
+    for index in range(len(cells), len(cells) + options.held_out):
+        canaries.append(Canary(index, tuple(int(w) for w in sentences[index]), 0, 0, ()))
+    return Planted(tuple(canaries), sentences[len(canaries) :], tuple(texts))
+
+
+def _distinct(count: int, vocabulary_size: int, rng: np.random.Generator) -> np.ndarray:
+    """`count` different random sentences, in the order drawn (sorting them would bias a cut)."""
+    if (vocabulary_size - N_SPECIALS) ** WORDS < 100 * count:
+        raise FedsimError(
+            f"A vocabulary of {vocabulary_size} is too small for {count} different canaries and "
+            "references; raise data.vocabulary."
+        )
+    seen: dict[tuple[int, ...], None] = {}
+    while len(seen) < count:
+        for row in random_sentences(count, vocabulary_size, rng):
+            seen.setdefault(tuple(int(w) for w in row), None)
+    return np.array(list(seen)[:count], dtype=np.int32)
+
+
+def _donor_sentences(corpus: Corpus) -> Sequences:
+    parts = [corpus.sequences(user, "all") for user in corpus.split("donors")]
+    return Sequences.concatenate(parts)
+
+
+def _holder_text(
+    canary: np.ndarray, repeats: int, filler: Sequences, total: int, rng: np.random.Generator
+) -> Sequences:
+    """`repeats` copies of the canary and ordinary sentences up to `total`."""
+    if repeats > total:
+        raise FedsimError(
+            f"canaries.repeats holds {repeats} but canaries.sentences is {total}; raise the latter."
+        )
+    lengths = np.full(repeats, len(canary))
+    copies = Sequences(
+        np.tile(canary, repeats).astype(np.int32), np.concatenate([[0], np.cumsum(lengths)])
+    )
+    ordinary = total - repeats if len(filler) else 0
+    if not ordinary:
+        return copies
+    return Sequences.concatenate([copies, filler.take(rng.integers(len(filler), size=ordinary))])

@@ -1,0 +1,136 @@
+"""The interface of every next-word model, its options, and how one is built."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from fedsim.models.batch import N_SPECIALS, Batch
+from fedsim.models.dropout import Dropout
+from fedsim.options import Options
+from fedsim.registry import Registry
+
+Positive = Annotated[int, Field(gt=0)]
+Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
+State = tuple[Tensor, ...]
+
+
+class ModelOptions(Options, ABC):
+    """Options of one model; each model has its own subclass, whose fields are its options."""
+
+    @abstractmethod
+    def module(self, vocabulary_size: int) -> LanguageModel:
+        """The model on the meta device: shapes, no values. Use `build` instead."""
+
+
+MODELS: Registry[type[ModelOptions]] = Registry("model")
+
+
+class LanguageModel(nn.Module, ABC):
+    """Next-word model over token ids 0 PAD, 1 BOS, 2 EOS, 3 UNK, words from 4.
+
+    `forward` is the definition, module by module, and what Opacus' hooks see. `hidden` is the
+    same function on packed rows, written for speed; the tests hold the two together. Subclasses
+    create their modules under `torch.device("meta")`, so that nothing draws from the global
+    random generator, and define `tie_weights` where two modules share a tensor.
+    """
+
+    embedding: nn.Embedding
+    output: nn.Linear
+
+    def __init__(self, vocabulary_size: int) -> None:
+        super().__init__()
+        if vocabulary_size <= N_SPECIALS:
+            raise ValueError(f"a vocabulary of {vocabulary_size} has specials only")
+        self.vocabulary_size = vocabulary_size
+
+    @abstractmethod
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, T) int64 token ids, BOS first, PAD at the end -> (B, T, V) logits."""
+
+    @abstractmethod
+    def hidden(self, batch: Batch) -> Tensor:
+        """(N, E) packed rows: the input of the output layer, as in `forward` up to rounding."""
+
+    @abstractmethod
+    def step(self, token: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Type one token: (B,) ids -> (B, V) logits for the next one, and the new state.
+
+        Start with BOS and `state=None`. Every tensor of a state has the B sequences in its first
+        dimension. No dropout, no gradient.
+        """
+
+    @abstractmethod
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw all parameters from `generator`, which lives on the model's device."""
+
+    def tie_weights(self) -> None:
+        """Make modules that share a tensor share it again after `to_empty` replaced it."""
+        return
+
+    @property
+    def output_weight(self) -> Tensor:
+        """(V, E) weight of the output layer."""
+        return self.output.weight
+
+    @property
+    def output_bias(self) -> Tensor | None:
+        """(V,) bias of the output layer, if it has one."""
+        return self.output.bias
+
+    @property
+    def dropout_generator(self) -> torch.Generator | None:
+        """Source of the dropout masks; the trainer sets it before each user."""
+        return next((m.generator for m in self.modules() if isinstance(m, Dropout)), None)
+
+    @dropout_generator.setter
+    def dropout_generator(self, generator: torch.Generator | None) -> None:
+        for module in self.modules():
+            if isinstance(module, Dropout):
+                module.generator = generator
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.embedding.weight.device
+
+    @torch.no_grad()
+    def log_probs(self, batch: Batch) -> Tensor:
+        """(N, V) natural-log probabilities of each row's next token, in eval mode."""
+        was_training = self.training
+        self.eval()
+        try:
+            logits = nn.functional.linear(self.hidden(batch), self.output_weight, self.output_bias)
+        finally:
+            self.train(was_training)
+        return torch.log_softmax(logits, dim=1, out=logits)
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of scalars, tied tensors once."""
+        return sum(p.numel() for p in self.parameters())
+
+
+def build(
+    options: ModelOptions, vocabulary_size: int, device: torch.device | str = "cpu"
+) -> LanguageModel:
+    """The model of these options with all parameters zero; `initialise` it or load parameters."""
+    model = options.module(vocabulary_size)
+    model.to_empty(device=device)
+    model.tie_weights()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    return model
+
+
+def fill_uniform(weight: Tensor, generator: torch.Generator, gain: float = 1.0) -> None:
+    """Uniform with variance gain² / fan_in, where `weight` is (out, in)."""
+    bound = gain * math.sqrt(3.0 / weight.shape[1])
+    with torch.no_grad():
+        weight.uniform_(-bound, bound, generator=generator)

@@ -1,0 +1,38 @@
+"""The base of every config section: a frozen, strictly typed record that names its mistakes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fedsim.errors import FedsimError
+from fedsim.registry import nearest
+
+O = TypeVar("O", bound="Options")  # noqa: E741
+
+
+class Options(BaseModel):
+    """Fields are options; unknown keys and values of another type are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def validated(cls: type[O], values: Mapping[str, Any], where: str) -> O:
+    """Build `cls` from plain values, or raise one sentence that names the key under `where`."""
+    try:
+        # Through JSON, since strict mode there still reads an array as a tuple; TOML's dates and
+        # times, which no option is, become strings.
+        return cls.model_validate_json(json.dumps(dict(values), default=str))
+    except ValidationError as error:
+        first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    key = ".".join([where, *path]) if where else ".".join(path)
+    if first["type"] == "extra_forbidden":
+        raise FedsimError(f"Unknown key '{key}': {nearest(path[-1], cls.model_fields)}")
+    if first["type"] == "missing":
+        raise FedsimError(f"The key '{key}' is missing; give it a value.")
+    message = first["msg"].removeprefix("Value error, ")
+    raise FedsimError(f"{key} = {first['input']!r} is not accepted: {message}.")

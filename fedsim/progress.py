@@ -1,0 +1,77 @@
+"""Live progress on stderr: a bar in a terminal, plain lines elsewhere, nothing when quiet."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+
+class Reporter:
+    """Says what the run is doing. Keeps the latest scores beside the bar."""
+
+    def __init__(self, total: int, done: int, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self.quiet = quiet
+        self._total = total
+        self._started, self._done_at_start = time.monotonic(), done
+        self._scores = ""
+        self._last_line = 0.0
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        if not quiet and sys.stderr.isatty():
+            self._bar = Progress(
+                TextColumn("round"),
+                MofNCompleteColumn(),
+                BarColumn(bar_width=24),
+                TimeRemainingColumn(),
+                TextColumn("{task.description}"),
+                console=self.console,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task("", total=total, completed=done)
+
+    def round(self, number: int, users: int, tokens_per_second: float, loss: float) -> None:
+        """A round is done. Plain output prints at most one line in five seconds."""
+        now = f"{users} users  {tokens_per_second:,.0f} tokens/s  loss {loss:.3f}"
+        if self._bar is not None and self._task is not None:
+            self._bar.update(
+                self._task, completed=number, description=f"{now}  {self._scores}", refresh=True
+            )
+        elif time.monotonic() - self._last_line > 5 or number == self._total:
+            self._last_line = time.monotonic()
+            left = self._time_left(number)
+            self.say(f"round {number}/{self._total}  {now}  {self._scores}  {left}".rstrip())
+
+    def scores(self, top1: float, top3: float) -> None:
+        """The newest recall on held-out users."""
+        self._scores = f"top-1 {top1:.1%}  top-3 {top3:.1%}"
+
+    def exposure(self, planted_bits: float) -> None:
+        """The newest highest exposure of a planted canary."""
+        self._scores += f"  exposure ≤ {planted_bits:.1f} bits"
+
+    def say(self, text: str) -> None:
+        """One line, above the bar where there is one."""
+        if not self.quiet:
+            self.console.print(text, markup=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _time_left(self, number: int) -> str:
+        done = number - self._done_at_start
+        seconds = (time.monotonic() - self._started) / max(done, 1) * (self._total - number)
+        return f"{seconds / 60:.0f} min left" if seconds >= 90 else f"{seconds:.0f} s left"

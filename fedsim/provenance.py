@@ -1,0 +1,48 @@
+"""Where a result comes from: versions, machine, git state, corpus."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import fedsim
+
+PACKAGES = ("flwr", "torch", "numpy", "opacus", "pandas", "chitchat-dataset")
+
+
+def provenance(corpus_name: str, corpus_digest: str) -> dict[str, Any]:
+    """A JSON-able record of what a run was made with."""
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "fedsim": fedsim.__version__,
+        "git": _git_state(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "corpus": {"name": corpus_name, "digest": corpus_digest},
+    }
+
+
+def _git_state() -> dict[str, Any] | None:
+    """Commit and whether the tree is changed; None where the code is not in a checkout."""
+    root = Path(fedsim.__file__).parents[1]
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    if not (root / ".git").exists():
+        return None
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,22 @@
+"""The report of a run: one HTML file that needs nothing from outside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedsim.files import write_atomically
+from fedsim.runs import Run
+
+
+def write_report(run: Run) -> Path:
+    """Write `report.html` into the run's folder and return its path.
+
+    Reads the folder only, so it works for a run that was interrupted or is still going; the same
+    folder gives the same bytes.
+    """
+    # matplotlib and jinja2 take a second to import, which only a report should pay.
+    from fedsim.report.page import render
+
+    path = run.path / "report.html"
+    write_atomically(path, render(run).encode("utf-8"))
+    return path

@@ -1,0 +1,149 @@
+"""The run in a few plain sentences, each made from the tables, and honest about what is missing."""
+
+from __future__ import annotations
+
+import math
+
+from fedsim.report.facts import NEVER_SEEN_BITS, Facts
+from fedsim.report.formats import count, percent, whole
+from fedsim.report.intervals import Estimate
+
+NOT_PRIVATE = (
+    "No differential privacy was applied in this run: nothing bounds what the model gives away "
+    "about a user."
+)
+MINUS = "\N{MINUS SIGN}"
+NAMES = {
+    "trigram": "the trigram built from the same training users",
+    "central": "the same network trained centrally on the same users' pooled text",
+}
+
+
+def summary(facts: Facts) -> list[str]:
+    """Paragraphs: what was trained, how good it is, what it memorized; and what is missing."""
+    training = [_training(facts), *_state(facts), *_failures(facts)]
+    return [" ".join(part) for part in (training, _quality(facts), _memorization(facts))]
+
+
+def _training(facts: Facts) -> str:
+    result = facts.result(facts.federated)
+    parameters = "" if result is None else f" ({whole(result.parameters)} parameters)"
+    model = f"a {facts.config['model']['name']} next-word model{parameters}"
+    data = f"the {facts.config['data']['name']} data"
+    if not facts.rounds_done:
+        return f"This run was to train {model} by {facts.federated} on {data}; no round is done."
+    people, holders = len(facts.participations(False)), len(facts.participations(True))
+    who = count(people, "user")
+    if holders:
+        who += f" and {count(holders, 'synthetic canary user')}"
+    cohort = count(int(facts.config["server"]["cohort"]), "user")
+    return (
+        f"This run trained {model} by {facts.federated} on {data}: "
+        f"{count(facts.rounds_done, 'round')} of {cohort} each, in which {who} took part."
+    )
+
+
+def _state(facts: Facts) -> list[str]:
+    state = facts.status["state"]
+    where = f"after round {facts.rounds_done} of {facts.rounds_planned}"
+    if state == "finished":
+        return []
+    if state == "failed":
+        error = str(facts.status.get("error", "")).strip().rstrip(".") or "unknown"
+        return [f"It failed {where}, with this error: {error}."]
+    if state == "interrupted":
+        return [f"It was interrupted {where}; it can be resumed."]
+    return [f"It was still {state} {where} when this report was written."]
+
+
+def _failures(facts: Facts) -> list[str]:
+    failed, sampled = facts.rounds["users_failed"].sum(), facts.rounds["users_sampled"].sum()
+    if not failed:
+        return []
+    return [
+        f"{int(failed):,} of {int(sampled):,} client trainings failed "
+        f"({percent(failed / sampled, 1)}) and are missing from their rounds."
+    ]
+
+
+def _quality(facts: Facts) -> list[str]:
+    result = facts.result(facts.federated)
+    if result is None:
+        return _validation_only(facts)
+    sentences = [
+        f"On {count(int(result.users), 'test user')} whose text it never saw, the word that "
+        f"follows is its first suggestion in {percent(result.top1_recall)} of cases and among its "
+        f"first three in {percent(result.top3_recall)}."
+    ]
+    baselines = [m for m in facts.models if m != facts.federated]
+    if not baselines:
+        return [*sentences, "No baseline was scored, so there is nothing to hold this against."]
+    leads = [(facts.lead(model, "top1_recall"), NAMES.get(model, model)) for model in baselines]
+    compared = [_lead(lead, name) for lead, name in leads if lead is not None]
+    return (
+        [*sentences, f"Its top-1 recall is {', and '.join(compared)}."] if compared else sentences
+    )
+
+
+def _validation_only(facts: Facts) -> list[str]:
+    missing = "The model was not scored on test users, so it is not compared with any baseline."
+    if not len(facts.validation):
+        return [missing, "It was not scored on validation users either."]
+    last = facts.validation.iloc[-1]
+    return [
+        f"{missing} On {count(int(last.users), 'validation user')}, after round {last['round']}, "
+        f"its top-1 recall was {percent(last.top1_recall)} and its top-3 recall "
+        f"{percent(last.top3_recall)}."
+    ]
+
+
+def _lead(lead: Estimate, other: str) -> str:
+    points = 100 * lead.value
+    side = "above" if points >= 0 else "below"
+    text = f"{abs(points):.2f} points {side} {other}"
+    if lead.half_width != lead.half_width:
+        return text
+    if lead.excludes_zero:
+        least, most = abs(points) - 100 * lead.half_width, abs(points) + 100 * lead.half_width
+        return f"{text} (95 % interval {least:.2f} to {most:.2f})"
+    ends = f"{100 * lead.low:+.2f} to {100 * lead.high:+.2f}".replace("-", MINUS)
+    return f"{text} (95 % interval {ends}: these users cannot settle which is better)"
+
+
+def _memorization(facts: Facts) -> list[str]:
+    if not len(facts.planted):
+        if facts.plants_canaries:
+            return ["Canaries are planted but were not measured yet: memorization is unknown."]
+        return ["No canaries were planted, so nothing here tells what the model memorized."]
+    seen, planted = facts.seen, facts.planted
+    at = ""
+    if int(facts.exposure["round"].max()) != facts.rounds_done:
+        at = f" (measured after round {int(facts.exposure['round'].max())})"
+    never = len(planted) - len(seen)
+    absent = ""
+    if never:
+        were = "was" if never == 1 else "were"
+        absent = f" {never} more {were} never trained on, because no holder took part."
+    if not len(seen):
+        return [
+            f"No holder of the {count(len(planted), 'planted canary', 'planted canaries')} took "
+            f"part{at}, so nothing here tells what the model memorized."
+        ]
+    highest = float(seen.exposure_bits.max())
+    ceiling = ", the most that can be measured" if highest >= facts.ceiling_bits else ""
+    return [
+        f"Of the {count(len(seen), 'planted canary', 'planted canaries')} it trained on, "
+        f"{int(seen.extracted.sum())} can be extracted word for word, and the highest exposure is "
+        f"{highest:.2f} bits{ceiling}{at}; {_by_chance(len(seen), facts.ceiling_bits)}.{absent}"
+    ]
+
+
+def _by_chance(canaries: int, ceiling_bits: float) -> str:
+    """What unseen sentences would show: exposure is about exponential, and so grows the maximum."""
+    if canaries == 1:
+        return f"a sentence that was never seen averages {NEVER_SEEN_BITS}"
+    expected = sum(1 / k for k in range(1, canaries + 1)) / math.log(2)
+    return (
+        f"of {canaries:,} sentences that were never seen, the highest would have about "
+        f"{min(expected, ceiling_bits):.1f} bits"
+    )

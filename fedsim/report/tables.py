@@ -1,0 +1,171 @@
+"""The rows of a report's HTML tables, as text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fedsim.report.facts import Facts
+from fedsim.report.formats import MISSING, count, missing, number, percent, percent_interval, size
+from fedsim.report.formats import duration as in_time
+from fedsim.report.plots import look
+
+MOST_CANARIES = 300
+MOST_REASONS = 10
+
+
+def results(facts: Facts) -> list[dict[str, Any]]:
+    """The final table."""
+    rows = []
+    for model in facts.models:
+        row = facts.result(model)
+        assert row is not None
+        latency = MISSING
+        if not missing(row.latency_p50_ms):
+            latency = f"{row.latency_p50_ms:.2f} / {row.latency_p95_ms:.2f} ms"
+        rows.append(
+            {
+                "model": model,
+                "look": look(facts, model),
+                "top1": percent(row.top1_recall),
+                "top1_interval": percent_interval(facts.recall(model, "top1_recall")),
+                "top3": percent(row.top3_recall),
+                "top3_interval": percent_interval(facts.recall(model, "top3_recall")),
+                "worst1": percent(row.top1_recall_worst_tenth),
+                "worst3": percent(row.top3_recall_worst_tenth),
+                "perplexity": number(row.perplexity),
+                "savings": percent(row.keystroke_savings, 1),
+                "latency": latency,
+                "size": size(row.model_bytes),
+            }
+        )
+    return rows
+
+
+def deciles(facts: Facts) -> list[dict[str, Any]]:
+    """Top-1 recall of the users at each tenth."""
+    rows = []
+    for model in facts.models:
+        values = facts.user_recalls(model)
+        if len(values):
+            cells = [percent(q, 1) for q in np.quantile(values, np.arange(1, 10) / 10)]
+            rows.append({"model": model, "look": look(facts, model), "cells": cells})
+    return rows
+
+
+def better_for(facts: Facts) -> list[str]:
+    """For how many test users the federated model is the better one."""
+    mine = facts.users_of(facts.federated).set_index("user")
+    out = []
+    for model in facts.models:
+        other = facts.users_of(model).set_index("user")
+        shared = mine.index.intersection(other.index)
+        if model == facts.federated or not len(shared):
+            continue
+        gain = mine.loc[shared, "hits_top1"] - other.loc[shared, "hits_top1"]
+        better, equal = int((gain > 0).sum()), int((gain == 0).sum())
+        out.append(
+            f"{facts.federated} hits more words than {model} for {better} of {len(shared)} users"
+            + (f" and equally many for {equal}." if equal else ".")
+        )
+    return out
+
+
+def exposure_grid(facts: Facts) -> dict[str, Any]:
+    """Mean exposure at the end by holders (rows) and copies (columns)."""
+    planted = facts.planted
+    copies = sorted(planted["repeats"].unique())
+    rows = []
+    for users in sorted(planted["users"].unique()):
+        cells = [_cell(facts, planted, users, repeats) for repeats in copies]
+        rows.append({"head": count(int(users), "user"), "cells": cells})
+    return {"heads": [count(int(c), "copy", "copies") for c in copies], "rows": rows}
+
+
+def _cell(facts: Facts, planted: pd.DataFrame, users: int, repeats: int) -> dict[str, Any] | None:
+    cell = planted[(planted["users"] == users) & (planted["repeats"] == repeats)]
+    if not len(cell):
+        return None
+    seen = cell[cell["holder_rounds"] > 0]
+    if not len(seen):
+        return {"seen": 0, "planted": len(cell)}
+    bits = float(seen["exposure_bits"].mean())
+    return {
+        "seen": len(seen),
+        "planted": len(cell),
+        "bits": number(bits, 2),
+        "share": f"{min(1.0, max(0.0, bits / facts.ceiling_bits)):.3f}",
+        "extracted": int(seen["extracted"].sum()),
+        "rounds": number(seen["holder_rounds"].mean(), 0 if len(seen) == 1 else 1),
+    }
+
+
+def canaries(facts: Facts) -> list[dict[str, Any]]:
+    """One row a planted canary, the most exposed first, those never trained on last."""
+    planted = facts.planted.assign(never=facts.planted["holder_rounds"] == 0)
+    planted = planted.sort_values(
+        ["never", "exposure_bits", "canary"], ascending=[True, False, True]
+    )
+    return [
+        {
+            "canary": int(row.canary),
+            "users": int(row.users),
+            "repeats": int(row.repeats),
+            "holder_rounds": int(row.holder_rounds),
+            "never": bool(row.never),
+            "bits": ("≥ " if row.exposure_bits >= row.ceiling_bits else "")
+            + number(row.exposure_bits, 2),
+            "extracted": bool(row.extracted),
+        }
+        for _, row in planted.head(MOST_CANARIES).iterrows()
+    ]
+
+
+def participation(facts: Facts) -> list[str]:
+    """How often users took part, in sentences."""
+    out = []
+    for noun, canary in (("user", False), ("canary user", True)):
+        rounds = facts.participations(canary)
+        if len(rounds):
+            times = (
+                f"{rounds.min()} to {rounds.max()} times (median {rounds.median():g})"
+                if rounds.min() != rounds.max()
+                else count(int(rounds.max()), "time") + " each"
+            )
+            out.append(f"{count(len(rounds), noun)} took part, {times}.")
+    sampled, failed = facts.rounds["users_sampled"].sum(), facts.rounds["users_failed"].sum()
+    out.append(f"{int(failed):,} of {int(sampled):,} client trainings failed.")
+    return out
+
+
+def failure_reasons(facts: Facts) -> list[tuple[str, int]]:
+    """The commonest reasons of failed clients."""
+    counts = facts.failures["reason"].fillna("(no reason recorded)").value_counts()
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
+    return [(str(reason), int(n)) for reason, n in ordered[:MOST_REASONS]]
+
+
+def cost_tiles(facts: Facts) -> list[tuple[str, str]]:
+    """Value and name of the totals."""
+    rounds = facts.rounds
+    each = rounds["download_bytes"].sum() / max(1, rounds["users_sampled"].sum())
+    return [
+        (size(rounds["download_bytes"].sum()), "downloaded by all clients"),
+        (size(rounds["upload_bytes"].sum()), "uploaded by all clients"),
+        (size(each), "each way, for one user and round"),
+        (in_time(float(rounds["seconds"].sum())), f"for {count(len(rounds), 'round')}"),
+        (number(rounds["tokens_per_second"].median(), 0), "tokens a second (median)"),
+    ]
+
+
+def flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """A nested value as dotted keys and JSON text."""
+    if isinstance(tree, dict) and tree:
+        for key, value in tree.items():
+            yield from flat(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, json.dumps(tree, ensure_ascii=False)

@@ -1,0 +1,243 @@
+"""A run folder is the record: config, provenance, tables, checkpoints, model, report."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from fedsim.checkpoints import load_arrays, load_latest, save_arrays, save_checkpoint
+from fedsim.config import Config, from_dict
+from fedsim.errors import FedsimError
+from fedsim.files import write_atomically
+from fedsim.tables import TABLES
+
+if TYPE_CHECKING:
+    from fedsim.models.base import LanguageModel
+
+
+class Run:
+    """One run folder. Reading it never changes it; the server writes through the same class."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    # -- reading -----------------------------------------------------------------------------
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """An existing run. Raises FedsimError where `path` is not a run folder."""
+        run = cls(path)
+        for name in ("config.json", "status.json"):
+            if not (run.path / name).is_file():
+                raise FedsimError(f"{path} is not a run folder: it has no {name}.")
+        return run
+
+    @cached_property
+    def config(self) -> Config:
+        """The resolved config."""
+        return from_dict(self._read_json("config.json"))
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """`state` (running, finished, interrupted or failed), `round`, `error` where it failed."""
+        return self._read_json("status.json")
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Versions, machine, corpus digest and git state."""
+        return self._read_json("provenance.json")
+
+    def table(self, name: str) -> pd.DataFrame:
+        """One of the tables in `fedsim.tables.TABLES`, with its types; empty before any row."""
+        schema = TABLES[name]
+        path = self.path / f"{name}.csv"
+        if not path.is_file():
+            return pd.DataFrame({c: pd.Series(dtype=t) for c, t in schema.items()})
+        return pd.read_csv(path, dtype=schema, keep_default_na=False, na_values=[""])
+
+    @property
+    def rounds(self) -> pd.DataFrame:
+        """One row a round."""
+        return self.table("rounds")
+
+    @property
+    def clients(self) -> pd.DataFrame:
+        """One row a user and round."""
+        return self.table("clients")
+
+    @property
+    def evaluations(self) -> pd.DataFrame:
+        """Scores on held-out users, one row an evaluation."""
+        return self.table("evaluations")
+
+    @property
+    def results(self) -> pd.DataFrame:
+        """The final table: the federated model and its baselines on unseen test users."""
+        return self.table("results")
+
+    @property
+    def exposure(self) -> pd.DataFrame:
+        """Exposure and extraction of every canary at every evaluation."""
+        return self.table("exposure")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the final model: equal digests mean equal models."""
+        return str(self.status.get("digest", ""))
+
+    def model(self) -> LanguageModel:
+        """The final global model, in eval mode on the CPU."""
+        from fedsim.models import build
+        from fedsim.parameters import Parameters
+
+        file = self.path / "model.safetensors"
+        if not file.is_file():
+            raise FedsimError(
+                f"{self.path} has no model yet; it is saved at the end of the run, so `resume` it."
+            )
+        arrays, meta = load_arrays(file)
+        model = build(self.config.model.options, meta["vocabulary_size"])
+        named = {name: arrays[name] for name, _ in model.named_parameters()}
+        Parameters.from_arrays(named).load_into(model)
+        return model.eval()
+
+    def vocabulary(self) -> list[str]:
+        """The words by id, the special ones first."""
+        return (self.path / "vocabulary.txt").read_text(encoding="utf-8").split("\n")
+
+    # -- writing -----------------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, path: str | Path, config: Config, provenance: Mapping[str, Any]) -> Run:
+        """A new folder with config, provenance and a status. Refuses one that exists."""
+        run = cls(path)
+        try:
+            (run.path / "checkpoints").mkdir(parents=True)
+        except FileExistsError:
+            raise FedsimError(
+                f"{path} exists; choose another --out, or continue it with `resume {path}`."
+            ) from None
+        except OSError as error:
+            raise FedsimError(f"Cannot create {path}: {error.strerror}.") from None
+        run._write_json("status.json", {"state": "running", "round": 0})
+        run._write_json("config.json", config.as_dict())
+        run._write_json("provenance.json", provenance)
+        return run
+
+    def set_status(self, state: str, round: int, **more: Any) -> None:
+        """Replace the status."""
+        self._write_json("status.json", {"state": state, "round": round, **more})
+
+    def append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append rows to a table's CSV; every row has exactly the schema's columns."""
+        path, columns = self.path / f"{name}.csv", list(TABLES[name])
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        try:
+            with path.open("ab") as file:
+                if file.tell() == 0:
+                    writer.writeheader()
+                writer.writerows({k: _cell(v) for k, v in row.items()} for row in rows)
+                file.write(text.getvalue().encode())
+        except OSError as error:
+            raise FedsimError(
+                f"Cannot write {path} ({error.strerror}); free space, then `resume {self.path}`."
+            ) from None
+
+    def log(self, text: str) -> None:
+        """Add to `run.log`, with the time."""
+        with (self.path / "run.log").open("a", encoding="utf-8") as file:
+            file.write(f"{datetime.now().isoformat(timespec='seconds')} {text.rstrip()}\n")
+
+    def table_lengths(self) -> dict[str, int]:
+        """Bytes of each table that has been begun: how far the record is."""
+        paths = {name: self.path / f"{name}.csv" for name in TABLES}
+        return {name: path.stat().st_size for name, path in paths.items() if path.is_file()}
+
+    def save_checkpoint(
+        self,
+        round: int,
+        arrays: Mapping[str, np.ndarray],
+        table_lengths: Mapping[str, int],
+        keep: int,
+    ) -> None:
+        """Checkpoint the server's state and how far the tables were when it was reached."""
+        for name in table_lengths:
+            with (self.path / f"{name}.csv").open("rb") as file:
+                os.fsync(file.fileno())
+        meta = {"tables": dict(table_lengths), "identity": self.config.identity()}
+        save_checkpoint(self.path / "checkpoints", round, arrays, meta, keep)
+
+    def rewind(self) -> tuple[int, dict[str, np.ndarray], list[str]]:
+        """Load the newest whole checkpoint and cut the tables back to it.
+
+        Returns its round, its arrays, and a sentence for each damaged checkpoint passed over.
+        """
+        arrays, meta, problems = load_latest(self.path / "checkpoints")
+        if meta["identity"] != self.config.identity():
+            raise FedsimError(
+                f"{self.path}/config.json was changed after the run began; a resumed run keeps "
+                "its config."
+            )
+        for name in TABLES:
+            path, length = self.path / f"{name}.csv", meta["tables"].get(name, 0)
+            if not path.is_file():
+                continue
+            if path.stat().st_size < length:
+                raise FedsimError(f"{path} is shorter than its checkpoint says; restore it.")
+            os.truncate(path, length)
+        return meta["round"], arrays, problems
+
+    def save_model(self, arrays: Mapping[str, np.ndarray], words: list[str], digest: str) -> None:
+        """Write `model.safetensors` and the vocabulary beside it."""
+        meta = {"vocabulary_size": len(words), "digest": digest, "config": self.config.as_dict()}
+        save_arrays(self.path / "model.safetensors", arrays, meta)
+        write_atomically(self.path / "vocabulary.txt", "\n".join(words).encode())
+
+    def export_tables(self) -> None:
+        """Write each table as Parquet beside its CSV."""
+        for name in TABLES:
+            if (self.path / f"{name}.csv").is_file():
+                buffer = io.BytesIO()
+                self.table(name).to_parquet(buffer, index=False)
+                write_atomically(self.path / f"{name}.parquet", buffer.getvalue())
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise FedsimError(f"{self.path} is not a run folder: it has no {name}.") from None
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise FedsimError(f"{path} is not valid JSON ({error}); restore it.") from None
+
+    def _write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        write_atomically(self.path / name, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def _cell(value: Any) -> Any:
+    """A value as CSV text that reads back exactly."""
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return ""
+    return repr(float(value)) if isinstance(value, float | np.floating) else value
+
+
+def new_run_folder(label: str, root: str | Path = "runs") -> Path:
+    """A fresh name such as runs/20261121-154501-default."""
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    path = Path(root) / f"{stamp}-{label}"
+    number = 2
+    while path.exists():
+        path = Path(root) / f"{stamp}-{label}-{number}"
+        number += 1
+    return path

@@ -1,0 +1,96 @@
+"""The columns of a run's tables: fixed before the run, so that rows can be appended."""
+
+from __future__ import annotations
+
+# Column -> pandas dtype. Missing values are empty cells, so integers that may miss are Int64.
+Schema = dict[str, str]
+
+ROUNDS: Schema = {
+    "round": "int64",
+    "users_sampled": "int64",
+    "users_completed": "int64",
+    "users_failed": "int64",
+    "sequences": "int64",
+    "tokens": "int64",
+    "train_loss_nats_per_token": "float64",
+    "update_norm": "float64",  # l2 of the global model's step
+    "mean_client_norm": "float64",  # mean l2 of the clients' updates
+    "download_bytes": "int64",  # over all clients of the round
+    "upload_bytes": "int64",
+    "seconds": "float64",
+    "tokens_per_second": "float64",
+}
+
+CLIENTS: Schema = {
+    "round": "int64",
+    "user": "int64",
+    "canary_user": "bool",
+    "sequences": "int64",
+    "tokens": "int64",
+    "loss_nats_per_token": "float64",
+    "update_norm": "float64",
+}
+
+FAILURES: Schema = {"round": "int64", "user": "int64", "reason": "str"}
+
+SCORES: Schema = {
+    "users": "int64",
+    "words": "int64",
+    "top1_recall": "float64",
+    "top3_recall": "float64",
+    "perplexity": "float64",
+    "keystroke_savings": "float64",
+    "top1_recall_worst_tenth": "float64",
+    "top3_recall_worst_tenth": "float64",
+}
+
+EVALUATIONS: Schema = {"round": "int64", "split": "str", **SCORES}
+
+# The final comparison on unseen test users: the federated model and its baselines.
+RESULTS: Schema = {
+    "model": "str",
+    **SCORES,
+    "parameters": "Int64",
+    "model_bytes": "Int64",
+    "latency_p50_ms": "float64",
+    "latency_p95_ms": "float64",
+}
+
+# Per-user counts behind RESULTS.
+USERS: Schema = {
+    "model": "str",
+    "user": "int64",
+    "words": "int64",
+    "tokens": "int64",
+    "nats": "float64",
+    "hits_top1": "int64",
+    "hits_top3": "int64",
+    "keystrokes_base": "int64",
+    "keystrokes": "int64",
+}
+
+EXPOSURE: Schema = {
+    "round": "int64",
+    "canary": "int64",
+    "kind": "str",  # planted | held_out
+    "users": "int64",
+    "repeats": "int64",
+    "holder_rounds": "int64",
+    "nats": "float64",
+    "exposure_bits": "float64",
+    "ceiling_bits": "float64",
+    "extracted": "bool",
+}
+
+TABLES: dict[str, Schema] = {
+    "rounds": ROUNDS,
+    "clients": CLIENTS,
+    "failures": FAILURES,
+    "evaluations": EVALUATIONS,
+    "results": RESULTS,
+    "users": USERS,
+    "exposure": EXPOSURE,
+}
+
+# What a repetition of the same run may change.
+TIMING_COLUMNS = {"seconds", "tokens_per_second", "latency_p50_ms", "latency_p95_ms"}

@@ -1,0 +1,145 @@
+"""The Flower ServerApp: builds a run from its context, trains, scores, and writes the record.
+
+The context's run config carries scalars only: either `config` (a resolved config as JSON) and
+`run` (the folder), as our engines pass them, or `preset` and `overrides` from `flwr run`.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from fedsim.config import Config, from_dict, load
+from fedsim.device import resolve_device
+from fedsim.engines.wire import to_record
+from fedsim.evaluation import latency
+from fedsim.federation import Federation, open_federation
+from fedsim.models import build
+from fedsim.models.base import LanguageModel
+from fedsim.parameters import Layout, Parameters
+from fedsim.progress import Reporter
+from fedsim.provenance import provenance
+from fedsim.runs import Run, new_run_folder
+from fedsim.seeding import torch_stream
+from server.baselines import baselines
+from server.optimizers import OPTIMIZERS
+from server.recording import Recorder, scores_row, user_rows
+from server.state import ServerState
+from server.strategies import STRATEGIES
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """One run from its context, new or resumed."""
+    settings = context.run_config
+    resumed = bool(settings.get("resume", False))
+    quiet = bool(settings.get("quiet", False))
+    if resumed:
+        run = Run.open(str(settings["run"]))
+        config = run.config
+    else:
+        config = _config_of(settings)
+        corpus = open_federation(config).corpus
+        folder = str(settings.get("run") or new_run_folder("flower").resolve())
+        run = Run.create(folder, config, provenance(corpus.name, corpus.digest))
+    try:
+        _run(grid, run, config, resumed, quiet)
+    except BaseException as error:
+        # The newest state was saved by `_run`; what is left is to say how it ended.
+        stopped = isinstance(error, KeyboardInterrupt)
+        done = run.status["round"]
+        text = "" if stopped else str(error) or type(error).__name__
+        run.set_status("interrupted" if stopped else "failed", done, error=text)
+        raise
+
+
+def _config_of(settings: Any) -> Config:
+    if settings.get("config"):
+        return from_dict(json.loads(str(settings["config"])))
+    overrides = shlex.split(str(settings.get("overrides", "")))
+    return load(str(settings.get("preset", "default")), overrides)
+
+
+def _run(grid: Grid, run: Run, config: Config, resumed: bool, quiet: bool) -> None:
+    federation = open_federation(config)
+    device = resolve_device(config.engine.device)
+    model = build(config.model.options, len(federation.corpus.vocabulary), device)
+    problems: list[str] = []
+    if resumed:
+        round, arrays, problems = run.rewind()
+        state = ServerState.from_arrays(round, arrays, Layout.of(model))
+        run.set_status("running", round)
+    else:
+        state = initial_state(config, federation, model)
+    reporter = Reporter(config.server.rounds, state.round, quiet)
+    for problem in problems:
+        reporter.say(f"{problem} Using the checkpoint of round {state.round} instead.")
+    recorder = Recorder(run, config, federation, model, state, reporter)
+    strategy = STRATEGIES[config.strategy.name](config, federation, state, recorder)
+    timeout = config.server.timeout_s
+    try:
+        arrays_now = to_record(state.parameters)
+        strategy.start(grid, arrays_now, config.server.rounds, timeout)
+        recorder.checkpoint()
+        reporter.say(f"Scoring {len(federation.corpus.split('test'))} unseen test users")
+        strategy.evaluate(grid, "test", timeout)
+        state = strategy.state
+        finish(run, config, federation, model, state, strategy.evaluation, reporter)
+    except BaseException:
+        recorder.checkpoint()
+        raise
+    finally:
+        reporter.close()
+
+
+def initial_state(config: Config, federation: Federation, model: LanguageModel) -> ServerState:
+    """The state before round 1: a model drawn from the seed."""
+    device = next(model.parameters()).device
+    model.initialise(torch_stream(config.seed, "init", device=device))
+    parameters = Parameters.from_model(model)
+    optimizer = OPTIMIZERS[config.optimizer.name](config.optimizer.options)
+    users = federation.corpus.users + federation.planted.users
+    return ServerState(
+        round=0,
+        parameters=parameters,
+        optimizer=optimizer.initial_state(parameters.layout.size),
+        average=parameters.copy() if config.server.average else None,
+        participations=np.zeros(users, np.int32),
+    )
+
+
+def finish(
+    run: Run,
+    config: Config,
+    federation: Federation,
+    model: LanguageModel,
+    state: ServerState,
+    test_users: pd.DataFrame,
+    reporter: Reporter,
+) -> None:
+    """Save the model, score the baselines on the same users, write the final tables."""
+    corpus = federation.corpus
+    released = state.released
+    released.load_into(model)
+    digest = released.digest()
+    run.save_model(dict(released.items()), list(corpus.vocabulary.words), digest)
+    federated = {
+        "parameters": released.layout.size,
+        "model_bytes": released.nbytes,
+        **{f"latency_{k}": v for k, v in latency(model).items()},
+    }
+    rows = [(config.strategy.name, test_users, federated), *baselines(config, corpus, reporter)]
+    for name, users, columns in rows:
+        run.append("results", [{"model": name, **scores_row(users), **columns}])
+        run.append("users", user_rows(name, users))
+    run.export_tables()
+    run.set_status("finished", state.round, digest=digest)
+    reporter.say(f"model {digest[:16]}  {run.path}")

@@ -1,0 +1,98 @@
+"""What the federated model is compared with on the same test users, kept between runs.
+
+A baseline depends on the corpus and its own options only, so a hundred runs share one: it is
+cached under the fingerprint of what it depends on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+
+import fedsim
+from fedsim.config import Config
+from fedsim.data.sources import cache_folder
+from fedsim.data.store import Corpus
+from fedsim.device import threads
+from fedsim.evaluation import Keyboard, Predictor, evaluate_user
+from fedsim.files import write_atomically
+from fedsim.models.ngram import KneserNey
+from fedsim.parameters import Parameters
+from fedsim.progress import Reporter
+from server.central import THREADS, train_centrally
+
+
+def score_users(predictor: Predictor, corpus: Corpus, split: str) -> pd.DataFrame:
+    """Per-user counts over all users of a split, in this process."""
+    keyboard = Keyboard(corpus.vocabulary.words)
+    rows = []
+    for user in corpus.split(split):
+        mine = corpus.sequences(user, "all")
+        rows.append({"user": user, **evaluate_user(predictor, mine.tokens, mine.offsets, keyboard)})
+    return pd.DataFrame(rows)
+
+
+Baseline = tuple[str, pd.DataFrame, dict[str, Any]]  # name, per-user counts, model columns
+Scored = tuple[pd.DataFrame, dict[str, Any]]
+
+
+def baselines(config: Config, corpus: Corpus, reporter: Reporter) -> list[Baseline]:
+    """The baselines that the config asks for, scored on the test users."""
+    out: list[Baseline] = []
+    if config.evaluation.trigram:
+        key = _fingerprint(corpus, {"trigram": "kneser-ney"})
+        out.append(("trigram", *_cached(key, lambda: _trigram(corpus, reporter))))
+    if config.evaluation.central:
+        tree = config.as_dict()
+        central = {k: v for k, v in tree["evaluation"].items() if k.startswith("central")}
+        key = _fingerprint(corpus, {**central, "model": tree["model"], "seed": config.seed})
+        out.append(("central", *_cached(key, lambda: _central(config, corpus, reporter))))
+    return out
+
+
+def _trigram(corpus: Corpus, reporter: Reporter) -> Scored:
+    reporter.say("Trigram baseline: counting and scoring")
+    texts = [corpus.sequences(user) for user in corpus.split("train")]
+    model = KneserNey.fit(texts, len(corpus.vocabulary))
+    with threads(THREADS):
+        return score_users(model, corpus, "test"), {}
+
+
+def _central(config: Config, corpus: Corpus, reporter: Reporter) -> Scored:
+    epochs = config.evaluation.central_epochs
+
+    def on_epoch(epoch: int, nats: float) -> None:
+        reporter.say(f"Central training: epoch {epoch}/{epochs}  loss {nats:.3f}")
+
+    reporter.say(f"Central training of the same network: {epochs} epochs")
+    model = train_centrally(config, corpus, on_epoch)
+    with threads(THREADS):
+        users = score_users(model, corpus, "test")
+    released = Parameters.from_model(model)
+    return users, {"parameters": released.layout.size, "model_bytes": released.nbytes}
+
+
+def _fingerprint(corpus: Corpus, depends_on: dict[str, Any]) -> str:
+    tree = {"corpus": corpus.digest, "version": fedsim.__version__, **depends_on}
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _cached(key: str, make: Callable[[], Scored]) -> Scored:
+    """What was kept under `key`, or `make()`, kept from now on."""
+    folder = cache_folder() / "baselines"
+    table, columns = folder / f"{key}.parquet", folder / f"{key}.json"
+    try:
+        return pd.read_parquet(table), json.loads(columns.read_text())
+    except (OSError, ValueError):  # absent or damaged: make it
+        users, found = make()
+    folder.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    users.to_parquet(buffer, index=False)
+    write_atomically(table, buffer.getvalue())
+    write_atomically(columns, json.dumps(found).encode())
+    return users, found

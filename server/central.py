@@ -1,0 +1,70 @@
+"""The server-trained baseline: the same network on the pooled text of the same training users."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from fedsim.config import Config
+from fedsim.data.sequences import Sequences
+from fedsim.data.store import Corpus
+from fedsim.device import resolve_device, threads
+from fedsim.models import build
+from fedsim.models.base import LanguageModel
+from fedsim.models.batch import Batch
+from fedsim.models.loss import training_loss
+from fedsim.seeding import stream, torch_stream
+
+# A constant, not the machine's cores: the last bits of a sum depend on the number of threads, and
+# a baseline should not change with the machine it is looked up on.
+THREADS = 2
+WARMUP_STEPS = 100
+GRADIENT_NORM = 1.0
+
+
+def pooled(corpus: Corpus) -> Sequences:
+    """All sentences that the training users train on."""
+    return Sequences.concatenate([corpus.sequences(u) for u in corpus.split("train")])
+
+
+def train_centrally(
+    config: Config, corpus: Corpus, on_epoch: Callable[[int, float], None]
+) -> LanguageModel:
+    """AdamW with warm-up and cosine decay over shuffled sentences, as a server would train.
+
+    `on_epoch(epoch, nats_per_token)` is called after each epoch.
+    """
+    options = config.evaluation
+    device = resolve_device(config.engine.device)
+    model = build(config.model.options, len(corpus.vocabulary), device)
+    model.initialise(torch_stream(config.seed, "init", device=device))
+    model.dropout_generator = torch_stream(config.seed, "central-dropout", device=device)
+    text = pooled(corpus)
+    steps_per_epoch = -(-len(text) // options.central_batch_size)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=options.central_lr, weight_decay=0.01)
+    total = options.central_epochs * steps_per_epoch
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total))
+    model.train()
+    with threads(THREADS):
+        for epoch in range(options.central_epochs):
+            order = stream(config.seed, "central-order", epoch).permutation(len(text))
+            nats_sum, tokens = 0.0, 0
+            for start in range(0, len(order), options.central_batch_size):
+                chosen = order[start : start + options.central_batch_size]
+                batch = Batch.of(text.tokens, text.offsets, chosen, device)
+                optimizer.zero_grad(set_to_none=False)
+                loss, nats = training_loss(model, batch)
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
+                optimizer.step()
+                schedule.step()
+                nats_sum += float(nats.sum())
+                tokens += len(nats)
+            on_epoch(epoch + 1, nats_sum / tokens)
+    return model.eval()
+
+
+def _rate(step: int, total: int) -> float:
+    return min(1.0, (step + 1) / WARMUP_STEPS) * 0.5 * (1 + np.cos(np.pi * step / total))

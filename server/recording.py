@@ -1,0 +1,147 @@
+"""The listener that writes a run's record: tables, checkpoints, exposure, progress."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fedsim.config import Config
+from fedsim.evaluation import summarise
+from fedsim.federation import Federation
+from fedsim.leakage.exposure import measure_exposure
+from fedsim.models.base import LanguageModel
+from fedsim.progress import Reporter
+from fedsim.runs import Run
+from fedsim.tables import SCORES, USERS
+from server.state import ServerState
+from server.strategy import RoundOutcome
+
+
+class Recorder:
+    """Writes one run's folder as the rounds go by."""
+
+    def __init__(
+        self,
+        run: Run,
+        config: Config,
+        federation: Federation,
+        model: LanguageModel,
+        state: ServerState,
+        reporter: Reporter,
+    ) -> None:
+        self.run = run
+        self.config = config
+        self.federation = federation
+        self.model = model
+        self.reporter = reporter
+        # The newest state with the lengths of the tables at that moment: rows that come later
+        # (its evaluation, half of the next round) are cut off on resume, and made again.
+        self.latest = (state, run.table_lengths())
+        self.checkpointed: ServerState | None = None
+
+    def round_done(self, state: ServerState, outcome: RoundOutcome) -> None:
+        """Rows for the round and its clients, and every so often a checkpoint."""
+        tokens = sum(r.tokens for r in outcome.results)
+        loss = sum(r.loss_nats for r in outcome.results) / max(tokens, 1)
+        completed = len(outcome.results)
+        norms = [r.update_norm for r in outcome.results]
+        self.run.append(
+            "rounds",
+            [
+                {
+                    "round": outcome.round,
+                    "users_sampled": len(outcome.cohort),
+                    "users_completed": completed,
+                    "users_failed": len(outcome.failures),
+                    "sequences": sum(r.sequences for r in outcome.results),
+                    "tokens": tokens,
+                    "train_loss_nats_per_token": loss if tokens else float("nan"),
+                    "update_norm": outcome.update_norm,
+                    "mean_client_norm": float(np.mean(norms)) if norms else float("nan"),
+                    "download_bytes": len(outcome.cohort) * state.parameters.nbytes,
+                    "upload_bytes": completed * state.parameters.nbytes,
+                    "seconds": outcome.seconds,
+                    "tokens_per_second": tokens / outcome.seconds,
+                }
+            ],
+        )
+        self.run.append("clients", self._client_rows(outcome))
+        if outcome.failures:
+            self._record_failures(outcome)
+        self.latest = (state, self.run.table_lengths())
+        if state.round % self.config.server.checkpoint_every == 0:
+            self.checkpoint()
+        self.reporter.round(outcome.round, completed, tokens / outcome.seconds, loss)
+
+    def evaluated(self, state: ServerState, split: str, users: pd.DataFrame) -> None:
+        """Rows for the scores and for the canaries' exposure."""
+        row = scores_row(users)
+        self.run.append("evaluations", [{"round": state.round, "split": split, **row}])
+        self.reporter.scores(row["top1_recall"], row["top3_recall"])
+        if split == "validation":
+            self._measure_exposure(state)
+
+    def checkpoint(self) -> None:
+        """Save the newest state, unless it is saved already."""
+        state, lengths = self.latest
+        if state is not self.checkpointed:
+            keep = self.config.server.keep_checkpoints
+            self.run.save_checkpoint(state.round, state.arrays(), lengths, keep)
+            self.run.set_status("running", state.round)
+            self.checkpointed = state
+
+    def _client_rows(self, outcome: RoundOutcome) -> Iterable[Mapping[str, Any]]:
+        for result in outcome.results:
+            yield {
+                "round": outcome.round,
+                "user": result.user,
+                "canary_user": self.federation.is_canary_user(result.user),
+                "sequences": result.sequences,
+                "tokens": result.tokens,
+                "loss_nats_per_token": result.loss_nats / max(result.tokens, 1),
+                "update_norm": result.update_norm,
+            }
+
+    def _record_failures(self, outcome: RoundOutcome) -> None:
+        rows = [
+            {"round": outcome.round, "user": user, "reason": reason.strip().splitlines()[-1]}
+            for user, reason in outcome.failures.items()
+        ]
+        self.run.append("failures", rows)
+        for user, reason in outcome.failures.items():
+            self.run.log(f"round {outcome.round}: user {user} failed\n{reason}")
+        self.reporter.say(
+            f"round {outcome.round}: {len(rows)} of {len(outcome.cohort)} clients failed "
+            f"({rows[0]['reason']}); see run.log"
+        )
+
+    def _measure_exposure(self, state: ServerState) -> None:
+        planted = self.federation.planted
+        state.released.load_into(self.model)
+        table = measure_exposure(
+            self.model,
+            planted,
+            self.config.canaries.prefix_words,
+            state.participations[self.federation.corpus.users :],
+            next(self.model.parameters()).device,
+        )
+        table.insert(0, "round", state.round)
+        self.run.append("exposure", table.to_dict("records"))
+        planted_rows = table[table.kind == "planted"]
+        if len(planted_rows):
+            self.reporter.exposure(float(planted_rows.exposure_bits.max()))
+
+
+def scores_row(users: pd.DataFrame) -> dict[str, Any]:
+    """The columns of `fedsim.tables.SCORES` from per-user counts."""
+    summary = summarise(users)
+    return {name: summary[name] for name in SCORES}
+
+
+def user_rows(model: str, users: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of the `users` table."""
+    columns = [c for c in USERS if c != "model"]
+    return [{"model": model, **row} for row in users[columns].to_dict("records")]

@@ -1,0 +1,67 @@
+"""Everything the server carries from round to round, and its form on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fedsim.parameters import Layout, Parameters
+from server.optimizers import State
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """The state after `round` rounds. Random streams are derived, so none is in here."""
+
+    round: int
+    parameters: Parameters
+    optimizer: State
+    average: Parameters | None  # running average of the iterates, where it is asked for
+    participations: np.ndarray  # int32, completed rounds of each user by id
+
+    @property
+    def released(self) -> Parameters:
+        """The model that is evaluated, audited and saved."""
+        return self.parameters if self.average is None else self.average
+
+    def stepped(
+        self, parameters: Parameters, optimizer: State, completed: list[int], decay: float
+    ) -> ServerState:
+        """The state one round later. `decay` > 0 averages iterates: a plain mean over the first
+        rounds, exponential once the mean's own weight reaches the decay."""
+        average = self.average
+        if average is not None:
+            keep = np.float32(min(decay, self.round / (self.round + 1)))
+            average = Parameters(average.layout, keep * average.flat + (1 - keep) * parameters.flat)
+        participations = self.participations.copy()
+        participations[completed] += 1
+        return replace(
+            self,
+            round=self.round + 1,
+            parameters=parameters,
+            optimizer=optimizer,
+            average=average,
+            participations=participations,
+        )
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Named arrays for a checkpoint."""
+        out = {f"parameters/{name}": view for name, view in self.parameters.items()}
+        out |= {f"optimizer/{name}": array for name, array in self.optimizer.items()}
+        if self.average is not None:
+            out["average"] = self.average.flat
+        return out | {"participations": self.participations}
+
+    @classmethod
+    def from_arrays(
+        cls, round: int, arrays: Mapping[str, np.ndarray], layout: Layout
+    ) -> ServerState:
+        """The inverse of `arrays`; `layout` gives the parameters' order."""
+        named = {name: arrays[f"parameters/{name}"] for name in layout.names}
+        prefix = "optimizer/"
+        optimizer = {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}
+        average = Parameters(layout, arrays["average"]) if "average" in arrays else None
+        parameters = Parameters.from_arrays(named)
+        return cls(round, parameters, optimizer, average, arrays["participations"])

@@ -1,0 +1,16 @@
+"""FedSGD (McMahan et al. 2017): one exact gradient of each user's whole data, one server step."""
+
+from server.strategy import FederatedStrategy
+
+
+class FedSGD(FederatedStrategy):
+    """Updates are minus the gradient, so the server optimizer's lr is the learning rate."""
+
+    message_type = "train.fedsgd"
+    without_effect = (
+        "client.epochs",
+        "client.batch_size",
+        "client.lr",
+        "client.max_grad_norm",
+        "client.proximal_mu",
+    )

@@ -1,0 +1,267 @@
+"""The strategy base: Flower's `Strategy` with users sampled by us and sums made in one order.
+
+One round: sample users, cut the cohort into chunks, one message a chunk, add the replies' sums in
+chunk order as they arrive, divide by the weight, server optimizer, then the listener (tables,
+checkpoint, leakage). Flower's stock strategies are not used for this: they sample nodes from the
+global random generator, add replies in order of arrival, and restart at round 1.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+import pandas as pd
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Result, Strategy
+
+from fedsim.config import Config
+from fedsim.engines.wire import decode_update, to_record
+from fedsim.errors import FedsimError
+from fedsim.evaluation import summarise
+from fedsim.federation import Federation
+from fedsim.options import Options
+from fedsim.parameters import Parameters
+from fedsim.updates import Aggregate, UserResult
+from server.exchange import replies_in_order, wait_for_nodes
+from server.optimizers import OPTIMIZERS
+from server.sampling import sample_cohort
+from server.state import ServerState
+
+EVALUATION_CHUNK = 8  # users a message; merged in user order, so it changes nothing but speed
+
+
+class NoOptions(Options):
+    """A strategy without options of its own."""
+
+
+@dataclass(frozen=True)
+class RoundOutcome:
+    """What happened in one round, for the tables."""
+
+    round: int
+    cohort: np.ndarray
+    results: list[UserResult]
+    failures: dict[int, str]
+    update_norm: float
+    seconds: float
+
+
+class Listener(Protocol):
+    """Told after every round and evaluation; it writes tables, checkpoints and progress."""
+
+    def round_done(self, state: ServerState, outcome: RoundOutcome) -> None:
+        """A round has been applied; `state` is the state after it."""
+
+    def evaluated(self, state: ServerState, split: str, users: pd.DataFrame) -> None:
+        """Held-out users have been scored: one row of counts a user."""
+
+
+class FederatedStrategy(Strategy):
+    """FedAvg's loop with one exchangeable part each for sampling, combining and applying."""
+
+    Options: ClassVar[type[Options]] = NoOptions
+    message_type: ClassVar[str] = "train"
+    without_effect: ClassVar[tuple[str, ...]] = ()  # config keys that this strategy ignores
+
+    def __init__(
+        self, config: Config, federation: Federation, state: ServerState, listener: Listener
+    ) -> None:
+        self.config = config
+        self.federation = federation
+        self.state = state
+        self.listener = listener
+        optimizer = OPTIMIZERS[config.optimizer.name]
+        self.optimizer = optimizer(config.optimizer.options)
+
+    # -- what a strategy may change ----------------------------------------------------------
+
+    def cohort(self, server_round: int) -> np.ndarray:
+        """The users of a round, ascending."""
+        return sample_cohort(
+            self.config.server.sampler,
+            self.federation.population,
+            self.config.server.cohort,
+            self.config.seed,
+            server_round,
+        )
+
+    def combine(self, replies: Iterable[tuple[np.ndarray, Message | None]]) -> Aggregate:
+        """Sum the chunks in order; what did not come back counts as failed users."""
+        aggregate = Aggregate(self.state.parameters.layout)
+        for users, reply in replies:
+            if reply is not None and reply.has_content():
+                aggregate.add(decode_update(reply.content))
+            else:
+                reason = "no reply in time" if reply is None else reply.error.reason
+                aggregate.failures |= {int(u): str(reason) for u in users}
+        return aggregate
+
+    def apply(self, aggregate: Aggregate) -> ServerState:
+        """The state after the round: the server optimizer on the mean update."""
+        state = self.state
+        completed = [r.user for r in aggregate.results]
+        parameters, optimizer = state.parameters, state.optimizer
+        if completed:
+            flat, optimizer = self.optimizer.step(
+                parameters.flat, aggregate.mean(), optimizer, state.round + 1
+            )
+            parameters = Parameters(parameters.layout, flat)
+        return state.stepped(parameters, optimizer, completed, self.config.server.average)
+
+    # -- Flower's interface ------------------------------------------------------------------
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> list[Message]:
+        """One message a chunk of the round's cohort."""
+        return self._messages(
+            grid,
+            self.message_type,
+            _chunks(self.cohort(server_round), self.config.server.chunk),
+            arrays,
+            {**config, "round": server_round},
+        )
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message | None]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Add the replies, which come in chunk order, and step the global model."""
+        started = time.perf_counter()
+        cohort = self.cohort(server_round)
+        chunks = _chunks(cohort, self.config.server.chunk)
+        aggregate = self.combine(zip(chunks, replies, strict=True))
+        if len(cohort) and not aggregate.results:
+            user, reason = next(iter(aggregate.failures.items()))
+            raise FedsimError(
+                f"All {len(cohort)} clients of round {server_round} failed; user {user} said: "
+                f"{reason.strip().splitlines()[-1]}"
+            )
+        before = self.state.parameters.flat
+        self.state = self.apply(aggregate)
+        step = self.state.parameters.flat.astype(np.float64) - before
+        outcome = RoundOutcome(
+            server_round,
+            cohort,
+            aggregate.results,
+            aggregate.failures,
+            float(np.linalg.norm(step)),
+            time.perf_counter() - started,
+        )
+        self.listener.round_done(self.state, outcome)
+        return to_record(self.state.parameters), _train_metrics(aggregate)
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> list[Message]:
+        """One message a chunk of the users of the split that `config` names."""
+        users = np.asarray(self.federation.corpus.split(str(config["split"])))
+        chunks = _chunks(users, EVALUATION_CHUNK)
+        work = {"part": "all", "round": server_round}
+        return self._messages(grid, "evaluate", chunks, arrays, work)
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message | None]
+    ) -> MetricRecord | None:
+        """Join the users' counts; returns their summary."""
+        parts = []
+        for reply in replies:
+            if reply is None or not reply.has_content():
+                reason = "no reply in time" if reply is None else reply.error.reason
+                raise FedsimError(
+                    f"The evaluation after round {server_round} failed: "
+                    f"{str(reason).strip().splitlines()[-1]}"
+                )
+            parts.append(pd.DataFrame(dict(reply.content.metric_records["metrics"])))
+        self.evaluation = pd.concat(parts, ignore_index=True)
+        return MetricRecord(dict(summarise(self.evaluation)))
+
+    def summary(self) -> None:
+        """Nothing to log: the run folder holds the resolved config."""
+
+    def start(
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord,
+        num_rounds: int = 3,
+        timeout: float = 3600,
+        train_config: ConfigRecord | None = None,
+        evaluate_config: ConfigRecord | None = None,
+        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
+    ) -> Result:
+        """Run until `num_rounds` rounds are done in all, starting after those of the state."""
+        result = Result()
+        arrays = initial_arrays
+        if self.state.round and self._evaluation_due(self.state.round, num_rounds):
+            self.evaluate(grid, "validation", timeout)  # a checkpoint lies before its evaluation
+        for server_round in range(self.state.round + 1, num_rounds + 1):
+            messages = self.configure_train(
+                server_round, arrays, train_config or ConfigRecord(), grid
+            )
+            replies = replies_in_order(grid, messages, timeout)
+            new_arrays, metrics = self.aggregate_train(server_round, replies)
+            if new_arrays is not None and metrics is not None:
+                arrays = new_arrays
+                result.train_metrics_clientapp[server_round] = metrics
+            if self._evaluation_due(server_round, num_rounds):
+                scores = self.evaluate(grid, "validation", timeout)
+                if scores is not None:
+                    result.evaluate_metrics_clientapp[server_round] = scores
+            if evaluate_fn is not None and (res := evaluate_fn(server_round, arrays)) is not None:
+                result.evaluate_metrics_serverapp[server_round] = res
+        result.arrays = arrays
+        return result
+
+    def evaluate(self, grid: Grid, split: str, timeout: float) -> MetricRecord | None:
+        """Score the released model on all users of a split, and tell the listener."""
+        config = ConfigRecord({"split": split})
+        released = to_record(self.state.released)
+        messages = self.configure_evaluate(self.state.round, released, config, grid)
+        if not messages:
+            return None
+        replies = replies_in_order(grid, messages, timeout)
+        scores = self.aggregate_evaluate(self.state.round, replies)
+        self.listener.evaluated(self.state, split, self.evaluation)
+        return scores
+
+    def _evaluation_due(self, server_round: int, num_rounds: int) -> bool:
+        return server_round % self.config.evaluation.every == 0 or server_round == num_rounds
+
+    def _messages(
+        self,
+        grid: Grid,
+        message_type: str,
+        chunks: Sequence[np.ndarray],
+        arrays: ArrayRecord,
+        work: dict,
+    ) -> list[Message]:
+        nodes = wait_for_nodes(grid, self.config.server.timeout_s)
+        config_json = self.config.as_json()
+        messages = []
+        for index, users in enumerate(chunks):
+            config = ConfigRecord({**work, "users": [int(u) for u in users], "config": config_json})
+            content = RecordDict({"arrays": arrays, "config": config})
+            node = nodes[index % len(nodes)]
+            messages.append(Message(content, node, message_type, group_id=str(work["round"])))
+        return messages
+
+
+def _chunks(users: np.ndarray, size: int) -> list[np.ndarray]:
+    return [users[start : start + size] for start in range(0, len(users), size)]
+
+
+def _train_metrics(aggregate: Aggregate) -> MetricRecord:
+    tokens = sum(r.tokens for r in aggregate.results)
+    nats = sum(r.loss_nats for r in aggregate.results)
+    return MetricRecord(
+        {
+            "users": len(aggregate.results),
+            "failed": len(aggregate.failures),
+            "tokens": tokens,
+            "loss_nats_per_token": nats / max(tokens, 1),
+        }
+    )

@@ -1,0 +1,226 @@
+"""Readers: what they yield from hand-made files, and the sentence they say about broken ones."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from fedsim.data.readers import READERS
+from fedsim.data.readers.table import Table
+from fedsim.errors import FedsimError
+
+# Anything but NUL and lone surrogates, which are errors; users are not blank.
+chars = st.characters(exclude_characters="\0", exclude_categories=("Cs",))
+names = st.text(chars, min_size=1, max_size=8).filter(str.strip)
+tables = st.lists(st.tuples(names, st.text(chars, max_size=20)), min_size=1, max_size=12)
+
+
+def _csv(rows: list[tuple[str, str]], delimiter: str = ",") -> bytes:
+    out = io.StringIO(newline="")
+    table = csv.writer(out, delimiter=delimiter, quoting=csv.QUOTE_ALL)
+    table.writerows([("extra", "user", "text"), *(("x", *row) for row in rows)])
+    return out.getvalue().encode()
+
+
+def _write(rows: list[tuple[str, str]], file: Path) -> None:
+    if file.suffix == ".parquet":
+        users, texts = zip(*rows, strict=True)
+        table = pa.table({"text": list(texts), "n": list(range(len(rows))), "user": list(users)})
+        parquet.write_table(table, file, row_group_size=5)
+    elif file.suffix == ".jsonl":
+        lines = [json.dumps({"user": u, "text": t, "n": 1}, ensure_ascii=False) for u, t in rows]
+        file.write_bytes("\n".join(lines).encode())
+    else:
+        file.write_bytes(_csv(rows, "\t" if file.suffix == ".tsv" else ","))
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".csv", ".tsv", ".parquet"])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(rows=tables)
+def test_tables_round_trip(rows: list[tuple[str, str]], ending: str, tmp_path: Path) -> None:
+    file = tmp_path / f"rows{ending}"
+    _write(rows, file)
+    expected = [(user, text) for user, text in rows if text]
+    assert list(Table().read([file])) == expected
+
+
+def test_table_takes_numbers_as_users_and_other_columns(tmp_path: Path) -> None:
+    lines = tmp_path / "a.jsonl"
+    lines.write_text('\ufeff{"id": 7, "said": "hi"}\n\n{"id": "x", "said": null}\n', "utf-8")
+    columns = tmp_path / "b.parquet"
+    parquet.write_table(pa.table({"id": [7, 8], "said": ["a", "b"]}), columns)
+    reader = READERS["table"].model_validate({"user": "id", "text": "said"})
+    assert list(reader.read([lines, columns])) == [("7", "hi"), ("7", "a"), ("8", "b")]
+
+
+GOOD = b'{"user": "ann", "text": "hi"}\n'
+
+# name of the file, its bytes, and what the sentence has to contain
+BROKEN = {
+    "broken json line": ("a.jsonl", GOOD + b'{"user": "bob", "te\n', ["line 2", "not valid JSON"]),
+    "deep json": ("a.jsonl", b"[" * 100_000, ["line 1", "not valid JSON"]),
+    "json list": ("a.jsonl", GOOD + b"[1, 2]\n", ["line 2", "not a JSON object"]),
+    "missing column": (
+        "a.jsonl",
+        b'{"User": "ann", "text": "hi"}\n',
+        ["line 1", "no column 'user'", "did you mean 'User'?", "data.user_column"],
+    ),
+    "missing text": ("a.jsonl", GOOD + b'{"user": "ann"}', ["line 2", "'text'", "text_column"]),
+    "null user": ("a.jsonl", GOOD * 2 + b'{"user": null, "text": "x"}', ["line 3", "no user"]),
+    "empty user": ("a.jsonl", b'{"user": "", "text": "x"}', ["line 1", "no user"]),
+    "blank user": ("a.jsonl", b'{"user": " ", "text": "x"}', ["line 1", "unusable user"]),
+    "user is a list": ("a.jsonl", b'{"user": [1], "text": "x"}', ["line 1", "unusable user"]),
+    "text is a number": ("a.jsonl", b'{"user": "a", "text": 4}', ["line 1", "'text'", "int"]),
+    "latin-1": ("a.jsonl", GOOD + b'{"user": "\xe9", "text": "x"}', ["line 2", "0xe9", "iconv"]),
+    "utf-16": ("a.csv", "user,text\n".encode("utf-16"), ["line 1", "UTF-16"]),
+    "nul byte": ("a.jsonl", GOOD + b'{"user": "a\0", "text": "x"}', ["line 2", "NUL"]),
+    "escaped nul": ("a.jsonl", b'{"user": "a", "text": "\\u0000"}', ["line 1", "NUL"]),
+    "surrogate": ("a.jsonl", b'{"user": "\\ud800", "text": "x"}', ["line 1", "surrogate"]),
+    "unknown ending": ("a.xlsx", b"", ["'.xlsx'", ".parquet"]),
+    "empty csv": ("a.csv", b"", ["is empty", "header"]),
+    "csv without column": ("a.csv", b"user;text\n", ["line 1", "'user'", "user;text"]),
+    "csv column twice": ("a.csv", b"user,user,text\n", ["line 1", "occurs twice"]),
+    "csv short row": ("a.csv", b"user,text\na,b\nc\n", ["line 3", "1 fields", "double quotes"]),
+    "csv long row": ("a.csv", b'user,text\n"a","b\nb"\nc,d,e\n', ["line 4", "3 fields"]),
+    "csv open quote": ("a.csv", b'user,text\na,b\nc,"d\ne,f\n', ["line 3", "not valid CSV"]),
+    "csv without user": ("a.csv", b"user,text\n,b\n", ["line 2", "no user"]),
+    "csv not utf-8": ("a.csv", b"user,text\na,b\na,\xff\n", ["line 3", "not UTF-8"]),
+    "no parquet": ("a.parquet", b"PAR1 nonsense", ["cannot be read as Parquet"]),
+    "empty parquet": ("a.parquet", b"", ["cannot be read as Parquet"]),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_table_is_one_clear_sentence(case: str, tmp_path: Path) -> None:
+    name, content, parts = BROKEN[case]
+    file = tmp_path / name
+    file.write_bytes(content)
+    with pytest.raises(FedsimError) as caught:
+        list(Table().read([file]))
+    said = str(caught.value)
+    assert said.startswith(str(file))
+    assert "\n" not in said
+    for part in parts:
+        assert part in said
+
+
+def test_broken_parquet_rows_and_columns(tmp_path: Path) -> None:
+    file = tmp_path / "a.parquet"
+    parquet.write_table(pa.table({"user": ["a", None], "text": ["x", "y"]}), file)
+    with pytest.raises(FedsimError, match="row 2: no user"):
+        list(Table().read([file]))
+    parquet.write_table(pa.table({"user": ["a"], "txt": ["x"]}), file)
+    with pytest.raises(FedsimError, match=r"'text'.*did you mean 'txt'"):
+        list(Table().read([file]))
+    raw = pa.StringArray.from_buffers(
+        1, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")
+    )
+    parquet.write_table(pa.table({"user": ["a"], "text": raw}), file)
+    with pytest.raises(FedsimError, match="not UTF-8"):
+        list(Table().read([file]))
+    parquet.write_table(pa.table({"user": ["a"] * 5000, "text": ["word"] * 5000}), file)
+    content = bytearray(file.read_bytes())
+    content[10:40] = b"\xff" * 30
+    file.write_bytes(content)
+    with pytest.raises(FedsimError, match="cannot be read as Parquet"):
+        list(Table().read([file]))
+
+
+def test_chitchat_does_without_the_missing_keys(tmp_path: Path) -> None:
+    file = tmp_path / "dataset.json"
+    turn = [{"text": "hi", "sender": "a"}, {"text": "there", "sender": "a"}]
+    conversations = {
+        "1": {"messages": [turn, [{"text": "yo", "sender": "b"}]], "start": "s", "prompt": "p"},
+        "2": {"messages": [[{"text": "again", "sender": "a"}]]},
+        "3": {"messages": []},
+    }
+    file.write_text(json.dumps(conversations))
+    expected = [("a", "hi"), ("a", "there"), ("b", "yo"), ("a", "again")]
+    assert list(READERS["chitchat"]().read([file])) == expected
+    for damaged in ("[1]", '{"1": {}}', '{"1": {"messages": [[{"text": "x"}]]}}', '{"1'):
+        file.write_text(damaged)
+        with pytest.raises(FedsimError, match=r"dataset\.json: is not the chitchat"):
+            list(READERS["chitchat"]().read([file]))
+
+
+SMS = """<?xml version="1.0" encoding="UTF-8"?><smsCorpus>
+<message id="1"><text>Bugis oso &amp; near</text><source><userProfile><userID>51</userID>
+</userProfile></source></message>
+<message id="2"><text/><source><userProfile><userID>0</userID></userProfile></source></message>
+<message id="3"><text>今天</text><source><userProfile><userID>7a</userID></userProfile></source>
+</message></smsCorpus>"""
+
+
+def _zipped(file: Path, members: dict[str, str]) -> Path:
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return file
+
+
+def test_nus_sms_from_zip_and_from_xml(tmp_path: Path) -> None:
+    plain = tmp_path / "c.xml"
+    plain.write_text(SMS, "utf-8")
+    expected = [("51", "Bugis oso & near"), ("7a", "今天")]
+    for file in (plain, _zipped(tmp_path / "c.zip", {"c.xml": SMS})):
+        assert list(READERS["nus_sms"]().read([file])) == expected
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda f: _zipped(f, {"c.xml": SMS[:300]}), "is damaged"),
+        (lambda f: _zipped(f, {"readme.txt": ""}), "holds 0 XML files"),
+        (lambda f: f.write_bytes(b"PK nonsense"), "is damaged"),
+        (lambda f: _zipped(f, {"c.xml": SMS.replace("51", "")}), "message 1: no userID"),
+    ],
+)
+def test_damaged_nus_sms(make: Callable[[Path], object], said: str, tmp_path: Path) -> None:
+    file = tmp_path / "c.zip"
+    make(file)
+    with pytest.raises(FedsimError, match=said):
+        list(READERS["nus_sms"]().read([file]))
+
+
+def test_irc_keeps_what_people_say(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.raw.txt", tmp_path / "b.raw.txt"
+    first.write_text(
+        "[12:00] <Ann__> hello all\n"
+        "=== bob [~b@host] has joined #ubuntu\n"
+        "[12:00]  * Ann waves\n"
+        "[12:01] <bob> Ann: try it\n"
+        "[12:01] <bob> ANN_, try again\n"
+        "[12:02] <bob> well, it works\n"
+        "[12:02] <ubottu> bob: I am a bot\n"
+        "[12:02] <FloodBot3> stop\n"
+        "[12:03] <[ANF] Max > spaced nick\n"
+        "[12:03] <_> only underscores\n"
+        "[12:04] <bob> see http://x.org: fine\n"
+    )
+    second.write_text("[12:01] <bob> Ann: try it\n[12:09] <bob> Ann: try it\n")
+    reader = READERS["irc"].model_validate_json('{"bots": ["ubottu", "floodbot*"]}')
+    assert list(reader.read([first, second])) == [
+        ("ann", "hello all"),
+        ("bob", "try it"),
+        ("bob", "try again"),
+        ("bob", "well, it works"),
+        ("[anf] max", "spaced nick"),
+        ("_", "only underscores"),
+        ("bob", "see http://x.org: fine"),
+        ("bob", "try it"),
+    ]
+    second.write_text("no log at all\n")
+    with pytest.raises(FedsimError, match=r"b\.raw\.txt: has no line of the form"):
+        list(reader.read([first, second]))

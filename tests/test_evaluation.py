@@ -1,0 +1,162 @@
+"""Recall, perplexity and keystrokes against a per-token simulation in plain Python."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from fedsim.evaluation import Keyboard, evaluate_user, latency, summarise
+from fedsim.models import MODELS, build
+from fedsim.models.batch import EOS, N_SPECIALS, UNK, Batch
+
+WORDS = ["<pad>", "<bos>", "<eos>", "<unk>", "the", "they", "them", "then", "there", "i", "in"]
+WORDS += ["into", "it", "a", "an", "and", "ant", "z", "zoo", "éa", "én"]
+V = len(WORDS)
+DEVICE = torch.device("cpu")
+
+
+class Table:
+    """Scores drawn by (input, position), so that a naive oracle can look them up."""
+
+    device = DEVICE
+
+    def __init__(self, levels: int) -> None:
+        # Few levels make many ties.
+        self.scores = torch.from_numpy(
+            np.random.default_rng(levels).integers(0, levels, (V, 8, V)) / levels
+        ).log_softmax(-1)
+
+    def log_probs(self, batch: Batch) -> torch.Tensor:
+        return self.scores[batch.inputs, batch.position % 8]
+
+
+def text(lengths: list[int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(UNK, V, sum(lengths)).astype(np.int32)
+    return tokens, np.concatenate([[0], np.cumsum(lengths)])
+
+
+def simulate(table: Table, tokens: np.ndarray, offsets: np.ndarray) -> dict[str, float]:
+    """Type every sentence character by character, the target last among equal scores."""
+    out = dict.fromkeys(
+        ("tokens", "nats", "words", "hits_top1", "hits_top3", "keystrokes_base", "keystrokes"), 0.0
+    )
+    for a, b in pairwise(offsets):
+        sentence = tokens[a:b].tolist()
+        for t, (before, target) in enumerate(zip([1, *sentence], [*sentence, EOS], strict=True)):
+            scores = table.scores[before, t % 8].tolist()
+            out["tokens"] += 1
+            out["nats"] -= scores[target]
+            out["words"] += target != EOS
+            if target in (EOS, UNK):
+                continue
+            ranked = sorted(range(N_SPECIALS, V), key=lambda w: (-scores[w], w == target))
+            out["hits_top1"] += ranked[0] == target
+            out["hits_top3"] += target in ranked[:3]
+            word = WORDS[target]
+            cost = len(word) + 1
+            for k in range(len(word)):
+                if target in [w for w in ranked if WORDS[w].startswith(word[:k])][:3]:
+                    cost = k + 1
+                    break
+            out["keystrokes"] += cost
+            out["keystrokes_base"] += len(word) + 1
+    return out
+
+
+@pytest.mark.parametrize("levels", [1, 2, 5, 10_000])
+@pytest.mark.parametrize("lengths", [[5, 0, 1, 9, 3], [2], [0], [], [30] * 40, [1000]])
+def test_counts_are_those_of_typing_by_hand(levels: int, lengths: list[int]) -> None:
+    tokens, offsets = text(lengths)
+    table = Table(levels)
+    found = evaluate_user(table, tokens, offsets, Keyboard(WORDS))
+    expected = simulate(table, tokens, offsets)
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert found[key] == pytest.approx(value, rel=1e-12), key
+
+
+def test_a_model_that_prefers_nothing_predicts_nothing() -> None:
+    tokens, offsets = text([20])
+    counts = evaluate_user(Table(1), tokens, offsets, Keyboard(WORDS))
+    assert counts["hits_top1"] == counts["hits_top3"] == 0
+    assert counts["nats"] == pytest.approx(21 * math.log(V))
+
+
+def test_a_diverged_model_predicts_nothing() -> None:
+    tokens, offsets = text([20])
+    table = Table(9)
+    table.scores[:] = math.nan
+    counts = evaluate_user(table, tokens, offsets, Keyboard(WORDS))
+    assert counts["hits_top1"] == counts["hits_top3"] == 0
+    # Where at most three words share the prefix all of them are shown, whatever the model.
+    assert counts["keystrokes"] == simulate(Table(1), tokens, offsets)["keystrokes"]
+    assert math.isnan(counts["nats"])
+
+
+def test_keystrokes_of_one_word_worked_by_hand() -> None:
+    keyboard = Keyboard(WORDS)
+    the, there = WORDS.index("the"), WORDS.index("there")
+    scores = torch.zeros(4, V)
+    scores[1:, there] = -1.0
+    scores[3, the] = 1.0
+    # 0, 1: last of the five words with 't', 'th', 'the', alone with 'ther': 4 characters, a tap.
+    # 2: better than 'there' only, so the three others with 'the' stay before it: all of it and
+    # the space. 3: the best of all words is shown before any character.
+    targets = torch.tensor([there, there, the, the])
+    needed, better = keyboard.keystrokes(scores, targets)
+    assert needed.tolist() == [5, 5, 4, 1]
+    assert better.tolist() == [V - N_SPECIALS - 1, V - N_SPECIALS - 1, V - N_SPECIALS - 2, 0]
+
+
+def test_merging_counts_is_adding_them() -> None:
+    table, keyboard = Table(7), Keyboard(WORDS)
+    tokens, offsets = text([4, 7, 2, 5])
+    whole = evaluate_user(table, tokens, offsets, keyboard)
+    parts = [
+        evaluate_user(table, tokens[a:b], offsets[i:j] - a, keyboard)
+        for i, j, a, b in ((0, 3, 0, 11), (2, 5, 11, 18))
+    ]
+    for key in whole:
+        assert whole[key] == pytest.approx(parts[0][key] + parts[1][key], rel=1e-12)
+
+
+def test_summary_of_a_small_table_by_hand() -> None:
+    n = 20
+    counts = pd.DataFrame(
+        {
+            "user": range(100, 100 + n + 1),
+            "tokens": [110.0] * n + [3.0],
+            "nats": [110 * math.log(2.0)] * n + [3 * math.log(2.0)],
+            "words": [100.0] * n + [0.0],
+            "hits_top1": [*range(n), 0.0],
+            "hits_top3": [2.0 * i for i in range(n)] + [0.0],
+            "keystrokes_base": [500.0] * n + [0.0],
+            "keystrokes": [400.0] * n + [0.0],
+        }
+    ).sample(frac=1, random_state=0)
+    out = summarise(counts)
+    assert (out["users"], out["words"], out["tokens"]) == (20, 2000, 2203)
+    assert out["top1_recall"] == pytest.approx(0.095)
+    assert out["top3_recall"] == pytest.approx(0.19)
+    assert out["perplexity"] == pytest.approx(2.0)
+    assert out["keystroke_savings"] == pytest.approx(0.2)
+    assert out["top1_recall_worst_tenth"] == pytest.approx(0.005)
+    assert out["top3_recall_worst_tenth"] == pytest.approx(0.01)
+    np.testing.assert_allclose(out["top1_recall_deciles"], np.arange(1, 10) * 0.019)
+    assert math.isnan(summarise(counts[counts["words"] == 0])["top1_recall"])
+
+
+def test_latency_restores_the_threads_and_is_ordered() -> None:
+    model = build(MODELS["cifg-small"](), 50)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = latency(model, steps=30)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert 0 < found["p50_ms"] <= found["p95_ms"]

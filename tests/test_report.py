@@ -1,0 +1,407 @@
+"""The report: true numbers, honest sentences, nothing from outside, the same bytes every time."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from fedsim.cli.main import app
+from fedsim.config import from_dict
+from fedsim.evaluation import summarise
+from fedsim.report import write_report
+from fedsim.report.facts import Facts
+from fedsim.report.intervals import mean, recall, recall_difference
+from fedsim.report.svg import spread
+from fedsim.runs import Run
+from fedsim.tables import SCORES
+
+EVIL = "<script>alert('x')</script> $x_1$ & \"y\""
+SECTIONS = ("summary", "results", "learning", "users", "memorization", "cost", "meaning", "record")
+ROUNDS, COHORT, MODEL_BYTES = 60, 40, 3_021_824
+MODELS = {"fedavg": 0.172, "trigram": 0.163, "central": 0.181}
+
+
+# -- a made-up run ---------------------------------------------------------------------------
+
+
+def make_run(
+    path: Path,
+    rounds: int = ROUNDS,
+    state: str = "finished",
+    models: tuple[str, ...] = tuple(MODELS),
+    canaries: bool = True,
+    failing: int = 0,
+    reason: str = "ValueError: no text",
+    **config: Any,
+) -> Run:
+    """A run folder with plausible rows; `rounds` of the 60 planned are done."""
+    rng = np.random.default_rng(7)
+    tree: dict[str, Any] = {
+        "server": {"rounds": ROUNDS, "cohort": COHORT},
+        "evaluation": {"every": 5},
+        "canaries": {"per_cell": 1 if canaries else 0},
+        **config,
+    }
+    provenance = {"started": "2026-11-22T00:17:33+00:00", "command": ["train"], "fedsim": "0.1.0"}
+    run = Run.create(path, from_dict(tree), provenance)
+    seen = _train(run, rng, rounds, failing, reason)
+    _evaluate(run, rng, rounds, canaries, seen)
+    if state == "finished":
+        for model in models:
+            users = _test_users(np.random.default_rng(11), MODELS[model])
+            scores = {k: summarise(users)[k] for k in SCORES}
+            more: dict[str, Any] = {"parameters": 755_456, "model_bytes": MODEL_BYTES}
+            more |= {"latency_p50_ms": 0.17, "latency_p95_ms": 0.31}
+            run.append("results", [{"model": model, **scores, **more}])
+            rows = users.to_dict("records")
+            run.append("users", [{"model": model, **row} for row in rows])  # type: ignore[dict-item]
+    run.set_status(state, rounds, digest="ab" * 32, error="the disk is full")
+    return run
+
+
+def _train(
+    run: Run, rng: np.random.Generator, rounds: int, failing: int, reason: str
+) -> dict[int, np.ndarray]:
+    """Rows of rounds and clients; returns for each round how often a user has taken part."""
+    times, history = np.zeros(766, int), {0: np.zeros(766, int)}
+    for round in range(1, rounds + 1):
+        cohort = rng.choice(766, COHORT, replace=False)  # 703 people, 63 canary users
+        failed = cohort[:failing]
+        done = cohort[failing:]
+        times[done] += 1
+        loss = 5.2 + 4 * np.exp(-round / 8) + rng.normal(0, 0.04)
+        seconds = float(rng.uniform(2.0, 2.6))
+        row: dict[str, Any] = {
+            "users_sampled": COHORT,
+            "users_completed": len(done),
+            "users_failed": len(failed),
+        }
+        row |= {"sequences": 2600, "tokens": 31_000, "train_loss_nats_per_token": loss}
+        row |= {"update_norm": 1.0, "mean_client_norm": 2.0, "seconds": seconds}
+        row |= {"download_bytes": COHORT * MODEL_BYTES, "upload_bytes": len(done) * MODEL_BYTES}
+        run.append("rounds", [{"round": round, **row, "tokens_per_second": 31_000 / seconds}])
+        work = {"sequences": 65, "tokens": 775, "loss_nats_per_token": loss, "update_norm": 2.0}
+        rows = [{"round": round, "user": int(u), "canary_user": u >= 703, **work} for u in done]
+        run.append("clients", rows)
+        run.append("failures", [{"round": round, "user": int(u), "reason": reason} for u in failed])
+        history[round] = times.copy()
+    return history
+
+
+def _evaluate(
+    run: Run, rng: np.random.Generator, rounds: int, canaries: bool, seen: dict[int, np.ndarray]
+) -> None:
+    for round in range(5, rounds + 1, 5):
+        level = 0.165 * (1 - np.exp(-round / 15)) + rng.normal(0, 0.001)
+        score: dict[str, Any] = {
+            "users": 48,
+            "words": 30_822,
+            "top1_recall": level,
+            "top3_recall": 1.7 * level,
+        }
+        score |= {"perplexity": 150.0, "keystroke_savings": 0.5, "top1_recall_worst_tenth": 0.1}
+        row = {"round": round, "split": "validation", **score, "top3_recall_worst_tenth": 0.2}
+        run.append("evaluations", [row])
+        if canaries and round % 10 == 0:
+            run.append("exposure", _exposure(rng, round, seen[round]))
+    if rounds == ROUNDS:
+        run.append("evaluations", [{**row, "split": "test", "users": 144}])
+
+
+def _exposure(rng: np.random.Generator, round: int, times: np.ndarray) -> list[dict[str, Any]]:
+    ceiling, start, rows = float(np.log2(1001)), 703, []
+    grid = [(u, r) for u in (1, 4, 16) for r in (1, 10, 50)] + [(0, 0)] * 100
+    for canary, (users, repeats) in enumerate(grid):
+        # The first canary's only holder is never drawn, whatever the seed did.
+        holder_rounds = 0 if canary == 0 else int(times[start : start + users].sum())
+        start += users
+        chance = ceiling - np.log2(rng.integers(1, 1002))
+        learned = 0.03 * holder_rounds * repeats
+        rows.append(
+            {
+                "round": round,
+                "canary": canary,
+                "kind": "planted" if users else "held_out",
+                "users": users,
+                "repeats": repeats,
+                "holder_rounds": holder_rounds,
+                "nats": 40.0,
+                "exposure_bits": min(ceiling, chance + learned),
+                "ceiling_bits": ceiling,
+                "extracted": learned > 20,
+            }
+        )
+    return rows
+
+
+def _test_users(rng: np.random.Generator, level: float, users: int = 144) -> pd.DataFrame:
+    words = rng.integers(50, 2000, users)
+    personal = np.clip(level + rng.normal(0, 0.035, users), 0.01, 0.9)
+    base = words * 5
+    return pd.DataFrame(
+        {
+            "user": np.arange(users) + 800,
+            "words": words,
+            "tokens": words + 40,
+            "nats": words * 4.9,
+            "hits_top1": (words * personal).astype(int),
+            "hits_top3": (words * np.minimum(1, personal * 1.7)).astype(int),
+            "keystrokes_base": base,
+            "keystrokes": (base * 0.47).astype(int),
+        }
+    )
+
+
+class Page(HTMLParser):
+    """The text of a page, its sections, and whatever a browser would load or run."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.words: list[str] = []
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in {"src", "href", "xlink:href", "srcset", "action", "data", "poster"}:
+                self.links.append(value or "")
+            if name == "id":
+                self.ids.append(value or "")
+            assert not name.startswith("on"), "an event handler"
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def page_of(run: Run) -> Page:
+    return Page(write_report(run).read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return make_run(tmp_path_factory.mktemp("report") / "full")
+
+
+@pytest.fixture(scope="module")
+def page(full: Run) -> Page:
+    return page_of(full)
+
+
+# -- a whole run -----------------------------------------------------------------------------
+
+
+def test_every_section_and_plot_is_there(page: Page) -> None:
+    assert [i for i in page.ids if i in SECTIONS] == list(SECTIONS)
+    # two recalls, loss, users, three numbers of holders, controls, bytes, speed
+    assert page.tags.count("svg") == 10
+
+
+def test_nothing_is_loaded_from_outside(full: Run, page: Page) -> None:
+    source = (full.path / "report.html").read_text("utf-8")
+    assert not set(page.tags) & {"script", "link", "iframe", "img", "object", "embed", "base"}
+    assert page.links
+    assert all(link.startswith("#") for link in page.links)
+    assert all(link[1:] in page.ids for link in page.links)
+    assert "@import" not in source
+    assert all(url.startswith("#") for url in re.findall(r"url\(['\"]?([^)]*)", source))
+    assert set(re.findall(r"https?://[^\"'\s<]*", source)) <= {
+        "http://www.w3.org/2000/svg",  # names of the XML vocabulary, never fetched
+        "http://www.w3.org/1999/xlink",
+    }
+
+
+def test_ids_are_unique_but_for_equal_things(full: Run) -> None:
+    source = (full.path / "report.html").read_text("utf-8")
+    elements = re.findall(r'<(?:path|clipPath|section)[^>]*id="([^"]*)"', source)
+    assert len(elements) == len(set(elements))
+
+
+def test_the_plots_follow_the_page(full: Run) -> None:
+    source = (full.path / "report.html").read_text("utf-8")
+    plots = " ".join(re.findall(r"<svg.*?</svg>", source, re.DOTALL))
+    assert "#0101" not in plots
+    assert "#0102" not in plots
+    assert "var(--ink)" in plots
+    assert "DejaVu" not in plots
+    assert "prefers-color-scheme: dark" in source
+
+
+def test_the_summary_has_the_numbers_of_the_tables(full: Run, page: Page) -> None:
+    results = full.results.set_index("model")
+    mine, trigram, central = (results.loc[m] for m in MODELS)
+    assert f"in {mine.top1_recall:.2%}".replace("%", " %") in page.text
+    assert f"first three in {mine.top3_recall:.2%}".replace("%", " %") in page.text
+    points = 100 * (mine.top1_recall - trigram.top1_recall)
+    assert points > 0
+    assert f"{points:.2f} points above the trigram" in page.text
+    points = 100 * (central.top1_recall - mine.top1_recall)
+    assert f"{points:.2f} points below the same network trained centrally" in page.text
+    last = full.exposure[full.exposure["round"] == ROUNDS]
+    seen = last[(last.kind == "planted") & (last.holder_rounds > 0)]
+    assert f"highest exposure is {seen.exposure_bits.max():.2f} bits" in page.text
+    assert f"{seen.extracted.sum()} can be extracted word for word" in page.text
+    people = full.clients[~full.clients.canary_user].user.nunique()
+    assert f"{people} users and " in page.text
+    assert f"{ROUNDS} rounds of {COHORT} users each" in page.text
+    assert "No differential privacy was applied" in page.text
+
+
+def test_the_cost_is_the_sum_of_the_rounds(full: Run, page: Page) -> None:
+    assert f"{full.rounds.download_bytes.sum() / 1e9:.1f} GB" in page.text
+    assert f"{MODEL_BYTES / 1e6:.1f} MB each way" in page.text
+
+
+def test_a_canary_that_never_took_part_counts_nowhere(full: Run, page: Page) -> None:
+    facts = Facts.of(full)
+    assert 0 not in set(facts.seen.canary)
+    assert "1 more was never trained on, because no holder took part." in page.text
+    assert re.search(r"#0 1 1 never took part", page.text)
+
+
+def test_the_same_folder_gives_the_same_bytes(full: Run, page: Page) -> None:
+    before = (full.path / "report.html").read_bytes()
+    code = (
+        "import sys, fedsim.report, fedsim.runs\n"
+        "assert 'matplotlib' not in sys.modules and 'jinja2' not in sys.modules\n"
+        f"fedsim.report.write_report(fedsim.runs.Run.open({str(full.path)!r}))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    assert (full.path / "report.html").read_bytes() == before
+
+
+def test_the_command_prints_the_path(full: Run, tmp_path: Path) -> None:
+    printed = CliRunner().invoke(app, ["report", str(full.path), "--json"])
+    assert printed.exit_code == 0
+    assert json.loads(printed.stdout) == {"report": str(full.path / "report.html")}
+
+
+# -- other people's text ---------------------------------------------------------------------
+
+
+def test_typed_text_is_escaped(tmp_path: Path) -> None:
+    data = {"path": EVIL, "user_column": EVIL}
+    run = make_run(tmp_path / "evil", rounds=5, failing=2, reason=EVIL, state="failed", data=data)
+    users = _test_users(np.random.default_rng(3), 0.1)
+    scores = {k: summarise(users)[k] for k in SCORES}
+    blank = dict.fromkeys(("parameters", "model_bytes", "latency_p50_ms", "latency_p95_ms"))
+    run.append("results", [{"model": name, **scores, **blank} for name in ("fedavg", EVIL)])
+    rows = users.to_dict("records")
+    run.append("users", [{"model": m, **r} for m in ("fedavg", EVIL) for r in rows])  # type: ignore[dict-item]
+    run.set_status("failed", 5, error=EVIL)
+    page = page_of(run)
+    assert "script" not in page.tags
+    assert page.text.count("<script>alert('x')</script>") >= 5  # shown, as text
+    source = (run.path / "report.html").read_text("utf-8")
+    assert html.escape("<script>") in source
+
+
+# -- runs that are not whole -----------------------------------------------------------------
+
+
+def test_an_interrupted_run_says_so(tmp_path: Path) -> None:
+    page = page_of(make_run(tmp_path / "run", rounds=20, state="interrupted"))
+    assert "It was interrupted after round 20 of 60; it can be resumed." in page.text
+    assert "not scored on test users" in page.text
+    assert "48 validation users, after round 20" in page.text
+    assert "There are no results on test users" in page.text
+    assert [i for i in page.ids if i in SECTIONS] == list(SECTIONS)
+
+
+def test_a_run_without_a_round(tmp_path: Path) -> None:
+    page = page_of(make_run(tmp_path / "run", rounds=0, state="failed"))
+    assert "no round is done" in page.text
+    assert "It failed after round 0 of 60, with this error: the disk is full." in page.text
+    assert "Canaries are planted but were not measured yet" in page.text
+    assert "svg" not in page.tags
+
+
+def test_without_canaries_and_baselines(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", canaries=False, models=("fedavg",))
+    page = page_of(run)
+    assert "No canaries were planted" in page.text
+    assert "No baseline was scored" in page.text
+    assert "exposure is" not in page.text
+
+
+def test_failed_clients_are_counted(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", rounds=10, failing=3, state="running")
+    page = page_of(run)
+    assert "30 of 400 client trainings failed (7.5 %)" in page.text
+    assert "ValueError: no text 30" in page.text
+    assert "It was still running after round 10 of 60" in page.text
+
+
+def test_a_diverged_run_still_has_a_report(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", models=("fedavg",))
+    for name, column in (("rounds", "train_loss_nats_per_token"), ("results", "perplexity")):
+        table = run.table(name)
+        table[column] = np.nan if name == "rounds" else np.inf
+        table.to_csv(run.path / f"{name}.csv", index=False)
+    text = page_of(run).text
+    assert "\N{INFINITY}" in text
+    assert not re.search(r"\bnan\b", text.lower())
+
+
+def test_no_users_means_no_interval(tmp_path: Path, full: Run) -> None:
+    folder = shutil.copytree(full.path, tmp_path / "run")
+    (folder / "users.csv").unlink()
+    page = page_of(Run.open(folder))
+    assert "points above the trigram" in page.text
+    assert "95 % interval -" not in page.text
+    assert "\N{PLUS-MINUS SIGN} 0" not in page.text
+
+
+# -- intervals -------------------------------------------------------------------------------
+
+
+def test_the_interval_covers_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(5)
+    population = _test_users(rng, 0.2, users=20_000)
+    truth = population.hits_top1.sum() / population.words.sum()
+    hits = 0
+    for _ in range(400):
+        got = recall(population.iloc[rng.integers(len(population), size=100)], "hits_top1")
+        hits += got.low <= truth <= got.high
+    assert 0.91 <= hits / 400 <= 0.98
+
+
+def test_a_difference_is_paired_by_user() -> None:
+    users = _test_users(np.random.default_rng(1), 0.2)
+    better = users.assign(hits_top1=users.hits_top1 + users.words // 50)
+    shuffled = better.sample(frac=1, random_state=0)
+    got = recall_difference(shuffled, users, "hits_top1")
+    assert got.value == pytest.approx(0.02, abs=1e-3)
+    assert got.half_width < 0.1 * recall(users, "hits_top1").half_width
+    assert got.excludes_zero
+
+
+def test_one_user_has_no_interval() -> None:
+    users = _test_users(np.random.default_rng(1), 0.2, users=1)
+    assert np.isnan(recall(users, "hits_top1").half_width)
+    assert not recall(users, "hits_top1").excludes_zero
+    assert np.isnan(mean(pd.Series([], dtype=float)).value)
+
+
+def test_labels_are_pushed_apart_and_stay_inside() -> None:
+    assert spread([1.0, 50.0], 12, 100) == [1.0, 50.0]
+    assert spread([99.0, 99.5, 100.0], 12, 100) == [76.0, 88.0, 100.0]
+    assert spread([5.0, 6.0], 12, 100) == [5.0, 17.0]
