@@ -109,9 +109,10 @@ def train_chunk(
 ) -> ChunkUpdate:
     """Train every user of the chunk from the same parameters; sum weighted updates in user order.
 
-    A user whose training raises becomes a failure with its traceback; a NaN or infinite update
-    too: it must never be averaged.
+    A user whose training raises becomes a failure with its traceback. So does a user whose update
+    is not finite, or so large that the chunk's sum might not be: it must never be averaged.
     """
+    largest = float(np.finfo(np.float32).max) / len(users)
     start = torch.from_numpy(parameters.flat).to(flat.device)
     total = torch.zeros_like(start)
     update = ChunkUpdate(Parameters.zeros(parameters.layout))
@@ -127,7 +128,7 @@ def train_chunk(
                 order = stream(seed, "batches", round, user)
                 delta, nats = local_sgd(flat, start, sequences, options, order)
             norm = float(torch.linalg.vector_norm(delta, dtype=torch.float64))
-            if not np.isfinite(norm):
+            if not norm * len(sequences) < largest:  # so that NaN is caught too
                 update.failures[user] = "the update is not finite; lower client.lr\n"
                 continue
         except Exception:

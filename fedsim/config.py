@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -16,6 +15,7 @@ from pydantic import Field, PositiveInt
 
 from fedsim.errors import FedsimError
 from fedsim.options import Options, validated
+from fedsim.references import load as load_reference
 from fedsim.registry import Registry, nearest
 
 
@@ -98,11 +98,6 @@ PLAIN_SECTIONS: dict[str, type[Options] | str] = {
 }
 
 
-def _load(reference: str) -> Any:
-    module, _, attribute = reference.partition(":")
-    return getattr(importlib.import_module(module), attribute)
-
-
 @dataclass(frozen=True)
 class Named:
     """A section chosen by name from a registry: the name and its options."""
@@ -163,10 +158,10 @@ def from_dict(tree: Mapping[str, Any]) -> Config:
         name = values.pop("name", defaults[section])
         if not isinstance(name, str):
             raise FedsimError(f"{section} = {name!r} is not accepted: it should be a name.")
-        registry: Registry[Any] = _load(reference)
+        registry: Registry[Any] = load_reference(reference)
         built[section] = Named(name, validated(_options_of(registry[name]), values, section))
     for section, target in PLAIN_SECTIONS.items():
-        cls = _load(target) if isinstance(target, str) else target
+        cls = load_reference(target) if isinstance(target, str) else target
         built[section] = validated(cls, _section(tree, section), section)
     config = Config(**built)
     _check_together(config)
@@ -188,7 +183,7 @@ def _section(tree: Mapping[str, Any], section: str) -> dict[str, Any]:
 
 
 def _check_together(config: Config) -> None:
-    samplers: Registry[Any] = _load("server.sampling:SAMPLERS")
+    samplers: Registry[Any] = load_reference("server.sampling:SAMPLERS")
     samplers[config.server.sampler]
 
 
@@ -273,7 +268,9 @@ def _override(tree: dict[str, Any], path: list[str], value: Any) -> None:
 def _make_absolute(tree: dict[str, Any]) -> None:
     """A run must find its corpus again from another working directory."""
     data = tree.get("data")
-    for key in ("path", "name") if isinstance(data, dict) else ():
+    if not isinstance(data, dict):
+        return
+    for key in ("path", "name"):
         value = data.get(key)
         if isinstance(value, str) and (key == "path" or value.endswith(".toml")):
             try:
@@ -283,7 +280,7 @@ def _make_absolute(tree: dict[str, Any]) -> None:
 
 
 def _refuse_without_effect(config: Config, explicit: list[list[str]]) -> None:
-    strategy = _load(NAMED_SECTIONS["strategy"])[config.strategy.name]
+    strategy = load_reference(NAMED_SECTIONS["strategy"])[config.strategy.name]
     for path in explicit:
         key = ".".join(path)
         if key in strategy.without_effect:

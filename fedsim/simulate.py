@@ -12,10 +12,11 @@ from flwr.serverapp import Grid
 from fedsim.config import Config, EngineOptions, load
 from fedsim.device import resolve_device
 from fedsim.engines.flower_compat import RUN_ID
-from fedsim.engines.local import LocalGrid, load_app
+from fedsim.engines.local import LocalGrid
 from fedsim.engines.pool import PoolGrid
 from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
+from fedsim.references import load as load_reference
 from fedsim.report import write_report
 from fedsim.runs import Run, new_run_folder
 
@@ -75,7 +76,7 @@ def _serve(engine: EngineOptions, folder: Path, settings: Mapping[str, str | boo
         run_id=RUN_ID, node_id=0, node_config={}, state=RecordDict(), run_config=dict(settings)
     )
     with open_grid(engine) as grid:
-        load_app(SERVER_APP)(grid=grid, context=context)
+        load_reference(SERVER_APP)(grid=grid, context=context)
     run = Run.open(folder)
     write_report(run)
     return run

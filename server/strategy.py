@@ -97,8 +97,8 @@ class FederatedStrategy(Strategy):
             if reply is not None and reply.has_content():
                 aggregate.add(decode_update(reply.content))
             else:
-                reason = "no reply in time" if reply is None else reply.error.reason
-                aggregate.failures |= {int(u): str(reason) for u in users}
+                reason = _what_went_wrong(reply)
+                aggregate.failures |= {int(u): reason for u in users}
         return aggregate
 
     def apply(self, aggregate: Aggregate) -> ServerState:
@@ -171,10 +171,9 @@ class FederatedStrategy(Strategy):
         parts = []
         for reply in replies:
             if reply is None or not reply.has_content():
-                reason = "no reply in time" if reply is None else reply.error.reason
                 raise FedsimError(
                     f"The evaluation after round {server_round} failed: "
-                    f"{str(reason).strip().splitlines()[-1]}"
+                    f"{_what_went_wrong(reply).strip().splitlines()[-1]}"
                 )
             parts.append(pd.DataFrame(dict(reply.content.metric_records["metrics"])))
         self.evaluation = pd.concat(parts, ignore_index=True)
@@ -248,6 +247,12 @@ class FederatedStrategy(Strategy):
             node = nodes[index % len(nodes)]
             messages.append(Message(content, node, message_type, group_id=str(work["round"])))
         return messages
+
+
+def _what_went_wrong(reply: Message | None) -> str:
+    if reply is None:
+        return "no reply in time"
+    return reply.error.reason or f"the node replied with error code {reply.error.code}"
 
 
 def _chunks(users: np.ndarray, size: int) -> list[np.ndarray]:

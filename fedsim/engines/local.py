@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import traceback
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from flwr.app import Context, Error, Message, RecordDict
@@ -21,14 +19,9 @@ from fedsim.engines.flower_compat import (
     set_identity,
     set_message_id,
 )
+from fedsim.references import load
 
 CLIENT_RAISED = 2  # Flower's own code for a ClientApp that raised
-
-
-def load_app(reference: str) -> Any:
-    """The object behind a reference such as 'clients.app:app'."""
-    module, _, attribute = reference.partition(":")
-    return getattr(importlib.import_module(module), attribute)
 
 
 def run_client(app: ClientApp, message: Message) -> Message:
@@ -56,7 +49,7 @@ class LocalGrid(Grid):
     def __init__(self, client_app: str, nodes: int = 1) -> None:
         set_identity()
         torch.set_num_threads(1)  # what the pool's workers compute with: same bits
-        self._app = load_app(client_app)
+        self._app = load(client_app)
         self._nodes = nodes
         self._run = empty_run()
         self._inbox: dict[str, Message] = {}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing import connection, get_context, resource_tracker
+from types import ModuleType
 
 from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
@@ -43,6 +45,18 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Keep a new process from importing the caller's script again: it needs none of it, and a
+    script without an `if __name__ == "__main__"` would start its simulation a second time."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
 class _Worker:
     """One process and the pipe to it."""
 
@@ -50,7 +64,7 @@ class _Worker:
         spawn = get_context("spawn")
         self.pipe, child = spawn.Pipe()
         self.process = spawn.Process(target=work, args=(child, client_app), daemon=True)
-        with _without_interrupts():
+        with _without_interrupts(), _without_main():
             self.process.start()
         child.close()
         self.message_id: str | None = None

@@ -25,11 +25,12 @@ def work(pipe: Connection, client_app: str) -> None:
     from flwr.app import Message
 
     from fedsim.engines.flower_compat import set_identity
-    from fedsim.engines.local import load_app, run_client
+    from fedsim.engines.local import run_client
+    from fedsim.references import load
 
     set_identity()
     torch.set_num_threads(1)
-    app = load_app(client_app)
+    app = load(client_app)
     while True:
         try:
             task: Task = pipe.recv()

@@ -1,0 +1,73 @@
+"""Fixtures for every test: a cache of its own for the session, and small federations."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from federations import TINY, write_chat
+
+import fedsim.simulate
+from fedsim.config import Config, load
+from fedsim.runs import Run
+from fedsim.simulate import simulate
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or writes the cache of the person who runs it."""
+    before = os.environ.get("FEDSIM_CACHE")
+    os.environ["FEDSIM_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["FEDSIM_CACHE"]
+    else:
+        os.environ["FEDSIM_CACHE"] = before
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_reports() -> Iterator[None]:
+    """Runs in tests write no report: it has tests of its own and costs more than a tiny run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fedsim.simulate, "write_report", lambda run: None)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """One torch thread, as the engines have: the last bits of sums depend on their number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def chat(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CSV file with the messages of 30 people."""
+    return write_chat(tmp_path_factory.mktemp("chat") / "chat.csv")
+
+
+@pytest.fixture(scope="session")
+def tiny(chat: Path) -> list[str]:
+    """Overrides that make the default preset a run of about a second on `chat`."""
+    return [f"data.path={chat}", *TINY]
+
+
+@pytest.fixture(scope="session")
+def config(tiny: list[str]) -> Config:
+    """The tiny federation's config, on the local engine."""
+    return load("default", tiny)
+
+
+@pytest.fixture(scope="session")
+def finished(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of `config` that nobody disturbed; tests only read it."""
+    threads = torch.get_num_threads()
+    try:
+        return simulate(config, tmp_path_factory.mktemp("runs") / "finished", quiet=True)
+    finally:
+        torch.set_num_threads(threads)

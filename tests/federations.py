@@ -1,0 +1,140 @@
+"""Small federations for the tests: a chat file, the overrides of a tiny run, fake engines."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from flwr.app import Message
+from pandas.testing import assert_frame_equal
+
+from fedsim.config import Config
+from fedsim.engines.local import LocalGrid
+from fedsim.engines.wire import to_record
+from fedsim.federation import Federation, open_federation
+from fedsim.models import build
+from fedsim.runs import Run
+from fedsim.tables import TABLES, TIMING_COLUMNS
+from server.app import initial_state
+from server.state import ServerState
+from server.strategies import STRATEGIES
+from server.strategy import FederatedStrategy, RoundOutcome
+
+VOCABULARY = 120  # words in the chat; with the specials a model has a few more
+
+# On top of the default preset and `data.path`: 30 people, 23 of whom train; 6 canary users.
+TINY = [
+    "data.min_words=10",
+    "model.hidden=12",
+    "model.embedding=8",
+    "server.rounds=4",
+    "server.cohort=7",
+    "server.chunk=2",
+    "server.checkpoint_every=2",
+    "evaluation.every=2",
+    "evaluation.trigram=false",
+    "evaluation.central=false",
+    "canaries.users=[1,2]",
+    "canaries.repeats=[1,5]",
+    "canaries.sentences=8",
+    "canaries.held_out=4",
+    "engine.name=local",
+]
+
+
+def write_chat(path: Path, people: int = 30, seed: int = 5) -> Path:
+    """A CSV of messages in which a word makes the next one likelier, and people differ in size."""
+    rng = np.random.default_rng(seed)
+    successors = rng.integers(VOCABULARY, size=(VOCABULARY, 3))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["user", "text"])
+        for person in range(people):
+            for _ in range(int(rng.integers(6, 18))):
+                word, text = int(rng.integers(VOCABULARY)), []
+                for _ in range(int(rng.integers(3, 9))):
+                    text.append(f"w{word}")
+                    word = int(successors[word, rng.integers(3)])
+                writer.writerow([f"p{person:02d}", " ".join(text)])
+    return path
+
+
+def assert_same_record(run: Run, other: Run, skip: Sequence[str] = ()) -> None:
+    """Two runs have the same model and the same tables, but for how long things took."""
+    assert run.digest == other.digest != ""
+    for name in TABLES:
+        if name not in skip:
+            assert_frame_equal(without_timing(run.table(name)), without_timing(other.table(name)))
+
+
+def without_timing(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns that a repetition must reproduce."""
+    return table.drop(columns=[c for c in table.columns if c in TIMING_COLUMNS])
+
+
+class Notes:
+    """A listener that only remembers."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[RoundOutcome] = []
+        self.states: list[ServerState] = []
+        self.evaluations: list[tuple[int, str]] = []
+
+    def round_done(self, state: ServerState, outcome: RoundOutcome) -> None:
+        """See `server.strategy.Listener`."""
+        self.states.append(state)
+        self.outcomes.append(outcome)
+
+    def evaluated(self, state: ServerState, split: str, users: pd.DataFrame) -> None:
+        """See `server.strategy.Listener`."""
+        self.evaluations.append((state.round, split))
+
+
+def fresh_strategy(config: Config) -> tuple[FederatedStrategy, Notes, Federation]:
+    """The config's strategy before round 1, what it tells, and its federation."""
+    federation, notes = open_federation(config), Notes()
+    model = build(config.model.options, len(federation.corpus.vocabulary))
+    state = initial_state(config, federation, model)
+    return STRATEGIES[config.strategy.name](config, federation, state, notes), notes, federation
+
+
+def play(
+    config: Config, grid: LocalGrid | None = None, rounds: int = 1, timeout: float = 60
+) -> tuple[FederatedStrategy, Notes]:
+    """Some rounds of a config on a grid (the local one by default), without a run folder."""
+    strategy, notes, _ = fresh_strategy(config)
+    grid = grid or LocalGrid("clients.app:app")
+    strategy.start(grid, to_record(strategy.state.parameters), rounds, timeout)
+    return strategy, notes
+
+
+class AdverseGrid(LocalGrid):
+    """The local engine behind a bad network: replies are held back, reordered, lost or altered.
+
+    `order(replies)` gets what is to be delivered; it may drop, permute or replace. All messages
+    of a push are executed at once, as a fast cluster would.
+    """
+
+    def __init__(self, client_app: str, order: Callable[[list[Message]], list[Message]]) -> None:
+        super().__init__(client_app, nodes=3)
+        self.order = order
+        self._ready: list[Message] = []
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Execute everything, then decide in which order it may be seen."""
+        ids = list(super().push_messages(messages))
+        replies = [reply for i in ids for reply in super(AdverseGrid, self).pull_messages([i])]
+        self._ready = self.order(replies)
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """One reply at a time, whatever was asked for first."""
+        wanted = set(message_ids)
+        for reply in self._ready:
+            if reply.metadata.reply_to_message_id in wanted:
+                self._ready.remove(reply)
+                return [reply]
+        return []

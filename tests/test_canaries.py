@@ -1,0 +1,164 @@
+"""Canaries: the grid as asked, real users untouched, and a generator that is truly uniform."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from fedsim.config import CanaryOptions, Config
+from fedsim.errors import FedsimError
+from fedsim.federation import Federation, open_federation
+from fedsim.leakage.canaries import WORDS, Planted, plant, random_sentences
+from fedsim.models import N_SPECIALS
+from fedsim.runs import Run
+
+GRID = CanaryOptions(users=(1, 3), repeats=(1, 6, 8), per_cell=2, sentences=8, held_out=9)
+
+
+@pytest.fixture(scope="module")
+def federation(config: Config) -> Federation:
+    """The tiny federation with a grid of two canaries a cell."""
+    return open_federation(replace(config, canaries=GRID))
+
+
+@pytest.fixture(scope="module")
+def planted(federation: Federation) -> Planted:
+    """What was planted in it."""
+    return federation.planted
+
+
+def copies(planted: Planted, user: int, words: tuple[int, ...]) -> int:
+    """How often a canary user's text has the sentence."""
+    return sum(tuple(s.tolist()) == words for s in planted.sequences(user))
+
+
+def test_the_grid_is_planted_as_asked(planted: Planted) -> None:
+    cells = Counter((c.users, c.repeats) for c in planted.canaries if c.users)
+    assert cells == dict.fromkeys(itertools.product((1, 3), (1, 6, 8)), 2)
+    assert sum(c.users == 0 for c in planted.canaries) == 9
+    assert [c.index for c in planted.canaries] == list(range(21))
+    assert planted.users == 2 * 3 * (1 + 3)
+    assert planted.references.shape == (1000, WORDS)
+
+
+def test_each_holder_has_its_copies_and_the_rest_is_ordinary(
+    planted: Planted, federation: Federation
+) -> None:
+    donors = {
+        tuple(s.tolist())
+        for user in federation.corpus.split("donors")
+        for s in federation.corpus.sequences(user, "all")
+    }
+    held = [holder for canary in planted.canaries for holder in canary.holders]
+    assert sorted(held) == list(range(planted.users)), "every canary user holds one canary"
+    for canary in planted.canaries:
+        assert len(canary.holders) == canary.users
+        for user in range(planted.users):
+            expected = canary.repeats if user in canary.holders else 0
+            assert copies(planted, user, canary.words) == expected
+        for user in canary.holders:
+            text = planted.sequences(user)
+            assert len(text) == GRID.sentences
+            others = [tuple(s.tolist()) for s in text if tuple(s.tolist()) != canary.words]
+            assert set(others) <= donors
+            assert len(others) == GRID.sentences - canary.repeats
+    fillers = [planted.sequences(c.holders[0]) for c in planted.canaries if c.repeats == 1]
+    texts = {f.tokens.tobytes() for f in fillers}
+    assert len(texts) == len(fillers), "holders do not share their ordinary text"
+
+
+def test_all_sentences_are_different_and_have_only_words(
+    planted: Planted, federation: Federation
+) -> None:
+    sentences = [c.words for c in planted.canaries]
+    sentences += [tuple(int(w) for w in row) for row in planted.references]
+    assert len(set(sentences)) == len(sentences) == 1021
+    flat = np.array(sentences)
+    assert flat.shape[1] == WORDS == 5
+    assert flat.min() >= N_SPECIALS
+    assert flat.max() < len(federation.corpus.vocabulary)
+    assert len(np.unique(flat)) == len(federation.corpus.vocabulary) - N_SPECIALS
+
+
+def test_real_users_are_as_they_were(federation: Federation, config: Config) -> None:
+    bare = open_federation(replace(config, canaries=GRID.model_copy(update={"per_cell": 0})))
+    assert bare.planted.users == 0
+    corpus = bare.corpus
+    assert bare.population.tolist() == list(corpus.split("train"))
+    ids = federation.population
+    assert ids.tolist() == [*corpus.split("train"), *range(corpus.users, corpus.users + 24)]
+    for user in range(corpus.users):
+        assert not federation.is_canary_user(user)
+        ours, theirs = federation.sequences(user), corpus.sequences(user)
+        assert np.array_equal(ours.tokens, theirs.tokens)
+        assert np.array_equal(ours.offsets, theirs.offsets)
+    sizes = federation.sizes(ids)
+    for user, (sequences, tokens) in zip(ids, sizes, strict=True):
+        text = federation.sequences(int(user))
+        assert (sequences, tokens) == (len(text), sum(len(s) + 1 for s in text))
+        assert federation.is_canary_user(int(user)) == (user >= corpus.users)
+
+
+def test_canaries_are_a_function_of_the_seed(federation: Federation, planted: Planted) -> None:
+    again = plant(federation.corpus, GRID, 1)
+    assert again.canaries == planted.canaries
+    assert np.array_equal(again.references, planted.references)
+    for a, b in zip(again.texts, planted.texts, strict=True):
+        assert np.array_equal(a.tokens, b.tokens)
+    other = plant(federation.corpus, GRID, 2)
+    assert not {c.words for c in other.canaries} & {c.words for c in planted.canaries}
+
+
+def test_words_are_uniform_at_every_place_and_places_are_independent() -> None:
+    vocabulary = 54
+    sentences = random_sentences(20_000, vocabulary, np.random.default_rng(3))
+    for place in range(WORDS):
+        counts = np.bincount(sentences[:, place], minlength=vocabulary)
+        assert not counts[:N_SPECIALS].any()
+        assert stats.chisquare(counts[N_SPECIALS:]).pvalue > 0.001
+    for a, b in itertools.combinations(range(WORDS), 2):
+        table = np.histogram2d(sentences[:, a], sentences[:, b], bins=(10, 10))[0]
+        assert stats.chi2_contingency(table).pvalue > 0.001
+
+
+def test_canaries_controls_and_references_follow_one_law(federation: Federation) -> None:
+    """Sorting or de-duplicating before the cut would give canaries low or rare words."""
+    groups: dict[str, list[int]] = {"planted": [], "held_out": [], "reference": []}
+    for seed in range(40):
+        planted = plant(federation.corpus, GRID.model_copy(update={"held_out": 12}), seed)
+        for canary in planted.canaries:
+            groups["planted" if canary.users else "held_out"] += canary.words
+        groups["reference"] += planted.references[:12].ravel().tolist()
+    middle = (N_SPECIALS + len(federation.corpus.vocabulary) - 1) / 2
+    for words in groups.values():
+        assert len(words) == 40 * 12 * WORDS
+        spread = np.std(words) / len(words) ** 0.5
+        assert abs(np.mean(words) - middle) < 4 * spread
+
+
+def test_what_cannot_be_planted_is_said(federation: Federation) -> None:
+    with pytest.raises(FedsimError, match=r"canaries\.sentences is 8; raise the latter"):
+        plant(federation.corpus, GRID.model_copy(update={"repeats": (9,)}), 1)
+    many = GRID.model_copy(update={"references": 10**9})
+    with pytest.raises(FedsimError, match="too small"):
+        plant(federation.corpus, many, 1)
+
+
+def test_holder_rounds_count_the_rounds_in_which_holders_took_part(
+    finished: Run, config: Config
+) -> None:
+    federation = open_federation(config)
+    clients, first = finished.clients, federation.corpus.users
+    exposure = finished.exposure.set_index(["round", "canary"])
+    for canary in federation.planted.canaries:
+        holders = [first + holder for holder in canary.holders]
+        for measured in (2, 4):
+            mine = clients[clients.user.isin(holders) & (clients["round"] <= measured)]
+            assert exposure.holder_rounds[measured, canary.index] == len(mine)
+    assert (clients.canary_user == (clients.user >= first)).all()
+    assert exposure.holder_rounds.max() > 0

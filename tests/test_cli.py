@@ -1,0 +1,361 @@
+"""The command line: exit codes, one sentence for a mistake, JSON that parses, Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from federations import assert_same_record
+
+import server.app
+from fedsim.cli import main as cli
+from fedsim.data.text import words
+from fedsim.runs import Run
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Outcome:
+    """What a command did: exit code, stdout, stderr."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def fedsim(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., Outcome]:
+    """Run a command in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["run_sim.py", *(str(a) for a in arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capfd.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return run
+
+
+def assert_one_sentence(outcome: Outcome, said: str) -> None:
+    """Exit code 2, nothing on stdout, one line on stderr that holds `said`."""
+    assert outcome.code == 2
+    assert outcome.out == ""
+    assert said in outcome.err
+    assert outcome.err.startswith("Error: ")
+    assert outcome.err.count("\n") == 1
+    assert "Traceback" not in outcome.err
+
+
+# -- mistakes -------------------------------------------------------------------------------------
+
+
+# What is said when these are added to the tiny run's overrides.
+MISTAKES = [
+    (["client.ephocs=2"], "did you mean 'epochs'?"),
+    (["cleint.epochs=2"], "did you mean 'client'?"),
+    (["model=cfig"], "did you mean 'cifg'?"),
+    (["strategy=fedagv"], "did you mean 'fedavg'?"),
+    (["optimizer=adm"], "did you mean 'adam'?"),
+    (["server.sampler=fixde"], "did you mean 'fixed'?"),
+    (["client.epochs=two"], "client.epochs = 'two'"),
+    (["client.epochs"], "section.key=value"),
+    (["client.lr=0"], "client.lr = 0"),
+    (["client.lr=inf"], "client.lr = inf"),
+    (["client.lr=nan"], "client.lr = nan"),
+    (["client.lr=2026-11-22"], "client.lr = "),
+    (["client=3"], "client"),
+    (["model=3"], "model"),
+    (["model=[1]"], "model"),
+    (["seed=one"], "seed = 'one'"),
+    (["seed.x=1"], "seed.x"),
+    (["server.cohort=100"], "server.cohort = 100 is more than the 29 users"),
+    (["server.cohort=100", "server.sampler=poisson"], "server.cohort = 100"),
+    (["canaries.prefix_words=5"], "canaries.prefix_words = 5"),
+    (["canaries.repeats=[1,9]"], "raise the latter"),
+    (["canaries.users=[0]"], "canaries.users"),
+    (["canaries.repeats=[-1]"], "canaries.repeats"),
+    (["canaries.references=999"], "canaries.references = 999"),
+    (["data.vocabulary=10"], "too small"),
+    (["engine.device=cudda"], "engine.device = 'cudda'"),
+    (["strategy=fedsgd", "client.lr=0.5"], "client.lr has no effect with strategy 'fedsgd'"),
+    (["data.name=chitchta"], "did you mean 'chitchat'?"),
+    (["data.path=no-such-file.csv"], "no-such-file.csv"),
+    (["data.user_column=who"], "no column 'who'"),
+    (["data.min_words=2000"], "no user with at least 2000 words"),
+]
+
+
+@pytest.mark.parametrize(("keys", "said"), MISTAKES, ids=[" ".join(k) for k, _ in MISTAKES])
+def test_a_mistake_in_the_keys_is_one_sentence_and_no_folder(
+    keys: list[str], said: str, fedsim: Callable[..., Outcome], tiny: list[str], tmp_path: Path
+) -> None:
+    assert_one_sentence(fedsim("train", *tiny, *keys), said)
+    assert list(tmp_path.iterdir()) == []
+
+
+BROKEN_FILES = {
+    "line.jsonl": ('{"user": "ann", "text": "hello"}\n{"user": "ann", "te', "line 2"),
+    "column.csv": ("user,message\nann,hello\n", "no column 'text'"),
+    "user.csv": ("user,text\nann,hello\n,who am i\n", "line 3"),
+    "short.csv": ("user,text\nann,hello\nbob\n", "line 3"),
+    "latin.csv": (b"user,text\nann,caf\xe9\n", "UTF-8"),
+    "few.csv": ("user,text\nann,one two three four five six seven eight nine ten\n", "too few"),
+    "empty.csv": ("", "empty"),
+    "notes.txt": ("hello", ".txt"),
+    "table.parquet": ("hello", "Parquet"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_FILES)
+def test_a_broken_corpus_is_one_sentence_that_says_where(
+    name: str, fedsim: Callable[..., Outcome], tiny: list[str], tmp_path: Path
+) -> None:
+    content, said = BROKEN_FILES[name]
+    file = tmp_path / name
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    outcome = fedsim("train", *tiny, f"data.path={file}")
+    assert_one_sentence(outcome, said)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_mistakes_around_presets_and_folders(
+    fedsim: Callable[..., Outcome], tiny: list[str], finished: Run, tmp_path: Path
+) -> None:
+    assert_one_sentence(fedsim("train", "--preset", "defualt"), "did you mean 'default'?")
+    assert_one_sentence(fedsim("train", "--preset", "none.toml"), "no preset file none.toml")
+    (tmp_path / "mine.toml").write_text("[server\nrounds = 3")
+    assert_one_sentence(fedsim("train", "--preset", "mine.toml"), "not valid TOML")
+    (tmp_path / "mine.toml").write_text("server = 3")
+    assert_one_sentence(fedsim("train", "--preset", "mine.toml", "server.rounds=2"), "server = 3")
+    assert_one_sentence(fedsim("train", *tiny, "--out", finished.path), "exists")
+    assert_one_sentence(fedsim("train", *tiny, "--engine", "ray"), "engine.name")
+    assert_one_sentence(fedsim("train", *tiny, "--workers", "-1"), "engine.workers = -1")
+    for command in ("resume", "show", "suggest"):
+        assert_one_sentence(fedsim(command, "nowhere"), "nowhere is not a run folder")
+    assert_one_sentence(fedsim("resume", finished.path), "is finished")
+    (tmp_path / "file").write_text("")
+    assert_one_sentence(fedsim("train", *tiny, "--out", "file/run"), "file/run")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "mine.toml"]
+
+
+def test_a_truncated_checkpoint_is_one_sentence(
+    fedsim: Callable[..., Outcome], tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server.app, "finish", stop)
+        outcome = fedsim("train", *tiny, "--out", "run")
+    assert outcome.code == 130
+    assert "Interrupted; continue with: python run_sim.py resume run" in outcome.err
+    assert Run.open("run").status["state"] == "interrupted"
+    for file in Path("run/checkpoints").iterdir():
+        file.write_bytes(file.read_bytes()[:100])
+    assert_one_sentence(fedsim("resume", "run"), "is damaged")
+    assert Run.open("run").status["state"] == "failed"
+
+
+def test_a_run_whose_clients_all_fail_ends_with_one_sentence_and_a_status(
+    fedsim: Callable[..., Outcome], tiny: list[str]
+) -> None:
+    # An unbounded step of 1e38 makes every update infinite.
+    keys = ["client.lr=1e38", "client.max_grad_norm=0", "client.batch_size=1"]
+    outcome = fedsim("train", *tiny, *keys, "--out", "run")
+    assert outcome.code == 2
+    assert "Traceback" not in outcome.err
+    assert "All 7 clients of round 1 failed" in outcome.err.splitlines()[-1]
+    assert "lower client.lr" in outcome.err.splitlines()[-1]
+    status = Run.open("run").status
+    assert status["state"] == "failed"
+    assert "All 7 clients" in status["error"]
+
+
+# -- results --------------------------------------------------------------------------------------
+
+
+def test_train_prints_the_result_as_json_and_as_a_table(
+    fedsim: Callable[..., Outcome], tiny: list[str], finished: Run
+) -> None:
+    outcome = fedsim("train", *tiny, "--out", "run", "--json")
+    assert outcome.code == 0
+    result = json.loads(outcome.out)
+    assert result["state"] == "finished"
+    assert result["digest"] == finished.digest
+    top1 = result["results"][0]["top1_recall"]
+    assert top1 == pytest.approx(finished.results.top1_recall[0], abs=1e-14)
+    assert len(result["exposure"]) == 8
+    assert "round 4/4" in outcome.err
+    shown = fedsim("show", "run")
+    assert shown.code == 0
+    assert f"{finished.results.top1_recall[0]:.2%}" in shown.out
+    assert "finished after 4 rounds" in shown.out
+    assert json.loads(fedsim("show", "run", "--json").out) == result
+
+
+def test_a_run_without_a_name_gets_one_below_runs(
+    fedsim: Callable[..., Outcome], tiny: list[str], tmp_path: Path
+) -> None:
+    assert fedsim("train", *tiny, "server.rounds=1").code == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.endswith("-default")
+    assert Run.open(folder).status["state"] == "finished"
+
+
+def test_presets_and_help(fedsim: Callable[..., Outcome]) -> None:
+    assert "default" in json.loads(fedsim("presets", "--json").out)
+    assert "default" in fedsim("presets").out
+    outcome = fedsim("--help")
+    assert outcome.code == 0
+    for command in ("train", "resume", "show", "report", "compare", "suggest", "data"):
+        assert command in outcome.out
+    assert fedsim("trian").code == 2
+
+
+def test_the_dry_run_writes_nothing_and_its_numbers_are_those_of_the_run(
+    fedsim: Callable[..., Outcome], tiny: list[str], finished: Run, tmp_path: Path
+) -> None:
+    outcome = fedsim("train", *tiny, "--dry-run", "--json")
+    assert outcome.code == 0
+    assert list(tmp_path.iterdir()) == []
+    printed = json.loads(outcome.out)
+    plan = printed["plan"]
+    assert printed["config"] == finished.config.as_dict()
+    rounds = finished.rounds
+    assert plan["users"] == 29  # 23 people and the holders of the canaries
+    assert plan["parameters"] == finished.results.parameters[0]
+    assert plan["download_bytes_per_client"] * 7 == rounds.download_bytes[0]
+    assert plan["upload_bytes_per_client"] * 7 == rounds.upload_bytes[0]
+    assert plan["bytes_in_all"] == (rounds.download_bytes + rounds.upload_bytes).sum()
+    # Cohorts of 7 out of 29 differ in size: four standard errors of the mean of four rounds.
+    spread = 4 * finished.clients.tokens.std() * 7**0.5 / 4**0.5
+    assert abs(plan["tokens_per_round"] - rounds.tokens.mean()) < spread
+    for_people = fedsim("train", *tiny, "--dry-run")
+    assert for_people.code == 0
+    assert "tokens per round" in for_people.out
+    assert "seed = 1" in for_people.out
+
+
+def test_the_dry_run_refuses_what_the_run_would(
+    fedsim: Callable[..., Outcome], tiny: list[str]
+) -> None:
+    outcome = fedsim("train", *tiny, "--dry-run", "server.cohort=100")
+    assert_one_sentence(outcome, "server.cohort = 100")
+
+
+def test_suggest_offers_the_word_that_the_model_learned(
+    fedsim: Callable[..., Outcome], tiny: list[str], tmp_path: Path
+) -> None:
+    lines = ["user,text"]
+    for n in range(20):
+        lines += [f"p{n},x{n} y{n % 7}"] + [f"p{n},see you at the usual place tonight"] * 8
+    (tmp_path / "one.csv").write_text("\n".join(lines))
+    keys = ["data.path=one.csv", "canaries.per_cell=0", "canaries.held_out=1"]
+    keys += ["client.epochs=5", "client.batch_size=2", "server.rounds=8", "evaluation.every=8"]
+    trained = fedsim("train", *tiny, *keys, "--out", "run")
+    assert trained.code == 0, trained.err
+    sentence = words("see you at the usual place tonight")
+    for n, word in enumerate(sentence):
+        outcome = fedsim("suggest", "run", " ".join(sentence[:n]), "--json")
+        offers = json.loads(outcome.out)
+        assert offers[0]["word"] == word
+        assert offers[0]["probability"] > 0.5
+        assert len(offers) == 3
+    plain = fedsim("suggest", "run", "See YOU, at", "--count", "1")
+    assert plain.out.split()[0] == "the"
+    every = json.loads(fedsim("suggest", "run", "--count", "99", "--json").out)
+    assert [offer["word"] for offer in every].count("see") == 1
+    assert sorted(offer["word"] for offer in every) == sorted(Run.open("run").vocabulary()[4:])
+    assert sum(offer["probability"] for offer in every) == pytest.approx(1, abs=1e-5)
+
+
+def test_compare_prints_rounds_to_target_and_keeps_what_is_finished(
+    fedsim: Callable[..., Outcome], tiny: list[str], tmp_path: Path
+) -> None:
+    keys = ["--out", "both", *tiny, "evaluation.every=1", "fedsgd:optimizer.lr=5", "--json"]
+    outcome = fedsim("compare", *keys)
+    assert outcome.code == 0
+    rows = {row["strategy"]: row for row in json.loads(outcome.out)}
+    for name, lr in (("fedavg", 1.0), ("fedsgd", 5.0)):
+        run = Run.open(tmp_path / "both" / name)
+        assert run.config.strategy.name == name
+        assert run.config.optimizer.options.lr == lr
+        curve = run.evaluations.query("split == 'validation'").set_index("round").top1_recall
+        target = rows[name]["target_top1"]
+        first = rows[name]["rounds"]
+        assert curve[first] >= target
+        assert (curve[: first - 1] < target).all()
+        assert rows[name]["tokens"] == run.rounds.tokens[:first].sum()
+        assert rows[name]["final_top1"] == curve.iloc[-1]
+    assert rows["fedavg"]["target_top1"] == min(row["final_top1"] for row in rows.values())
+    slowest = max(row["rounds"] for row in rows.values())
+    assert rows["fedavg"]["speedup"] == slowest / rows["fedavg"]["rounds"]
+
+    before = (tmp_path / "both" / "fedavg" / "status.json").stat().st_mtime_ns
+    assert json.loads(fedsim("compare", *keys).out) == json.loads(outcome.out)
+    assert (tmp_path / "both" / "fedavg" / "status.json").stat().st_mtime_ns == before
+    assert_one_sentence(fedsim("compare", *keys, "server.rounds=3"), "another config")
+    assert_one_sentence(fedsim("compare", *tiny, "fedprox:client.lr=2"), "fedprox")
+    assert_one_sentence(fedsim("compare", *tiny, "--strategies", "fedavg,fedsgb"), "fedsgd")
+
+
+# -- Ctrl-C ---------------------------------------------------------------------------------------
+
+
+def start(arguments: list[str], **more: Any) -> subprocess.Popen[str]:
+    """The real command in a process group of its own, as a terminal starts it."""
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "run_sim.py"), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        **more,
+    )
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_says_how_to_resume_and_resume_gives_the_unbroken_run(
+    tiny: list[str], finished: Run, tmp_path: Path, fedsim: Callable[..., Outcome]
+) -> None:
+    folder = tmp_path / "run"
+    process = start(["train", *tiny, "--engine", "pool", "--workers", "1", "--out", str(folder)])
+    while not (folder / "rounds.csv").is_file() and process.poll() is None:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)  # Ctrl-C reaches the workers too
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    assert "Traceback" not in err
+    assert err.splitlines()[-1] == f"Interrupted; continue with: python run_sim.py resume {folder}"
+    assert Run.open(folder).status["state"] == "interrupted"
+    assert fedsim("resume", folder, "--engine", "local").code == 0
+    assert_same_record(Run.open(folder), finished)
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_the_workers_start_is_quiet_too(tiny: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = start(["train", *tiny, "--engine", "pool", "--workers", "1", "--out", str(folder)])
+    while not (folder / "status.json").is_file() and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert Run.open(folder).status == {"state": "interrupted", "round": 0, "error": ""}

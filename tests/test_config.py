@@ -1,0 +1,250 @@
+"""The config tree: typos, types, presets, the order of keys, identity."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedsim.config import NAMED_SECTIONS, PLAIN_SECTIONS, Config, from_dict, load, presets
+from fedsim.errors import FedsimError
+from fedsim.models import MODELS
+from fedsim.options import Options, validated
+from fedsim.registry import Registry, nearest
+from server.optimizers import OPTIMIZERS
+from server.strategies import STRATEGIES
+
+SECTIONS = [*NAMED_SECTIONS, *PLAIN_SECTIONS]
+
+
+def test_every_preset_resolves_and_says_what_it_is_for() -> None:
+    assert "default" in presets()
+    for name, purpose in presets().items():
+        assert len(purpose) > 10
+        config = load(name)
+        assert from_dict(json.loads(config.as_json())) == config
+
+
+@pytest.mark.parametrize(("registry", "section"), [
+    (MODELS, "model"), (STRATEGIES, "strategy"), (OPTIMIZERS, "optimizer"),
+])  # fmt: skip
+def test_everything_that_is_registered_can_be_named(registry: Registry[Any], section: str) -> None:
+    for name in registry:
+        config = load("default", [f"{section}={name}"])
+        assert getattr(config, section).name == name
+        assert from_dict(config.as_dict()) == config
+
+
+def test_every_typo_of_one_letter_finds_the_key_that_was_meant() -> None:
+    tree = load().as_dict()
+    for section in SECTIONS:
+        for key in tree[section]:
+            if key == "name" or len(key) < 5:
+                continue
+            typo = key[:2] + key[3:]
+            with pytest.raises(FedsimError) as caught:
+                load("default", [f"{section}.{typo}=1"])
+            assert f"Unknown key '{section}.{typo}'" in str(caught.value)
+            assert f"did you mean '{key}'?" in str(caught.value)
+
+
+def test_an_unknown_name_without_a_near_one_lists_what_there_is() -> None:
+    with pytest.raises(FedsimError, match="choose one of: fedavg, fedsgd"):
+        load("default", ["strategy=qqq"])
+    assert nearest("xx", ["b", "a"]) == "choose one of: a, b"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "client.epochs=1.0",  # a float that happens to be whole is still not a count
+        "client.epochs=true",
+        'client.epochs="1"',
+        "client.lr='1.0'",
+        "client.lr=true",
+        "client.lr=-1",
+        "client.batch_size=0",
+        "server.average=1.0",
+        "server.average=nan",
+        "evaluation.trigram=1",
+        "evaluation.trigram=yes",
+        "canaries.users=4",
+        "canaries.users=[1.5]",
+        "canaries.users=[0]",
+        "model.hidden=inf",
+        "model.dropout=1.0",
+        "engine.name=ray",
+        "data.name=3",
+        "data.path=3",
+        "optimizer.lr=[1]",
+        "optimizer.lr={a=1}",
+        "optimizer.lr=12:30:00",
+    ],
+)
+def test_values_of_another_type_or_range_are_refused_by_name(override: str) -> None:
+    key = override.partition("=")[0]
+    with pytest.raises(FedsimError) as caught:
+        load("default", [override])
+    assert key in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.text(max_size=12), st.text(max_size=12), st.text(max_size=12))
+def test_no_override_whatever_ends_in_anything_but_a_sentence(a: str, b: str, value: str) -> None:
+    for text in (f"{a}={value}", f"{a}.{b}={value}", f"client.{b}={value}", f"model.hidden={value}",
+                 f"model={value}", f"seed={value}", f"data.path={value}", value):  # fmt: skip
+        try:
+            config = load("default", [text])
+        except FedsimError:
+            continue
+        assert from_dict(json.loads(config.as_json())) == config
+
+
+def test_whole_numbers_are_fine_where_a_rate_is_asked_for() -> None:
+    assert load("default", ["client.lr=2"]).client.lr == 2.0
+
+
+def test_values_are_read_as_toml_and_else_as_text(tmp_path: Path) -> None:
+    config = load(
+        "default",
+        ["canaries.users=[2, 3]", "evaluation.central=false", f"data.path={tmp_path}/a b=c.csv",
+         "model='lstm'", "client.lr=1e-3"],
+    )  # fmt: skip
+    assert config.canaries.users == (2, 3)
+    assert config.evaluation.central is False
+    assert config.data.path == f"{tmp_path}/a b=c.csv"
+    assert config.model.name == "lstm"
+    assert config.client.lr == 0.001
+
+
+def test_another_model_drops_the_options_of_the_presets_model(tmp_path: Path) -> None:
+    preset = tmp_path / "mine.toml"
+    preset.write_text('[model]\nname = "cifg-small"\nhidden = 33\n[client]\nlr = 0.25\n')
+    assert load(str(preset)).model.options.hidden == 33
+    other = load(str(preset), ["model=cifg"])
+    assert other.model.options == MODELS["cifg"]()
+    assert other.client.lr == 0.25
+    # Saying the same name again changes nothing.
+    assert load(str(preset), ["model=cifg-small"]).model.options.hidden == 33
+    preset.write_text('model = "lstm"\n')
+    assert load(str(preset)).model.name == "lstm"
+    assert load(str(preset), ["model.hidden=9"]).model.options.hidden == 9
+
+
+def test_the_order_of_keys_does_not_matter() -> None:
+    keys = ["model=lstm", "model.hidden=9", "optimizer=adam", "optimizer.lr=0.5", "seed=4"]
+    configs = [load("default", order) for order in itertools.permutations(keys)]
+    assert all(config == configs[0] for config in configs)
+    assert (configs[0].model.name, configs[0].model.options.hidden) == ("lstm", 9)
+    # Of two values for one key the later one counts.
+    assert load("default", ["seed=4", "seed=5"]).seed == 5
+    assert load("default", ["model=lstm", "model=cifg"]).model.name == "cifg"
+
+
+def test_a_path_of_ones_own_takes_the_place_of_the_presets_data_set() -> None:
+    assert load().data.name == "chitchat"
+    assert load("default", ["data.path=mine.csv"]).data.name == "own"
+    both = load("default", ["data.path=sms", "data.name=nus-sms"]).data
+    assert both.name == "nus-sms"
+    assert load("default", ["data=nus-sms", "data.path=sms"]).data == both
+
+
+def test_paths_are_found_again_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load("default", ["data.path=../mine.csv"]).data.path == str(tmp_path.parent / "mine.csv")
+    assert load("default", ["data.name=my.toml"]).data.name == str(tmp_path / "my.toml")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load("default", ["data.path=~/mine.csv"]).data.path == str(tmp_path / "mine.csv")
+    with pytest.raises(FedsimError, match=r"data\.path = '~nobody-of-this-name/x\.csv'"):
+        load("default", ["data.path=~nobody-of-this-name/x.csv"])
+
+
+def test_keys_without_effect_are_refused() -> None:
+    for key in STRATEGIES["fedsgd"].without_effect:
+        section, name = key.split(".")
+        value = getattr(getattr(load(), section), name)
+        with pytest.raises(FedsimError, match=f"{key} has no effect with strategy 'fedsgd'"):
+            load("default", [f"{key}={value}", "strategy=fedsgd"])
+        load("default", [f"{key}={value}"])
+    # A preset may hold them: it was written for several strategies.
+    assert load("default", ["strategy=fedsgd"]).strategy.name == "fedsgd"
+
+
+def test_the_identity_is_all_that_may_change_a_result() -> None:
+    base = load()
+    assert load("default", ["engine=local"]).identity() == base.identity()
+    assert load("default", ["engine.workers=7"]).identity() == base.identity()
+    different = ["seed=2", "client.lr=0.5", "server.chunk=5", "model.hidden=9", "optimizer=adam",
+                 "canaries.held_out=7", "data.max_words=9", "strategy=fedsgd"]  # fmt: skip
+    identities = {base.identity(), *(load("default", [key]).identity() for key in different)}
+    assert len(identities) == 1 + len(different)
+    assert json.loads(base.as_json()) == base.as_dict()
+
+
+def test_a_config_cannot_be_changed() -> None:
+    config = load()
+    with pytest.raises(AttributeError):
+        config.seed = 3  # type: ignore[misc]
+    with pytest.raises(ValueError, match="frozen"):
+        config.client.lr = 3.0
+    assert isinstance(config, Config)
+
+
+@pytest.mark.parametrize(
+    ("tree", "said"),
+    [
+        ({"sever": {}}, "did you mean 'server'?"),
+        ({"server": 3}, "server = 3"),
+        ({"server": "x"}, "server = 'x'"),
+        ({"model": None}, "model = None"),
+        ({"model": {"name": 3}}, "model = 3"),
+        ({"model": {"name": ["cifg"]}}, "model = "),
+        ({"seed": "1"}, "seed = '1'"),
+        ({"seed": True}, "seed = True"),
+        ({"seed": 1.0}, "seed = 1.0"),
+    ],
+)
+def test_broken_trees_are_one_sentence(tree: dict[str, Any], said: str) -> None:
+    with pytest.raises(FedsimError) as caught:
+        from_dict(tree)
+    assert said in str(caught.value)
+
+
+# -- the bricks -----------------------------------------------------------------------------------
+
+
+class Oven(Options):
+    """Options of a test."""
+
+    degrees: int
+    racks: tuple[int, ...] = (1,)
+
+
+def test_options_name_the_key_that_is_wrong() -> None:
+    assert validated(Oven, {"degrees": 200, "racks": [1, 2]}, "oven") == Oven(
+        degrees=200, racks=(1, 2)
+    )
+    with pytest.raises(FedsimError, match=r"The key 'oven\.degrees' is missing"):
+        validated(Oven, {}, "oven")
+    with pytest.raises(FedsimError, match=r"Unknown key 'degres': did you mean 'degrees'\?"):
+        validated(Oven, {"degrees": 1, "degres": 1}, "")
+    with pytest.raises(FedsimError, match=r"oven\.racks\.1 = 'x'"):
+        validated(Oven, {"degrees": 1, "racks": [1, "x"]}, "oven")
+
+
+def test_a_registry_knows_its_things_once() -> None:
+    registry: Registry[int] = Registry("number")
+    registry.register("one")(1)
+    assert (registry["one"], "one" in registry, list(registry)) == (1, True, ["one"])
+    with pytest.raises(ValueError, match="two numbers are called 'one'"):
+        registry.register("one")(2)
+    with pytest.raises(FedsimError, match=r"There is no number 'onne': did you mean 'one'\?"):
+        registry["onne"]

@@ -1,0 +1,244 @@
+"""Engines: the same bits on all of them, whatever dies, and nothing left behind."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
+
+import numpy as np
+import pytest
+from federations import assert_same_record
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+import fedsim.simulate
+from fedsim.config import Config, EngineOptions
+from fedsim.engines import broadcast
+from fedsim.engines.broadcast import Broadcaster, unpack
+from fedsim.engines.local import LocalGrid
+from fedsim.engines.pool import PoolGrid
+from fedsim.engines.wire import decode_update, encode_update, from_record, to_record
+from fedsim.parameters import Layout, Parameters
+from fedsim.runs import Run
+from fedsim.simulate import simulate
+from fedsim.updates import ChunkUpdate, UserResult
+
+
+def orders(*deeds: str) -> list[Message]:
+    """One message a deed, all with the same ArrayRecord object, as the server sends them."""
+    arrays = ArrayRecord({"w": Array(np.arange(5, dtype=np.float32))})
+    return [
+        Message(
+            RecordDict({"arrays": arrays, "config": ConfigRecord({"do": deed, "user": 3})}),
+            dst_node_id=2,
+            message_type="train",
+        )
+        for deed in deeds
+    ]
+
+
+def replies(grid: Grid, *deeds: str) -> list[Message]:
+    """The replies to `orders`, in their order."""
+    messages = orders(*deeds)
+    found = {r.metadata.reply_to_message_id: r for r in grid.send_and_receive(messages, timeout=60)}
+    return [found[m.metadata.message_id] for m in messages]
+
+
+def answer(reply: Message) -> ConfigRecord:
+    """The record that the toy app answers with."""
+    return reply.content.config_records["reply"]
+
+
+class Segments(SharedMemory):
+    """Shared memory that remembers the names of the segments which this process created."""
+
+    created: list[str]
+
+    def __init__(self, name: str | None = None, create: bool = False, size: int = 0) -> None:
+        super().__init__(name, create, size)
+        if create:
+            Segments.created.append(self.name)
+
+
+@pytest.fixture
+def segments(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the shared segments that are created from now on."""
+    Segments.created = []
+    monkeypatch.setattr(broadcast, "SharedMemory", Segments)
+    return Segments.created
+
+
+def assert_gone(names: list[str]) -> None:
+    """No segment of these names is left on the machine."""
+    for name in names:
+        with pytest.raises(FileNotFoundError):
+            SharedMemory(name)
+
+
+def on(config: Config, **engine: object) -> Config:
+    """The same run on another engine."""
+    return replace(config, engine=EngineOptions(**engine))  # type: ignore[arg-type]
+
+
+# -- one result on every engine -----------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_pool_gives_the_bits_of_the_local_engine(
+    workers: int, config: Config, finished: Run, tmp_path: Path, segments: list[str]
+) -> None:
+    run = simulate(on(config, name="pool", workers=workers), tmp_path / "run", quiet=True)
+    assert_same_record(run, finished)
+    assert segments
+    assert_gone(segments)
+    assert multiprocessing.active_children() == []
+
+
+class KillingGrid(PoolGrid):
+    """A pool of two in which a worker is shot in the middle of the second round."""
+
+    pushes = 0
+    victims: list[int] = []  # noqa: RUF012 - read by the test
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Push; the second time (round 2), wait until the workers are at it and kill one."""
+        ids = super().push_messages(messages)
+        KillingGrid.pushes += 1
+        if KillingGrid.pushes == 2:
+            victim = multiprocessing.active_children()[0]
+            KillingGrid.victims.append(victim.pid or 0)
+            victim.kill()
+        return ids
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_replaced_and_changes_nothing(
+    config: Config,
+    finished: Run,
+    tmp_path: Path,
+    segments: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fedsim.simulate, "PoolGrid", KillingGrid)
+    run = simulate(on(config, name="pool", workers=2), tmp_path / "run", quiet=True)
+    assert len(KillingGrid.victims) == 1
+    assert_same_record(run, finished)
+    assert run.rounds.users_failed.sum() == 0
+    assert_gone(segments)
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.slow
+def test_a_message_that_kills_its_worker_twice_is_given_up_and_the_pool_goes_on(
+    segments: list[str],
+) -> None:
+    grid = PoolGrid("toy_apps:app", workers=1)
+    try:
+        before, raised, died, after = replies(grid, "answer", "raise", "die", "answer")
+        assert answer(before)["sum"] == answer(after)["sum"] == 10.0
+        assert answer(before)["pid"] != answer(after)["pid"] != os.getpid()
+        assert "ValueError: user 3 has no text" in raised.error.reason
+        assert "died twice" in died.error.reason
+        assert "exit code 7" in died.error.reason
+        assert len(segments) == 1, "one broadcast for the four messages that share their arrays"
+        assert_gone(segments)
+        # Closed while a worker is busy and messages wait: nothing may be left either.
+        grid.push_messages(orders("answer", "answer", "answer"))
+    finally:
+        grid.close()
+    assert_gone(segments)
+    assert multiprocessing.active_children() == []
+
+
+# -- the local engine ---------------------------------------------------------------------------
+
+
+def test_the_local_engine_isolates_clients_and_returns_their_errors() -> None:
+    grid = LocalGrid("toy_apps:app", nodes=2)
+    first, raised, second = replies(grid, "answer", "raise", "answer")
+    # The toy app empties the arrays of its message; the next client must not notice.
+    assert answer(first)["sum"] == answer(second)["sum"] == 10.0
+    assert "ValueError: user 3 has no text" in raised.error.reason
+    assert "Traceback" in raised.error.reason
+    assert len(list(grid.get_node_ids())) == 2
+
+
+def test_a_pull_returns_only_what_was_asked_for() -> None:
+    grid = LocalGrid("toy_apps:app")
+    first, second = grid.push_messages(orders("answer", "answer"))
+    (reply,) = grid.pull_messages([second])
+    assert reply.metadata.reply_to_message_id == second
+    assert list(grid.pull_messages([second])) == []
+    assert [r.metadata.reply_to_message_id for r in grid.pull_messages([second, first])] == [first]
+
+
+# -- shared memory ------------------------------------------------------------------------------
+
+
+def test_a_broadcast_is_shared_and_freed_with_its_last_message(segments: list[str]) -> None:
+    rng = np.random.default_rng(0)
+    matrix = rng.normal(size=(3, 4)).astype(np.float32)
+    record = ArrayRecord({"a": Array(matrix), "b": Array(np.zeros(0, np.float32))})
+    other = ArrayRecord({"a": Array(matrix + 1)})
+    config = ConfigRecord({"users": [1, 2]})
+    shared = Broadcaster()
+    packed = shared.pack("m1", RecordDict({"arrays": record, "config": config}))
+    shared.pack("m2", RecordDict({"arrays": record}))
+    shared.pack("m3", RecordDict({"arrays": other}))
+    assert len(segments) == 2
+
+    content = unpack(packed)
+    assert content.array_records["arrays"] == record
+    assert np.array_equal(content.array_records["arrays"]["a"].numpy(), matrix)
+    assert content.config_records["config"] == config
+
+    shared.release("m1")
+    SharedMemory(segments[0]).close()  # m2 still needs it
+    shared.release("m2")
+    assert_gone(segments[:1])
+    shared.close()
+    assert_gone(segments)
+
+
+# -- the wire -----------------------------------------------------------------------------------
+
+
+def test_parameters_travel_as_flower_itself_would_write_them() -> None:
+    rng = np.random.default_rng(1)
+    arrays = {"w": rng.normal(size=(3, 2)), "b": rng.normal(size=4), "s": np.array(2.5)}
+    parameters = Parameters.from_arrays(arrays)
+    record = to_record(parameters)
+    for name, array in arrays.items():
+        theirs = Array(array.astype(np.float32))
+        assert record[name].data == theirs.data
+        assert np.array_equal(record[name].numpy(), array.astype(np.float32))
+    back = from_record(record)
+    assert back.layout == parameters.layout
+    assert back.digest() == parameters.digest()
+    back.flat[:] = 0  # a copy, not a view of the message
+    assert from_record(record).digest() == parameters.digest()
+
+
+def test_records_of_other_types_become_float32() -> None:
+    record = ArrayRecord({"w": Array(np.array([[1.5, -2.0]], np.float64))})
+    read = from_record(record)
+    assert read.flat.dtype == np.float32
+    assert read.flat.tolist() == [1.5, -2.0]
+
+
+@pytest.mark.parametrize("completed", [0, 1, 3])
+@pytest.mark.parametrize("failed", [0, 2])
+def test_updates_survive_the_wire(completed: int, failed: int) -> None:
+    rng = np.random.default_rng(2)
+    total = Parameters(Layout(("w",), ((5,),)), rng.normal(size=5).astype(np.float32))
+    results = [UserResult(7 + i, 3, 20 + i, 0.1 + i, 0.25) for i in range(completed)]
+    failures = {100 + i: f"Traceback\n  ...\nValueError: {i}\n" for i in range(failed)}
+    back = decode_update(encode_update(ChunkUpdate(total, results, failures)))
+    assert back.results == results
+    assert back.failures == failures
+    assert back.total.digest() == total.digest()

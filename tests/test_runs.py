@@ -1,0 +1,394 @@
+"""The run folder: tables, checkpoints, and interruption at any moment followed by a resume."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from federations import assert_same_record
+from pandas.testing import assert_frame_equal
+
+import fedsim.leakage.exposure
+import server.app
+import server.recording
+from clients import app as client_app
+from fedsim.checkpoints import load_arrays, load_latest, save_arrays, save_checkpoint
+from fedsim.config import Config, EngineOptions, load
+from fedsim.errors import FedsimError
+from fedsim.runs import Run
+from fedsim.simulate import resume, simulate
+from fedsim.tables import TABLES
+
+CHECKPOINTS = "round-*.safetensors"
+
+
+class Interrupted:
+    """Wraps a function: the call number `at` (from 1) ends in a Ctrl-C, before or after it."""
+
+    def __init__(self, function: Callable[..., Any], at: int, after: bool = False) -> None:
+        self.function, self.at, self.after, self.calls = function, at, after, 0
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        self.calls += 1
+        if self.calls != self.at:
+            return self.function(*arguments, **named)
+        if self.after:
+            self.function(*arguments, **named)
+        raise KeyboardInterrupt
+
+    def __get__(self, instance: object, owner: type) -> Callable[..., Any]:
+        return lambda *arguments, **named: self(instance, *arguments, **named)
+
+
+def interrupt(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, at: int, after: bool = False
+) -> None:
+    """Make the call number `at` of `owner.name` a Ctrl-C."""
+    monkeypatch.setattr(owner, name, Interrupted(getattr(owner, name), at, after))
+
+
+# -- interruption and resume ----------------------------------------------------------------------
+
+
+def interrupted_run(
+    monkeypatch: pytest.MonkeyPatch,
+    config: Config,
+    path: Path,
+    owner: Any,
+    name: str,
+    at: int,
+    after: bool = False,
+) -> Run:
+    """A run of `config` that a Ctrl-C ended."""
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt(patch, owner, name, at, after)
+        simulate(config, path, quiet=True)
+    return Run.open(path)
+
+
+# The tiny run writes 15 times to its tables: rounds and clients of four rounds, evaluations and
+# exposure after the second and the fourth, test scores, results, users.
+@pytest.mark.parametrize(("at", "after"), [(2, False), (5, True), (6, False), (6, True), (8, True),
+                                           (13, False), (14, True), (15, True)])  # fmt: skip
+def test_a_run_cut_off_while_it_writes_its_tables_resumes_to_the_unbroken_record(
+    at: int,
+    after: bool,
+    config: Config,
+    finished: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = interrupted_run(monkeypatch, config, tmp_path / "run", Run, "append", at, after)
+    assert run.status["state"] == "interrupted"
+    done = resume(run.path, quiet=True)
+    assert done.status["state"] == "finished"
+    assert_same_record(done, finished)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "at"),
+    [
+        (client_app, "train_chunk", 1),  # in the first round: nothing has been learned yet
+        (client_app, "train_chunk", 7),  # four chunks a round: in the second
+        (client_app, "evaluate_user", 1),  # in the evaluation after the second round
+        (server.recording, "measure_exposure", 2),
+        (server.app, "finish", 1),  # when all that is left is the final scoring
+        (server.app, "latency", 1),
+    ],
+)
+def test_a_run_stopped_while_it_computes_resumes_to_the_unbroken_record(
+    owner: Any,
+    name: str,
+    at: int,
+    config: Config,
+    finished: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = interrupted_run(monkeypatch, config, tmp_path / "run", owner, name, at)
+    assert run.status["state"] == "interrupted"
+    assert_same_record(resume(run.path, quiet=True), finished)
+
+
+def test_a_run_may_be_interrupted_again_and_again(
+    config: Config, finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = interrupted_run(monkeypatch, config, tmp_path / "run", client_app, "train_chunk", 5)
+    for expected_round in (1, 2):
+        assert run.status["round"] == expected_round
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            interrupt(patch, client_app, "train_chunk", at=5)
+            resume(run.path, quiet=True)
+    assert_same_record(resume(run.path, quiet=True), finished)
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adam", "yogi", "adagrad"])
+def test_optimizer_state_and_averages_survive_a_resume(
+    optimizer: str, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = ["server.average=0.5", "server.sampler=poisson", "canaries.per_cell=0"]
+    config = load("default", [*tiny, f"optimizer={optimizer}", *keys])
+    whole = simulate(config, tmp_path / "whole", quiet=True)
+    broken = interrupted_run(monkeypatch, config, tmp_path / "run", Run, "append", 7)
+    assert_same_record(resume(broken.path, quiet=True), whole)
+
+
+def test_a_resumed_run_keeps_its_config_and_may_change_engine(
+    config: Config, finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = interrupted_run(monkeypatch, config, tmp_path / "run", client_app, "train_chunk", 9)
+    file = run.path / "config.json"
+    untouched = file.read_text()
+    tree = json.loads(untouched)
+    tree["client"]["lr"] = 0.5
+    file.write_text(json.dumps(tree))
+    with pytest.raises(FedsimError, match="changed after the run began"):
+        resume(run.path, quiet=True)
+    file.write_text(untouched)
+    other = EngineOptions(name="local", workers=3)
+    assert_same_record(resume(run.path, quiet=True, engine=other), finished)
+
+
+def test_a_finished_run_is_not_resumed(finished: Run) -> None:
+    with pytest.raises(FedsimError, match="is finished"):
+        resume(finished.path, quiet=True)
+
+
+# -- damaged checkpoints --------------------------------------------------------------------------
+
+
+def flip_a_bit(file: Path) -> None:
+    """Change one bit in the last tenth of the file, which is data."""
+    data = bytearray(file.read_bytes())
+    data[-len(data) // 10] ^= 0x04
+    file.write_bytes(data)
+
+
+def truncate(file: Path) -> None:
+    """Keep the first half, as a full disk would."""
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def empty(file: Path) -> None:
+    """Nothing left."""
+    file.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, truncate, empty])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_says_so(
+    damage: Callable[[Path], None],
+    config: Config,
+    finished: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    run = interrupted_run(monkeypatch, config, tmp_path / "run", client_app, "train_chunk", 14)
+    older, newest = sorted((run.path / "checkpoints").glob(CHECKPOINTS))
+    assert (older.stem, newest.stem) == ("round-0000002", "round-0000003")
+    damage(newest)
+    assert_same_record(resume(run.path), finished)
+    said = capfd.readouterr().err
+    assert "round-0000003.safetensors is damaged" in said
+    assert "Using the checkpoint of round 2 instead." in said
+
+
+def test_without_a_whole_checkpoint_one_sentence_says_what_to_do(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = interrupted_run(monkeypatch, config, tmp_path / "run", client_app, "train_chunk", 14)
+    for file in (run.path / "checkpoints").glob(CHECKPOINTS):
+        truncate(file)
+    with pytest.raises(FedsimError, match="Start the run anew") as caught:
+        resume(run.path, quiet=True)
+    assert "\n" not in str(caught.value)
+    assert run.status["state"] == "failed"
+
+
+def test_no_damage_to_a_checkpoint_goes_unnoticed(tmp_path: Path) -> None:
+    """Every byte changed, every length cut: an error of ours, or the arrays as they were."""
+    file = tmp_path / "one.safetensors"
+    arrays = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.array([3], np.int32)}
+    save_arrays(file, arrays, {"round": 3})
+    whole = file.read_bytes()
+    rng = np.random.default_rng(0)
+    broken = [whole[:cut] for cut in range(len(whole))]
+    for place in range(len(whole)):
+        changed = bytearray(whole)
+        changed[place] ^= 1 << int(rng.integers(8))
+        broken.append(bytes(changed))
+    noticed = 0
+    for data in broken:
+        file.write_bytes(data)
+        try:
+            read, meta = load_arrays(file)
+        except FedsimError as error:
+            noticed += 1
+            assert str(file) in str(error)
+            continue
+        assert meta == {"round": 3}
+        assert {k: v.tolist() for k, v in read.items()} == {
+            k: v.tolist() for k, v in arrays.items()
+        }
+    assert noticed >= 0.98 * len(broken)
+
+
+def test_checkpoints_keep_arrays_exactly_and_only_the_last_few(tmp_path: Path) -> None:
+    arrays = {
+        "w": np.array([[np.pi, -0.0], [1e-38, 3e38]], np.float32),
+        "v": np.array([1.0 + 2**-52]),
+        "n": np.array([2**31 - 1], np.int32),
+        "scalar": np.array(1.5, np.float32),
+        "none": np.zeros((0, 3), np.float32),
+        "turned": np.arange(6, dtype=np.float32).reshape(2, 3).T,
+    }
+    for round in (1, 2, 10):
+        save_checkpoint(tmp_path, round, arrays, {"identity": "x"}, keep=2)
+    kept = [file.name for file in sorted(tmp_path.iterdir())]
+    assert kept == ["round-0000002.safetensors", "round-0000010.safetensors"]
+    read, meta, problems = load_latest(tmp_path)
+    assert (meta, problems) == ({"identity": "x", "round": 10}, [])
+    assert set(read) == set(arrays)
+    for name, array in arrays.items():
+        assert read[name].dtype == array.dtype
+        assert read[name].shape == array.shape
+        assert read[name].tobytes() == array.tobytes()
+
+
+def test_a_folder_without_checkpoints_cannot_be_resumed(tmp_path: Path) -> None:
+    with pytest.raises(FedsimError, match="there is no checkpoint"):
+        load_latest(tmp_path)
+
+
+# -- the folder and its tables --------------------------------------------------------------------
+
+
+def test_a_finished_folder_holds_the_whole_record(finished: Run, config: Config) -> None:
+    assert finished.config == config
+    assert finished.status["state"] == "finished"
+    assert finished.status["round"] == config.server.rounds
+    made_with = finished.provenance
+    assert made_with["packages"]["flwr"].startswith("1.")
+    assert len(made_with["corpus"]["digest"]) == 64
+    for name, schema in TABLES.items():
+        table = finished.table(name)
+        assert list(table.columns) == list(schema)
+        if name != "failures":
+            parquet = pd.read_parquet(finished.path / f"{name}.parquet")
+            assert_frame_equal(table, parquet)
+    assert not list(finished.path.rglob("*.tmp"))
+
+
+def test_the_tables_agree_with_each_other(finished: Run, config: Config) -> None:
+    rounds, clients = finished.rounds, finished.clients
+    assert rounds["round"].tolist() == [1, 2, 3, 4]
+    assert (rounds.users_sampled == config.server.cohort).all()
+    by_round = clients.groupby("round")
+    assert by_round.size().tolist() == rounds.users_completed.tolist()
+    assert by_round.tokens.sum().tolist() == rounds.tokens.tolist()
+    assert by_round.sequences.sum().tolist() == rounds.sequences.tolist()
+    nats = (clients.loss_nats_per_token * clients.tokens).groupby(clients["round"]).sum()
+    np.testing.assert_allclose(nats / rounds.tokens.to_numpy(), rounds.train_loss_nats_per_token)
+    np.testing.assert_allclose(by_round.update_norm.mean(), rounds.mean_client_norm)
+    parameters = finished.results.parameters[0]
+    assert (rounds.download_bytes == 4 * parameters * config.server.cohort).all()
+    scores = finished.evaluations
+    assert scores["round"].tolist() == [2, 4, 4]
+    assert scores.split.tolist() == ["validation", "validation", "test"]
+    users = finished.table("users")
+    assert users.words.sum() == finished.results.words[0]
+    assert users.hits_top1.sum() / users.words.sum() == finished.results.top1_recall[0]
+
+
+def test_the_saved_model_is_the_one_that_was_scored(finished: Run) -> None:
+    from fedsim.parameters import Parameters
+
+    model = finished.model()
+    assert not model.training
+    assert Parameters.from_model(model).digest() == finished.digest
+    words = finished.vocabulary()
+    assert words[:4] == ["<pad>", "<bos>", "<eos>", "<unk>"]
+    assert len(words) == model.vocabulary_size
+
+
+def test_rows_read_back_exactly(config: Config, tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", config, {})
+    assert run.table("failures").empty
+    awkward = ['comma, "quote"', "newline\nin it", "ümläut 🙂", "NA", "None"]
+    rows = [{"round": i, "user": 2**40, "reason": text} for i, text in enumerate(awkward)]
+    run.append("failures", rows[:2])
+    run.append("failures", rows[2:])
+    assert run.table("failures").reason.tolist() == awkward
+    assert run.table("failures").user.tolist() == [2**40] * 5
+    values = dict.fromkeys(TABLES["results"], 1) | {
+        "model": "trigram",
+        "top1_recall": 0.1 + 0.2,
+        "top3_recall": np.float32(1 / 3),
+        "perplexity": float("inf"),
+        "latency_p50_ms": float("nan"),
+        "parameters": None,
+    }
+    run.append("results", [values])
+    row = run.results.iloc[0]
+    assert row.top1_recall == 0.1 + 0.2
+    assert row.top3_recall == float(np.float32(1 / 3))
+    assert row.perplexity == float("inf")
+    assert np.isnan(row.latency_p50_ms)
+    assert row.parameters is pd.NA
+    with pytest.raises(ValueError, match="extra"):
+        run.append("failures", [{"round": 1, "user": 1, "reason": "", "extra": 1}])
+
+
+def test_a_folder_that_exists_is_never_written_into(config: Config, tmp_path: Path) -> None:
+    Run.create(tmp_path / "run", config, {})
+    before = sorted(p.name for p in (tmp_path / "run").iterdir())
+    with pytest.raises(FedsimError, match="exists"):
+        Run.create(tmp_path / "run", config, {})
+    with pytest.raises(FedsimError, match="exists"):
+        simulate(config, tmp_path / "run", quiet=True)
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == before
+
+
+def test_what_is_no_run_folder_is_said(tmp_path: Path) -> None:
+    with pytest.raises(FedsimError, match=r"not a run folder: it has no config\.json"):
+        Run.open(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    (tmp_path / "status.json").write_text("{")
+    run = Run.open(tmp_path)
+    with pytest.raises(FedsimError, match=r"config\.json is not valid JSON"):
+        _ = run.config
+    with pytest.raises(FedsimError, match=r"status\.json is not valid JSON"):
+        _ = run.status
+
+
+def test_an_unfinished_run_has_no_model_and_says_so(config: Config, tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", config, {})
+    with pytest.raises(FedsimError, match="no model yet"):
+        run.model()
+
+
+def test_a_failed_run_says_why(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise OSError("disk on fire")
+
+    monkeypatch.setattr(server.app, "finish", broken)
+    with pytest.raises(OSError, match="disk on fire"):
+        simulate(config, tmp_path / "run", quiet=True)
+    status = Run.open(tmp_path / "run").status
+    assert (status["state"], status["round"]) == ("failed", 4)
+    assert "disk on fire" in status["error"]
+
+
+def test_the_seed_decides_the_model(config: Config, finished: Run, tmp_path: Path) -> None:
+    again = simulate(config, tmp_path / "again", quiet=True)
+    assert_same_record(again, finished)
+    other = simulate(replace(config, seed=2), tmp_path / "other", quiet=True)
+    assert other.digest != finished.digest

@@ -1,0 +1,307 @@
+"""The federated round: sums, order, losses and failures; FedAvg against Flower's own."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from federations import AdverseGrid, fresh_strategy, play
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.serverapp import strategy as flower
+
+from clients.training import FlatModel, train_chunk
+from fedsim.config import Config, load
+from fedsim.data.sequences import Sequences
+from fedsim.engines.flower_compat import set_identity
+from fedsim.engines.local import LocalGrid
+from fedsim.engines.wire import to_record
+from fedsim.errors import FedsimError
+from fedsim.federation import Federation
+from fedsim.models import build
+from fedsim.parameters import Parameters
+from fedsim.simulate import simulate
+from fedsim.updates import UserResult
+from server.state import ServerState
+
+APP = "clients.app:app"
+
+
+def single_updates(config: Config, users: list[int]) -> list[tuple[np.ndarray, UserResult]]:
+    """What each user alone would contribute to round 1, not weighted."""
+    strategy, _, federation = fresh_strategy(config)
+    model = build(config.model.options, len(federation.corpus.vocabulary))
+    flat, out = FlatModel(model, torch.device("cpu")), []
+    for user in users:
+        update = train_chunk(
+            flat, strategy.state.parameters, [user], federation, config.client, config.seed, 1,
+            exact_gradient=False,
+        )  # fmt: skip
+        (result,) = update.results
+        out.append((update.total.flat / np.float32(result.sequences), result))
+    return out
+
+
+# -- the mean -------------------------------------------------------------------------------------
+
+
+def test_a_round_of_fedavg_gives_the_model_of_flowers_fedavg(config: Config) -> None:
+    strategy, _, _ = fresh_strategy(config)
+    before = strategy.state.parameters
+    cohort = [int(u) for u in strategy.cohort(1)]
+    set_identity()
+    replies = []
+    for delta, result in single_updates(config, cohort):
+        model = Parameters(before.layout, before.flat + delta)
+        content = RecordDict(
+            {
+                "arrays": ArrayRecord({name: Array(np.array(a)) for name, a in model.items()}),
+                "metrics": MetricRecord({"num-examples": result.sequences}),
+            }
+        )
+        question = Message(RecordDict(), dst_node_id=2, message_type="train")
+        replies.append(Message(content, reply_to=question))
+    theirs, _ = flower.FedAvg().aggregate_train(1, replies)
+    assert theirs is not None
+
+    played, notes = play(config)
+    for name, ours in played.state.parameters.items():
+        np.testing.assert_allclose(ours, theirs[name].numpy(), rtol=1e-5, atol=1e-7)
+    weights = [r.sequences for r in notes.outcomes[0].results]
+    assert len(set(weights)) > 1, "equal weights would not show whether weights are used"
+
+
+def test_the_round_reports_the_step_it_made(config: Config) -> None:
+    strategy, _, _ = fresh_strategy(config)
+    played, notes = play(config)
+    step = played.state.parameters.flat.astype(np.float64) - strategy.state.parameters.flat
+    (outcome,) = notes.outcomes
+    assert outcome.update_norm == pytest.approx(float(np.linalg.norm(step)), rel=1e-9)
+    assert [r.user for r in outcome.results] == outcome.cohort.tolist()
+    expected = [result for _, result in single_updates(config, outcome.cohort.tolist())]
+    assert outcome.results == expected
+
+
+def test_a_round_of_fedsgd_is_fedavg_with_one_full_batch(tiny: list[str]) -> None:
+    avg = load("default", [*tiny, "client.batch_size=500", "client.lr=0.5", "client.epochs=1",
+                           "client.max_grad_norm=0"])  # fmt: skip
+    sgd = load("default", [*tiny, "strategy=fedsgd", "optimizer.lr=0.5"])
+    ours, theirs = play(avg)[0].state, play(sgd)[0].state
+    start = fresh_strategy(avg)[0].state.parameters.flat
+    assert np.abs(ours.parameters.flat - start).max() > 1e-3
+    np.testing.assert_allclose(ours.parameters.flat, theirs.parameters.flat, rtol=1e-5, atol=1e-7)
+
+
+def test_the_size_of_chunks_changes_only_the_rounding(config: Config) -> None:
+    flats = []
+    for chunk in (1, 3, 7):
+        server = config.server.model_copy(update={"chunk": chunk})
+        flats.append(play(replace(config, server=server), rounds=2)[0].state.parameters.flat)
+    np.testing.assert_allclose(flats[0], flats[1], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(flats[0], flats[2], rtol=1e-5, atol=1e-6)
+
+
+# -- order and loss of replies --------------------------------------------------------------------
+
+
+def test_replies_out_of_order_give_the_same_bits(config: Config) -> None:
+    expected, noted = play(config, rounds=3)
+    rng = random.Random(7)
+
+    def shuffled(replies: list[Message]) -> list[Message]:
+        return rng.sample(replies, len(replies))
+
+    for order in (shuffled, lambda replies: replies[::-1]):
+        found, notes = play(config, AdverseGrid(APP, order), rounds=3)
+        assert found.state.parameters.digest() == expected.state.parameters.digest()
+        for ours, theirs in zip(notes.outcomes, noted.outcomes, strict=True):
+            assert ours.results == theirs.results
+
+
+def test_a_reply_that_comes_twice_counts_once(config: Config) -> None:
+    expected, _ = play(config)
+    found, _ = play(config, AdverseGrid(APP, lambda replies: [r for r in replies for _ in "ab"]))
+    assert found.state.parameters.digest() == expected.state.parameters.digest()
+
+
+def test_lost_replies_become_failed_users_and_the_mean_is_over_the_others(config: Config) -> None:
+    def second_lost(replies: list[Message]) -> list[Message]:
+        return [reply for i, reply in enumerate(replies) if i != 1] if len(replies) == 4 else replies
+
+    strategy, _, _ = fresh_strategy(config)
+    cohort = strategy.cohort(1)
+    played, notes = play(config, AdverseGrid(APP, second_lost), timeout=0.2)
+    (outcome,) = notes.outcomes
+    assert outcome.failures == {int(u): "no reply in time" for u in cohort[2:4]}
+    there = [int(u) for u in cohort if u not in cohort[2:4]]
+    assert [r.user for r in outcome.results] == there
+
+    updates = single_updates(config, there)
+    weights = [result.sequences for _, result in updates]
+    mean = np.average([d.astype(np.float64) for d, _ in updates], axis=0, weights=weights)
+    step = played.state.parameters.flat - strategy.state.parameters.flat
+    np.testing.assert_allclose(step, mean, rtol=1e-3, atol=1e-7)
+    assert played.state.participations.sum() == len(there)
+    assert (played.state.participations[there] == 1).all()
+
+
+def test_error_replies_become_failed_users_with_the_reason(config: Config) -> None:
+    strategy, _, _ = fresh_strategy(config)
+    question = Message(RecordDict(), dst_node_id=2, message_type="train")
+    errors = [Error(code=2, reason="Traceback\nValueError: no text\n"), Error(code=8)]
+    replies: list[Message | None] = [Message(e, reply_to=question) for e in errors]
+    users = [np.array([3, 5]), np.array([8]), np.array([9])]
+    aggregate = strategy.combine(zip(users, [*replies, None], strict=True))
+    assert aggregate.results == []
+    assert aggregate.failures == {
+        3: "Traceback\nValueError: no text\n",
+        5: "Traceback\nValueError: no text\n",
+        8: "the node replied with error code 8",
+        9: "no reply in time",
+    }
+
+
+def test_when_nobody_completes_the_run_stops_with_the_reason(config: Config) -> None:
+    strategy, notes, _ = fresh_strategy(config)
+    before = strategy.state
+    grid = AdverseGrid(APP, lambda replies: [])
+    with pytest.raises(FedsimError, match=r"All 7 clients of round 1 failed; .* no reply in time"):
+        strategy.start(grid, to_record(before.parameters), 1, timeout=0.1)
+    assert strategy.state is before
+    assert notes.outcomes == []
+
+
+def test_an_evaluation_that_lacks_a_reply_is_an_error_and_not_a_smaller_average(
+    config: Config,
+) -> None:
+    def lost_in_evaluation(replies: list[Message]) -> list[Message]:
+        return replies if len(replies) == 4 else []  # training sends four chunks
+
+    with pytest.raises(FedsimError, match="evaluation after round 1 failed: no reply in time"):
+        play(config, AdverseGrid(APP, lost_in_evaluation), timeout=0.3)
+
+
+def test_a_grid_without_nodes_is_waited_for_and_then_said(config: Config) -> None:
+    server = config.server.model_copy(update={"timeout_s": 0.05})
+    with pytest.raises(FedsimError, match="No node connected"):
+        play(replace(config, server=server), LocalGrid(APP, nodes=0))
+
+
+def test_a_client_that_raises_is_recorded_and_the_run_goes_on(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strategy, _, _ = fresh_strategy(config)
+    victim = int(strategy.cohort(2)[0])
+    real = Federation.sequences
+
+    def broken(self: Federation, user: int, part: str = "train") -> Sequences:
+        if user == victim:
+            raise OSError("the phone is in the river")
+        return real(self, user, part)
+
+    monkeypatch.setattr(Federation, "sequences", broken)
+    run = simulate(config, tmp_path / "run", quiet=True)
+    assert run.status["state"] == "finished"
+    failures = run.table("failures")
+    rounds_with_victim = [r for r in range(1, 5) if victim in strategy.cohort(r)]
+    assert failures["round"].tolist() == rounds_with_victim
+    assert set(failures.user) == {victim}
+    assert set(failures.reason) == {"OSError: the phone is in the river"}
+    failed = run.rounds.set_index("round").users_failed
+    assert failed.to_dict() == {r: int(r in rounds_with_victim) for r in range(1, 5)}
+    assert victim not in set(run.clients.user)
+    log = (run.path / "run.log").read_text()
+    assert f"user {victim} failed" in log
+    assert "Traceback" in log
+
+
+# -- the loop -------------------------------------------------------------------------------------
+
+
+def test_evaluations_come_when_they_are_due(config: Config) -> None:
+    evaluation = config.evaluation.model_copy(update={"every": 2})
+    for rounds, due in ((1, [1]), (4, [2, 4]), (5, [2, 4, 5])):
+        _, notes = play(replace(config, evaluation=evaluation), rounds=rounds)
+        assert notes.evaluations == [(r, "validation") for r in due]
+
+
+def test_a_start_from_a_state_goes_on_after_its_round(config: Config) -> None:
+    whole, _ = play(config, rounds=3)
+    half, _ = play(config, rounds=2)
+    strategy, notes, _ = fresh_strategy(config)
+    strategy.state = half.state
+    strategy.start(LocalGrid(APP), to_record(half.state.parameters), 3, 60)
+    assert [o.round for o in notes.outcomes] == [3]
+    assert strategy.state.parameters.digest() == whole.state.parameters.digest()
+
+
+def test_a_poisson_cohort_may_be_empty_and_the_round_passes(tiny: list[str]) -> None:
+    config = load("default", [*tiny, "server.sampler=poisson", "server.cohort=1"])
+    strategy, notes, _ = fresh_strategy(config)
+    sizes = [len(strategy.cohort(r)) for r in range(1, 9)]
+    assert 0 in sizes
+    assert max(sizes) > 1
+    first = strategy.state
+    strategy.start(LocalGrid(APP), to_record(first.parameters), 8, 60)
+    assert [len(o.results) for o in notes.outcomes] == sizes
+    for before, after, size in zip([first, *notes.states], notes.states, sizes, strict=False):
+        moved = before.parameters.digest() != after.parameters.digest()
+        assert moved == (size > 0)
+
+
+def test_the_average_of_iterates_is_a_plain_mean_first_and_then_decays() -> None:
+    start = Parameters.from_arrays({"w": np.array([9.0])})
+    state = ServerState(0, start, {}, start.copy(), np.zeros(3, np.int32))
+    iterates, averages = [1.0, 2.0, 6.0, 7.0, 10.0, 4.0], []
+    for value in iterates:
+        parameters = Parameters.from_arrays({"w": np.array([value])})
+        state = state.stepped(parameters, {}, [1], decay=0.75)
+        assert state.parameters.flat[0] == value
+        averages.append(float(state.released.flat[0]))
+    assert averages[:4] == pytest.approx([1.0, 1.5, 3.0, 4.0])  # means of the first ones
+    assert averages[4:] == pytest.approx([0.75 * 4 + 0.25 * 10, 0.75 * 5.5 + 0.25 * 4])
+    assert state.participations.tolist() == [0, 6, 0]
+    assert state.round == 6
+
+
+def test_a_state_survives_its_arrays() -> None:
+    start = Parameters.from_arrays({"b": np.array([1.0, 2.0]), "a": np.array([[3.0]])})
+    state = ServerState(
+        4, start, {"m": np.ones(3, np.float32)}, start.copy(), np.array([1, 0], np.int32)
+    )
+    back = ServerState.from_arrays(4, state.arrays(), start.layout)
+    assert back.parameters.digest() == start.digest()
+    assert back.average is not None
+    assert back.average.digest() == start.digest()
+    assert back.optimizer["m"].tolist() == [1, 1, 1]
+    assert back.participations.tolist() == [1, 0]
+
+
+def test_messages_carry_users_in_fixed_chunks_to_nodes_in_turn(config: Config) -> None:
+    strategy, _, _ = fresh_strategy(config)
+    arrays = to_record(strategy.state.parameters)
+    cohort = strategy.cohort(3).tolist()
+    by_nodes = {}
+    for nodes in (1, 3):
+        grid = LocalGrid(APP, nodes)
+        messages = strategy.configure_train(3, arrays, ConfigRecord(), grid)
+        users = [list(m.content["config"]["users"]) for m in messages]
+        assert users == [cohort[0:2], cohort[2:4], cohort[4:6], cohort[6:7]]
+        assert all(m.content["config"]["round"] == 3 for m in messages)
+        assert all(m.content["arrays"] is arrays for m in messages)
+        by_nodes[nodes] = [m.metadata.dst_node_id for m in messages]
+    assert by_nodes == {1: [2, 2, 2, 2], 3: [2, 3, 4, 2]}
+
+
+def test_a_query_tells_which_corpus_a_node_hosts(config: Config) -> None:
+    _, _, federation = fresh_strategy(config)
+    grid = LocalGrid(APP)
+    content = RecordDict({"config": ConfigRecord({"config": config.as_json()})})
+    (reply,) = grid.send_and_receive([Message(content, dst_node_id=2, message_type="query")])
+    hosted = reply.content.config_records["hosted"]
+    assert hosted == ConfigRecord(
+        {"users": federation.corpus.users, "corpus": federation.corpus.digest}
+    )
