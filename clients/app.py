@@ -15,11 +15,14 @@ from flwr.clientapp import ClientApp
 
 from clients.training import FlatModel, train_chunk
 from fedsim.config import Config, from_dict
-from fedsim.device import resolve_device
+from fedsim.device import resolve_device, threads
 from fedsim.engines.wire import encode_update, from_record
 from fedsim.evaluation import Keyboard, evaluate_user
 from fedsim.federation import open_federation
 from fedsim.models import build
+
+# On every engine: the last bits of a sum depend on it, and an engine's processes share the cores.
+THREADS = 1
 
 app = ClientApp()
 
@@ -40,23 +43,25 @@ def _flat_model(config_json: str) -> FlatModel:
 
 @lru_cache(maxsize=1)
 def _keyboard(config_json: str) -> Keyboard:
-    return Keyboard(open_federation(_config(config_json)).corpus.vocabulary.words)
+    words = open_federation(_config(config_json)).corpus.vocabulary.words
+    return Keyboard(words, _flat_model(config_json).device)
 
 
 def _train(message: Message, exact_gradient: bool) -> Message:
     work = message.content.config_records["config"]
     config_json = str(work["config"])
     config = _config(config_json)
-    update = train_chunk(
-        _flat_model(config_json),
-        from_record(message.content.array_records["arrays"]),
-        [int(u) for u in work["users"]],  # type: ignore[union-attr]
-        open_federation(config),
-        config.client,
-        config.seed,
-        int(work["round"]),  # type: ignore[arg-type]
-        exact_gradient,
-    )
+    with threads(THREADS):
+        update = train_chunk(
+            _flat_model(config_json),
+            from_record(message.content.array_records["arrays"]),
+            [int(u) for u in work["users"]],  # type: ignore[union-attr]
+            open_federation(config),
+            config.client,
+            config.seed,
+            int(work["round"]),  # type: ignore[arg-type]
+            exact_gradient,
+        )
     return Message(encode_update(update), reply_to=message)
 
 
@@ -81,10 +86,11 @@ def evaluate(message: Message, context: Context) -> Message:
     flat = _flat_model(config_json)
     from_record(message.content.array_records["arrays"]).load_into(flat.model)
     rows = []
-    for user in work["users"]:  # type: ignore[union-attr]
-        mine = federation.sequences(int(user), part)
-        counts = evaluate_user(flat.model, mine.tokens, mine.offsets, _keyboard(config_json))
-        rows.append({"user": int(user), **counts})
+    with threads(THREADS):
+        for user in work["users"]:  # type: ignore[union-attr]
+            mine = federation.sequences(int(user), part)
+            counts = evaluate_user(flat.model, mine.tokens, mine.offsets, _keyboard(config_json))
+            rows.append({"user": int(user), **counts})
     columns = pd.DataFrame(rows).to_dict("list")
     content = RecordDict({"metrics": MetricRecord(columns)})
     return Message(content, reply_to=message)

@@ -29,7 +29,7 @@ from server.central import THREADS, train_centrally
 
 def score_users(predictor: Predictor, corpus: Corpus, split: str) -> pd.DataFrame:
     """Per-user counts over all users of a split, in this process."""
-    keyboard = Keyboard(corpus.vocabulary.words)
+    keyboard = Keyboard(corpus.vocabulary.words, predictor.device)
     rows = []
     for user in corpus.split(split):
         mine = corpus.sequences(user, "all")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from federations import TINY, write_chat
+from federations import write_chat, write_preset
 
 import fedsim.simulate
 from fedsim.config import Config, load
@@ -52,22 +52,18 @@ def chat(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny(chat: Path) -> list[str]:
-    """Overrides that make the default preset a run of about a second on `chat`."""
-    return [f"data.path={chat}", *TINY]
+def tiny(chat: Path) -> str:
+    """The preset file of a run of less than a second on `chat`, on the local engine."""
+    return str(write_preset(chat.with_name("tiny.toml"), chat))
 
 
 @pytest.fixture(scope="session")
-def config(tiny: list[str]) -> Config:
-    """The tiny federation's config, on the local engine."""
-    return load("default", tiny)
+def config(tiny: str) -> Config:
+    """The tiny preset's config."""
+    return load(tiny)
 
 
 @pytest.fixture(scope="session")
 def finished(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run of `config` that nobody disturbed; tests only read it."""
-    threads = torch.get_num_threads()
-    try:
-        return simulate(config, tmp_path_factory.mktemp("runs") / "finished", quiet=True)
-    finally:
-        torch.set_num_threads(threads)
+    return simulate(config, tmp_path_factory.mktemp("runs") / "finished", quiet=True)

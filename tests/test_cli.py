@@ -101,9 +101,9 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("keys", "said"), MISTAKES, ids=[" ".join(k) for k, _ in MISTAKES])
 def test_a_mistake_in_the_keys_is_one_sentence_and_no_folder(
-    keys: list[str], said: str, fedsim: Callable[..., Outcome], tiny: list[str], tmp_path: Path
+    keys: list[str], said: str, fedsim: Callable[..., Outcome], tiny: str, tmp_path: Path
 ) -> None:
-    assert_one_sentence(fedsim("train", *tiny, *keys), said)
+    assert_one_sentence(fedsim("train", "--preset", tiny, *keys), said)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -122,18 +122,18 @@ BROKEN_FILES = {
 
 @pytest.mark.parametrize("name", BROKEN_FILES)
 def test_a_broken_corpus_is_one_sentence_that_says_where(
-    name: str, fedsim: Callable[..., Outcome], tiny: list[str], tmp_path: Path
+    name: str, fedsim: Callable[..., Outcome], tiny: str, tmp_path: Path
 ) -> None:
     content, said = BROKEN_FILES[name]
     file = tmp_path / name
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    outcome = fedsim("train", *tiny, f"data.path={file}")
+    outcome = fedsim("train", "--preset", tiny, f"data.path={file}")
     assert_one_sentence(outcome, said)
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
 def test_mistakes_around_presets_and_folders(
-    fedsim: Callable[..., Outcome], tiny: list[str], finished: Run, tmp_path: Path
+    fedsim: Callable[..., Outcome], tiny: str, finished: Run, tmp_path: Path
 ) -> None:
     assert_one_sentence(fedsim("train", "--preset", "defualt"), "did you mean 'default'?")
     assert_one_sentence(fedsim("train", "--preset", "none.toml"), "no preset file none.toml")
@@ -141,26 +141,26 @@ def test_mistakes_around_presets_and_folders(
     assert_one_sentence(fedsim("train", "--preset", "mine.toml"), "not valid TOML")
     (tmp_path / "mine.toml").write_text("server = 3")
     assert_one_sentence(fedsim("train", "--preset", "mine.toml", "server.rounds=2"), "server = 3")
-    assert_one_sentence(fedsim("train", *tiny, "--out", finished.path), "exists")
-    assert_one_sentence(fedsim("train", *tiny, "--engine", "ray"), "engine.name")
-    assert_one_sentence(fedsim("train", *tiny, "--workers", "-1"), "engine.workers = -1")
+    assert_one_sentence(fedsim("train", "--preset", tiny, "--out", finished.path), "exists")
+    assert_one_sentence(fedsim("train", "--preset", tiny, "--engine", "ray"), "engine.name")
+    assert_one_sentence(fedsim("train", "--preset", tiny, "--workers", "-1"), "engine.workers = -1")
     for command in ("resume", "show", "suggest"):
         assert_one_sentence(fedsim(command, "nowhere"), "nowhere is not a run folder")
     assert_one_sentence(fedsim("resume", finished.path), "is finished")
     (tmp_path / "file").write_text("")
-    assert_one_sentence(fedsim("train", *tiny, "--out", "file/run"), "file/run")
+    assert_one_sentence(fedsim("train", "--preset", tiny, "--out", "file/run"), "file/run")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "mine.toml"]
 
 
 def test_a_truncated_checkpoint_is_one_sentence(
-    fedsim: Callable[..., Outcome], tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fedsim: Callable[..., Outcome], tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*arguments: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(server.app, "finish", stop)
-        outcome = fedsim("train", *tiny, "--out", "run")
+        outcome = fedsim("train", "--preset", tiny, "--out", "run")
     assert outcome.code == 130
     assert "Interrupted; continue with: python run_sim.py resume run" in outcome.err
     assert Run.open("run").status["state"] == "interrupted"
@@ -171,11 +171,11 @@ def test_a_truncated_checkpoint_is_one_sentence(
 
 
 def test_a_run_whose_clients_all_fail_ends_with_one_sentence_and_a_status(
-    fedsim: Callable[..., Outcome], tiny: list[str]
+    fedsim: Callable[..., Outcome], tiny: str
 ) -> None:
     # An unbounded step of 1e38 makes every update infinite.
     keys = ["client.lr=1e38", "client.max_grad_norm=0", "client.batch_size=1"]
-    outcome = fedsim("train", *tiny, *keys, "--out", "run")
+    outcome = fedsim("train", "--preset", tiny, *keys, "--out", "run")
     assert outcome.code == 2
     assert "Traceback" not in outcome.err
     assert "All 7 clients of round 1 failed" in outcome.err.splitlines()[-1]
@@ -189,9 +189,9 @@ def test_a_run_whose_clients_all_fail_ends_with_one_sentence_and_a_status(
 
 
 def test_train_prints_the_result_as_json_and_as_a_table(
-    fedsim: Callable[..., Outcome], tiny: list[str], finished: Run
+    fedsim: Callable[..., Outcome], tiny: str, finished: Run
 ) -> None:
-    outcome = fedsim("train", *tiny, "--out", "run", "--json")
+    outcome = fedsim("train", "--preset", tiny, "--out", "run", "--json")
     assert outcome.code == 0
     result = json.loads(outcome.out)
     assert result["state"] == "finished"
@@ -208,11 +208,11 @@ def test_train_prints_the_result_as_json_and_as_a_table(
 
 
 def test_a_run_without_a_name_gets_one_below_runs(
-    fedsim: Callable[..., Outcome], tiny: list[str], tmp_path: Path
+    fedsim: Callable[..., Outcome], tiny: str, tmp_path: Path
 ) -> None:
-    assert fedsim("train", *tiny, "server.rounds=1").code == 0
+    assert fedsim("train", "--preset", tiny, "server.rounds=1").code == 0
     (folder,) = (tmp_path / "runs").iterdir()
-    assert folder.name.endswith("-default")
+    assert folder.name.endswith("-tiny")
     assert Run.open(folder).status["state"] == "finished"
 
 
@@ -227,9 +227,9 @@ def test_presets_and_help(fedsim: Callable[..., Outcome]) -> None:
 
 
 def test_the_dry_run_writes_nothing_and_its_numbers_are_those_of_the_run(
-    fedsim: Callable[..., Outcome], tiny: list[str], finished: Run, tmp_path: Path
+    fedsim: Callable[..., Outcome], tiny: str, finished: Run, tmp_path: Path
 ) -> None:
-    outcome = fedsim("train", *tiny, "--dry-run", "--json")
+    outcome = fedsim("train", "--preset", tiny, "--dry-run", "--json")
     assert outcome.code == 0
     assert list(tmp_path.iterdir()) == []
     printed = json.loads(outcome.out)
@@ -244,21 +244,19 @@ def test_the_dry_run_writes_nothing_and_its_numbers_are_those_of_the_run(
     # Cohorts of 7 out of 29 differ in size: four standard errors of the mean of four rounds.
     spread = 4 * finished.clients.tokens.std() * 7**0.5 / 4**0.5
     assert abs(plan["tokens_per_round"] - rounds.tokens.mean()) < spread
-    for_people = fedsim("train", *tiny, "--dry-run")
+    for_people = fedsim("train", "--preset", tiny, "--dry-run")
     assert for_people.code == 0
     assert "tokens per round" in for_people.out
     assert "seed = 1" in for_people.out
 
 
-def test_the_dry_run_refuses_what_the_run_would(
-    fedsim: Callable[..., Outcome], tiny: list[str]
-) -> None:
-    outcome = fedsim("train", *tiny, "--dry-run", "server.cohort=100")
+def test_the_dry_run_refuses_what_the_run_would(fedsim: Callable[..., Outcome], tiny: str) -> None:
+    outcome = fedsim("train", "--preset", tiny, "--dry-run", "server.cohort=100")
     assert_one_sentence(outcome, "server.cohort = 100")
 
 
 def test_suggest_offers_the_word_that_the_model_learned(
-    fedsim: Callable[..., Outcome], tiny: list[str], tmp_path: Path
+    fedsim: Callable[..., Outcome], tiny: str, tmp_path: Path
 ) -> None:
     lines = ["user,text"]
     for n in range(20):
@@ -266,7 +264,7 @@ def test_suggest_offers_the_word_that_the_model_learned(
     (tmp_path / "one.csv").write_text("\n".join(lines))
     keys = ["data.path=one.csv", "canaries.per_cell=0", "canaries.held_out=1"]
     keys += ["client.epochs=5", "client.batch_size=2", "server.rounds=8", "evaluation.every=8"]
-    trained = fedsim("train", *tiny, *keys, "--out", "run")
+    trained = fedsim("train", "--preset", tiny, *keys, "--out", "run")
     assert trained.code == 0, trained.err
     sentence = words("see you at the usual place tonight")
     for n, word in enumerate(sentence):
@@ -284,9 +282,17 @@ def test_suggest_offers_the_word_that_the_model_learned(
 
 
 def test_compare_prints_rounds_to_target_and_keeps_what_is_finished(
-    fedsim: Callable[..., Outcome], tiny: list[str], tmp_path: Path
+    fedsim: Callable[..., Outcome], tiny: str, tmp_path: Path
 ) -> None:
-    keys = ["--out", "both", *tiny, "evaluation.every=1", "fedsgd:optimizer.lr=5", "--json"]
+    keys = [
+        "--out",
+        "both",
+        "--preset",
+        tiny,
+        "evaluation.every=1",
+        "fedsgd:optimizer.lr=5",
+        "--json",
+    ]
     outcome = fedsim("compare", *keys)
     assert outcome.code == 0
     rows = {row["strategy"]: row for row in json.loads(outcome.out)}
@@ -309,11 +315,41 @@ def test_compare_prints_rounds_to_target_and_keeps_what_is_finished(
     assert json.loads(fedsim("compare", *keys).out) == json.loads(outcome.out)
     assert (tmp_path / "both" / "fedavg" / "status.json").stat().st_mtime_ns == before
     assert_one_sentence(fedsim("compare", *keys, "server.rounds=3"), "another config")
-    assert_one_sentence(fedsim("compare", *tiny, "fedprox:client.lr=2"), "fedprox")
-    assert_one_sentence(fedsim("compare", *tiny, "--strategies", "fedavg,fedsgb"), "fedsgd")
+    assert_one_sentence(fedsim("compare", "--preset", tiny, "fedprox:client.lr=2"), "fedprox")
+    assert_one_sentence(
+        fedsim("compare", "--preset", tiny, "--strategies", "fedavg,fedsgb"), "fedsgd"
+    )
 
 
 # -- Ctrl-C ---------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_after_the_last_word_does_not_ask_for_a_resume(
+    fedsim: Callable[..., Outcome], tiny: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fedsim.simulate.write_report", stop)
+    outcome = fedsim("train", "--preset", tiny, "server.rounds=1", "--out", "a run")
+    assert outcome.code == 130
+    assert "the run is finished, see: python run_sim.py show 'a run'" in outcome.err
+    assert fedsim("show", "a run").code == 0
+
+
+def test_an_interrupted_comparison_says_what_to_finish_first(
+    fedsim: Callable[..., Outcome], tiny: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    keys = ["--preset", tiny, "server.rounds=1", "--out", "both"]
+    with monkeypatch.context() as patch:
+        patch.setattr(server.app, "finish", stop)
+        assert fedsim("compare", *keys).code == 130
+    assert_one_sentence(fedsim("compare", *keys), "continue it with `resume both/fedavg` first")
+    assert fedsim("resume", "both/fedavg").code == 0
+    assert fedsim("compare", *keys).code == 0
 
 
 def start(arguments: list[str], **more: Any) -> subprocess.Popen[str]:
@@ -330,10 +366,12 @@ def start(arguments: list[str], **more: Any) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 def test_ctrl_c_saves_says_how_to_resume_and_resume_gives_the_unbroken_run(
-    tiny: list[str], finished: Run, tmp_path: Path, fedsim: Callable[..., Outcome]
+    tiny: str, tmp_path: Path, fedsim: Callable[..., Outcome]
 ) -> None:
+    # Rounds enough that the run is not over before the signal arrives.
+    keys = ["--preset", tiny, "server.rounds=30", "evaluation.every=30"]
     folder = tmp_path / "run"
-    process = start(["train", *tiny, "--engine", "pool", "--workers", "1", "--out", str(folder)])
+    process = start(["train", *keys, "--engine=pool", "--workers=1", "--out", str(folder)])
     while not (folder / "rounds.csv").is_file() and process.poll() is None:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)  # Ctrl-C reaches the workers too
@@ -344,18 +382,20 @@ def test_ctrl_c_saves_says_how_to_resume_and_resume_gives_the_unbroken_run(
     assert err.splitlines()[-1] == f"Interrupted; continue with: python run_sim.py resume {folder}"
     assert Run.open(folder).status["state"] == "interrupted"
     assert fedsim("resume", folder, "--engine", "local").code == 0
-    assert_same_record(Run.open(folder), finished)
+    assert fedsim("train", *keys, "--out", "unbroken").code == 0
+    assert_same_record(Run.open(folder), Run.open("unbroken"))
 
 
 @pytest.mark.slow
-def test_ctrl_c_while_the_workers_start_is_quiet_too(tiny: list[str], tmp_path: Path) -> None:
+def test_ctrl_c_while_the_workers_start_is_quiet_too(tiny: str, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    process = start(["train", *tiny, "--engine", "pool", "--workers", "1", "--out", str(folder)])
+    keys = ["--preset", tiny, "--engine=pool", "--workers=1", "--out", str(folder)]
+    process = start(["train", *keys])
     while not (folder / "status.json").is_file() and process.poll() is None:
         time.sleep(0.01)
     time.sleep(0.2)
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in err
     assert Run.open(folder).status == {"state": "interrupted", "round": 0, "error": ""}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from federations import assert_same_record
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
@@ -175,6 +176,12 @@ def test_a_pull_returns_only_what_was_asked_for() -> None:
     assert reply.metadata.reply_to_message_id == second
     assert list(grid.pull_messages([second])) == []
     assert [r.metadata.reply_to_message_id for r in grid.pull_messages([second, first])] == [first]
+
+
+def test_the_local_engine_gives_the_threads_back(config: Config, tmp_path: Path) -> None:
+    torch.set_num_threads(2)
+    simulate(config, tmp_path / "run", quiet=True)
+    assert torch.get_num_threads() == 2
 
 
 # -- shared memory ------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +15,6 @@ import pytest
 from federations import assert_same_record
 from pandas.testing import assert_frame_equal
 
-import fedsim.leakage.exposure
 import server.app
 import server.recording
 from clients import app as client_app
@@ -66,9 +66,10 @@ def interrupted_run(
     after: bool = False,
 ) -> Run:
     """A run of `config` that a Ctrl-C ended."""
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         interrupt(patch, owner, name, at, after)
-        simulate(config, path, quiet=True)
+        with pytest.raises(KeyboardInterrupt):
+            simulate(config, path, quiet=True)
     return Run.open(path)
 
 
@@ -122,21 +123,44 @@ def test_a_run_may_be_interrupted_again_and_again(
     run = interrupted_run(monkeypatch, config, tmp_path / "run", client_app, "train_chunk", 5)
     for expected_round in (1, 2):
         assert run.status["round"] == expected_round
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patch:
             interrupt(patch, client_app, "train_chunk", at=5)
-            resume(run.path, quiet=True)
+            with pytest.raises(KeyboardInterrupt):
+                resume(run.path, quiet=True)
     assert_same_record(resume(run.path, quiet=True), finished)
 
 
 @pytest.mark.parametrize("optimizer", ["momentum", "adam", "yogi", "adagrad"])
 def test_optimizer_state_and_averages_survive_a_resume(
-    optimizer: str, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    optimizer: str, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = ["server.average=0.5", "server.sampler=poisson", "canaries.per_cell=0"]
-    config = load("default", [*tiny, f"optimizer={optimizer}", *keys])
+    config = load(tiny, [f"optimizer={optimizer}", *keys])
     whole = simulate(config, tmp_path / "whole", quiet=True)
     broken = interrupted_run(monkeypatch, config, tmp_path / "run", Run, "append", 7)
     assert_same_record(resume(broken.path, quiet=True), whole)
+
+
+def test_a_full_disk_is_one_sentence_and_costs_nothing_but_the_round(
+    config: Config, finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.open
+
+    def full(self: Path, *arguments: Any, **named: Any) -> Any:
+        appending = arguments == ("ab",) and self.name == "clients.csv" and self.exists()
+        if appending and self.stat().st_size > 600:
+            with real(self, "ab") as file:
+                file.write(b"3,1,Fal")  # half a row
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(self, *arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", full)
+        with pytest.raises(FedsimError, match=r"No space left on device.*free space, then `resume"):
+            simulate(config, tmp_path / "run", quiet=True)
+    run = Run.open(tmp_path / "run")
+    assert run.status["state"] == "failed"
+    assert_same_record(resume(run.path, quiet=True), finished)
 
 
 def test_a_resumed_run_keeps_its_config_and_may_change_engine(
@@ -228,9 +252,8 @@ def test_no_damage_to_a_checkpoint_goes_unnoticed(tmp_path: Path) -> None:
         file.write_bytes(data)
         try:
             read, meta = load_arrays(file)
-        except FedsimError as error:
+        except FedsimError:
             noticed += 1
-            assert str(file) in str(error)
             continue
         assert meta == {"round": 3}
         assert {k: v.tolist() for k, v in read.items()} == {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,16 +14,17 @@ from federations import AdverseGrid, fresh_strategy, play
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.serverapp import strategy as flower
 
-from clients.training import FlatModel, train_chunk
+from clients.training import FlatModel, local_sgd
 from fedsim.config import Config, load
 from fedsim.data.sequences import Sequences
 from fedsim.engines.flower_compat import set_identity
 from fedsim.engines.local import LocalGrid
-from fedsim.engines.wire import to_record
+from fedsim.engines.wire import from_record, to_record
 from fedsim.errors import FedsimError
 from fedsim.federation import Federation
 from fedsim.models import build
 from fedsim.parameters import Parameters
+from fedsim.seeding import stream
 from fedsim.simulate import simulate
 from fedsim.updates import UserResult
 from server.state import ServerState
@@ -35,13 +37,14 @@ def single_updates(config: Config, users: list[int]) -> list[tuple[np.ndarray, U
     strategy, _, federation = fresh_strategy(config)
     model = build(config.model.options, len(federation.corpus.vocabulary))
     flat, out = FlatModel(model, torch.device("cpu")), []
+    start = torch.from_numpy(strategy.state.parameters.flat)
     for user in users:
-        update = train_chunk(
-            flat, strategy.state.parameters, [user], federation, config.client, config.seed, 1,
-            exact_gradient=False,
-        )  # fmt: skip
-        (result,) = update.results
-        out.append((update.total.flat / np.float32(result.sequences), result))
+        flat.values.copy_(start)
+        order = stream(config.seed, "batches", 1, user)
+        text = federation.sequences(user)
+        delta, nats = local_sgd(flat, start, text, config.client, order)
+        norm = float(torch.linalg.vector_norm(delta, dtype=torch.float64))
+        out.append((delta.numpy(), UserResult(user, *federation.size(user), nats, norm)))
     return out
 
 
@@ -85,10 +88,10 @@ def test_the_round_reports_the_step_it_made(config: Config) -> None:
     assert outcome.results == expected
 
 
-def test_a_round_of_fedsgd_is_fedavg_with_one_full_batch(tiny: list[str]) -> None:
-    avg = load("default", [*tiny, "client.batch_size=500", "client.lr=0.5", "client.epochs=1",
+def test_a_round_of_fedsgd_is_fedavg_with_one_full_batch(tiny: str) -> None:
+    avg = load(tiny, ["client.batch_size=500", "client.lr=0.5", "client.epochs=1",
                            "client.max_grad_norm=0"])  # fmt: skip
-    sgd = load("default", [*tiny, "strategy=fedsgd", "optimizer.lr=0.5"])
+    sgd = load(tiny, ["strategy=fedsgd", "optimizer.lr=0.5"])
     ours, theirs = play(avg)[0].state, play(sgd)[0].state
     start = fresh_strategy(avg)[0].state.parameters.flat
     assert np.abs(ours.parameters.flat - start).max() > 1e-3
@@ -129,7 +132,9 @@ def test_a_reply_that_comes_twice_counts_once(config: Config) -> None:
 
 def test_lost_replies_become_failed_users_and_the_mean_is_over_the_others(config: Config) -> None:
     def second_lost(replies: list[Message]) -> list[Message]:
-        return [reply for i, reply in enumerate(replies) if i != 1] if len(replies) == 4 else replies
+        if len(replies) != 4:  # not the four chunks of a round but an evaluation
+            return replies
+        return [reply for i, reply in enumerate(replies) if i != 1]
 
     strategy, _, _ = fresh_strategy(config)
     cohort = strategy.cohort(1)
@@ -238,8 +243,8 @@ def test_a_start_from_a_state_goes_on_after_its_round(config: Config) -> None:
     assert strategy.state.parameters.digest() == whole.state.parameters.digest()
 
 
-def test_a_poisson_cohort_may_be_empty_and_the_round_passes(tiny: list[str]) -> None:
-    config = load("default", [*tiny, "server.sampler=poisson", "server.cohort=1"])
+def test_a_poisson_cohort_may_be_empty_and_the_round_passes(tiny: str) -> None:
+    config = load(tiny, ["server.sampler=poisson", "server.cohort=1"])
     strategy, notes, _ = fresh_strategy(config)
     sizes = [len(strategy.cohort(r)) for r in range(1, 9)]
     assert 0 in sizes
@@ -265,6 +270,28 @@ def test_the_average_of_iterates_is_a_plain_mean_first_and_then_decays() -> None
     assert averages[4:] == pytest.approx([0.75 * 4 + 0.25 * 10, 0.75 * 5.5 + 0.25 * 4])
     assert state.participations.tolist() == [0, 6, 0]
     assert state.round == 6
+
+
+class ListeningGrid(LocalGrid):
+    """The local engine, remembering which models it was sent for what."""
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Push and note."""
+        messages = list(messages)
+        self.sent: dict[str, str] = getattr(self, "sent", {})
+        for message in messages:
+            model = from_record(message.content.array_records["arrays"])
+            self.sent[message.metadata.message_type] = model.digest()
+        return super().push_messages(messages)
+
+
+def test_clients_train_the_iterate_but_the_average_is_evaluated(tiny: str) -> None:
+    strategy, notes, _ = fresh_strategy(load(tiny, ["server.average=0.9"]))
+    grid = ListeningGrid(APP)
+    strategy.start(grid, to_record(strategy.state.parameters), 3, 60)
+    assert grid.sent["train"] == notes.states[1].parameters.digest()
+    assert grid.sent["evaluate"] == strategy.state.released.digest()
+    assert strategy.state.released.digest() != strategy.state.parameters.digest()
 
 
 def test_a_state_survives_its_arrays() -> None:

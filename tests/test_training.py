@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -57,7 +58,8 @@ def plain_sgd(
             if options.max_grad_norm:
                 nn.utils.clip_grad_norm_(model.parameters(), options.max_grad_norm)
             if options.proximal_mu:
-                pull = sum(((p - b) ** 2).sum() for p, b in zip(model.parameters(), before, strict=True))
+                pairs = zip(model.parameters(), before, strict=True)
+                pull = torch.stack([((p - b) ** 2).sum() for p, b in pairs]).sum()
                 (options.proximal_mu / 2 * pull).backward()
             optimizer.step()
             nats += loss.item() * 10 * len(chosen) if epoch == 0 else 0.0
@@ -207,6 +209,25 @@ def test_a_users_update_does_not_depend_on_its_company(trainer: Callable[..., Ch
     assert trainer([4], seed=2).total.digest() != alone[0].total.digest()
 
 
+@pytest.mark.parametrize(("dropout", "sentences"), [(0.0, 9), (0.3, 1)])
+def test_two_users_with_the_same_text_draw_differently(
+    dropout: float, sentences: int, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without dropout only the batches can differ, with a single sentence only the masks."""
+    options = MODELS["cifg-small"](hidden=12, embedding=8, dropout=dropout)
+    strategy, _, federation = fresh_strategy(replace(config, model=Named("cifg-small", options)))
+    text = federation.sequences(2).take(range(sentences))
+    monkeypatch.setattr(Federation, "sequences", lambda self, user, part="train": text)
+    flat = FlatModel(build(options, len(federation.corpus.vocabulary)), CPU)
+    totals = []
+    for user, round, seed in ((4, 1, 1), (9, 1, 1), (4, 2, 1), (4, 1, 2)):
+        parameters, client = strategy.state.parameters, ClientOptions(batch_size=3)
+        update = train_chunk(flat, parameters, [user], federation, client, seed, round, False)
+        totals.append(update.total.flat)
+    for a, b in combinations(totals, 2):
+        assert np.linalg.norm(a - b) > 0.01 * np.linalg.norm(a)
+
+
 def test_what_a_user_reports(trainer: Callable[..., ChunkUpdate], config: Config) -> None:
     federation = open_federation(config)
     update = trainer([4])
@@ -296,9 +317,9 @@ def test_the_flat_buffers_are_the_models_own_memory(config: Config) -> None:
     assert start.any(), "the starting point is not the buffer"
 
 
-def test_local_training_learns(tiny: list[str]) -> None:
+def test_local_training_learns(tiny: str) -> None:
     """On one user's own text the loss falls far below the uniform one in twenty epochs."""
-    config = load("default", tiny)
+    config = load(tiny)
     model, federation = start_model(config)
     flat, start = flat_start(model)
     sequences = federation.sequences(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from fedsim.runs import Run
+
+WIDTH = 110
 
 
 def show(
@@ -26,7 +29,8 @@ def print_run(run: Run, as_json: bool) -> None:
     if as_json:
         print(json.dumps(summary(run), indent=2))
         return
-    console = Console()
+    # A pipe has no width of its own; 80 columns would break the headings.
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     results = run.results
     if len(results):
         console.print(_results_table(results))
@@ -60,12 +64,18 @@ def last_exposure(run: Run) -> Any:
 
 def _results_table(results: Any) -> Table:
     users, words = int(results.users.iloc[0]), int(results.words.iloc[0])
-    table = Table(title=f"{users} unseen test users, {words:,} words", title_justify="left")
+    table = Table(
+        title=f"{users} unseen test users, {words:,} words",
+        title_justify="left",
+        caption="recall over all words; worst tenth: mean top-1 recall of the tenth of the users "
+        "with the lowest",
+        caption_justify="left",
+    )
     for heading in (
         "model",
         "top-1",
         "top-3",
-        "worst 10 % of users, top-1",
+        "worst tenth",
         "perplexity",
         "keystrokes saved",
         "latency p50 / p95",
@@ -96,21 +106,22 @@ def _exposure_table(exposure: Any) -> Table:
     table = Table(
         title=f"Canaries after round {exposure['round'].iloc[0]}: what the model memorized",
         title_justify="left",
-        caption=f"exposure in bits, at most {ceiling:.2f} with these references; a sentence that "
-        "was never seen averages 1.44",
+        caption=f"exposure: at most {ceiling:.2f} bits here; a sentence never seen averages 1.44",
         caption_justify="left",
     )
-    for heading in ("held by", "copies each", "canaries", "exposure", "extracted", "holder rounds"):
+    for heading in ("held by", "copies each", "canaries", "bits", "extracted", "holder rounds"):
         table.add_column(heading, justify="right")
     grouped = exposure.groupby(["kind", "users", "repeats"], sort=True)
     for (kind, users, repeats), rows in grouped:
         held = "nobody" if kind == "held_out" else f"{users} user{'s' if users > 1 else ''}"
+        # A canary whose holders never took part was not trained on: it says nothing of its cell.
+        seen = rows if kind == "held_out" else rows[rows.holder_rounds > 0]
         table.add_row(
             held,
             str(repeats),
             str(len(rows)),
-            f"{rows.exposure_bits.mean():.2f}",
-            f"{int(rows.extracted.sum())} of {len(rows)}",
+            f"{seen.exposure_bits.mean():.2f}" if len(seen) else "never took part",
+            f"{int(seen.extracted.sum())} of {len(seen)}",
             f"{rows.holder_rounds.mean():.1f}",
         )
     return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -98,8 +99,13 @@ def presets(as_json: Json = False) -> None:
 
 
 def _say_how_to_resume(folder: Path) -> None:
-    if (folder / "status.json").is_file():
-        message = f"Interrupted; continue with: python run_sim.py resume {folder}"
-    else:
+    from fedsim.runs import Run
+
+    name = shlex.quote(str(folder))
+    if not (folder / "status.json").is_file():
         message = "Interrupted before the first round; nothing was written."
+    elif Run(folder).status["state"] == "finished":
+        message = f"Interrupted; the run is finished, see: python run_sim.py show {name}"
+    else:
+        message = f"Interrupted; continue with: python run_sim.py resume {name}"
     print(message, file=sys.stderr)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterable
 
-import torch
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
@@ -48,7 +47,6 @@ class LocalGrid(Grid):
 
     def __init__(self, client_app: str, nodes: int = 1) -> None:
         set_identity()
-        torch.set_num_threads(1)  # what the pool's workers compute with: same bits
         self._app = load(client_app)
         self._nodes = nodes
         self._run = empty_run()

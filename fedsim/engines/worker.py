@@ -21,7 +21,6 @@ class Task:
 def work(pipe: Connection, client_app: str) -> None:
     """Serve tasks from `pipe` until it closes. Runs in a process of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
-    import torch
     from flwr.app import Message
 
     from fedsim.engines.flower_compat import set_identity
@@ -29,7 +28,6 @@ def work(pipe: Connection, client_app: str) -> None:
     from fedsim.references import load
 
     set_identity()
-    torch.set_num_threads(1)
     app = load(client_app)
     while True:
         try:
