@@ -69,11 +69,11 @@ def local_sgd(
 ) -> tuple[torch.Tensor, float]:
     """FedAvg's ClientUpdate (McMahan et al. 2017, algorithm 1).
 
-    Returns the change of the parameters and the nats of the first epoch. With `proximal_mu` the
+    Returns the change of the parameters and the nats over all epochs. With `proximal_mu` the
     objective gains mu/2 |w - w_t|^2 (FedProx, Li et al. 2020).
     """
-    first_epoch_nats = 0.0
-    for epoch in range(options.epochs):
+    trained_nats = 0.0
+    for _ in range(options.epochs):
         order = order_stream.permutation(len(sequences))
         for batch in batches(sequences, options.batch_size, flat.device, order):
             flat.gradients.zero_()
@@ -83,9 +83,8 @@ def local_sgd(
             if options.proximal_mu:
                 flat.gradients.add_(flat.values - start, alpha=options.proximal_mu)
             flat.values.add_(flat.gradients, alpha=-options.lr)
-            if epoch == 0:
-                first_epoch_nats += nats
-    return flat.values - start, first_epoch_nats
+            trained_nats += nats
+    return flat.values - start, trained_nats
 
 
 def full_gradient(flat: FlatModel, sequences: Sequences) -> tuple[torch.Tensor, float]:
@@ -135,7 +134,8 @@ def train_chunk(
             update.failures[user] = traceback.format_exc()
             continue
         total.add_(delta, alpha=len(sequences))
-        tokens = len(sequences.tokens) + len(sequences)  # every sequence also predicts its end
+        passes = 1 if exact_gradient else options.epochs
+        tokens = passes * (len(sequences.tokens) + len(sequences))  # each also predicts its end
         update.results.append(UserResult(user, len(sequences), tokens, nats, norm))
     update.total.flat[:] = total.cpu().numpy()
     return update

@@ -15,8 +15,8 @@ class UserResult:
 
     user: int
     sequences: int  # the user's weight, McMahan et al. 2017's n_k
-    tokens: int
-    loss_nats: float  # summed over the tokens of the first pass
+    tokens: int  # trained on, over all local epochs
+    loss_nats: float  # summed over those tokens
     update_norm: float  # l2
 
 

@@ -44,11 +44,11 @@ def sentence_loss(model: nn.Module, words: np.ndarray) -> Tensor:
 def plain_sgd(
     model: LanguageModel, sequences: Sequences, options: ClientOptions, rng: np.random.Generator
 ) -> tuple[np.ndarray, float]:
-    """FedAvg's ClientUpdate with torch's own optimizer: the change, and the first epoch's nats."""
+    """FedAvg's ClientUpdate with torch's own optimizer: the change, and the summed nats."""
     before = [p.detach().clone() for p in model.parameters()]
     optimizer = torch.optim.SGD(model.parameters(), lr=options.lr)
     sentences, nats = list(sequences), 0.0
-    for epoch in range(options.epochs):
+    for _ in range(options.epochs):
         order = rng.permutation(len(sentences))
         for first in range(0, len(order), options.batch_size):
             chosen = order[first : first + options.batch_size]
@@ -62,7 +62,7 @@ def plain_sgd(
                 pull = torch.stack([((p - b) ** 2).sum() for p, b in pairs]).sum()
                 (options.proximal_mu / 2 * pull).backward()
             optimizer.step()
-            nats += loss.item() * 10 * len(chosen) if epoch == 0 else 0.0
+            nats += loss.item() * 10 * len(chosen)
     change = [p.detach() - b for p, b in zip(model.parameters(), before, strict=True)]
     return torch.cat([c.flatten() for c in change]).numpy(), nats
 
