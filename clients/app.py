@@ -6,17 +6,18 @@ and the corpus, on whatever engine it runs.
 
 from __future__ import annotations
 
-import json
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from typing import Any
 
 import pandas as pd
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from clients.training import FlatModel, train_chunk
-from fedsim.config import Config, from_dict
+from fedsim.config import client_config
 from fedsim.device import resolve_device, threads
 from fedsim.engines.wire import encode_update, from_record
+from fedsim.errors import FedsimError
 from fedsim.evaluation import Keyboard, evaluate_user
 from fedsim.federation import open_federation
 from fedsim.models import build
@@ -27,39 +28,51 @@ THREADS = 1
 app = ClientApp()
 
 
-@lru_cache(maxsize=1)
-def _config(config_json: str) -> Config:
-    return from_dict(json.loads(config_json))
+class Workplace:
+    """What a process keeps between messages of one run: config, users' text, a model to train.
+
+    Kept in a cache of the process, since Flower runs an app's lifespan for every message.
+    """
+
+    def __init__(self, config_json: str, corpus_digest: str) -> None:
+        self.config = client_config(config_json)
+        self.federation = open_federation(self.config)
+        corpus = self.federation.corpus
+        if corpus.digest != corpus_digest:
+            raise FedsimError(
+                f"this node's corpus '{corpus.name}' is not the server's: the text was changed "
+                "after the run began, or differs between machines; restore it."
+            )
+        device = resolve_device(self.config.engine.device)
+        model = build(self.config.model.options, len(corpus.vocabulary), device)
+        self.flat = FlatModel(model, device)
+
+    @cached_property
+    def keyboard(self) -> Keyboard:
+        """For evaluation only."""
+        return Keyboard(self.federation.corpus.vocabulary.words, self.flat.device)
 
 
-@lru_cache(maxsize=1)
-def _flat_model(config_json: str) -> FlatModel:
-    # Once a process, not once a message: Flower runs an app's lifespan for every message.
-    config = _config(config_json)
-    vocabulary_size = len(open_federation(config).corpus.vocabulary)
-    device = resolve_device(config.engine.device)
-    return FlatModel(build(config.model.options, vocabulary_size, device), device)
+_workplace = lru_cache(maxsize=1)(Workplace)
 
 
-@lru_cache(maxsize=1)
-def _keyboard(config_json: str) -> Keyboard:
-    words = open_federation(_config(config_json)).corpus.vocabulary.words
-    return Keyboard(words, _flat_model(config_json).device)
+def _work(message: Message) -> tuple[Workplace, Any]:
+    """The message's workplace, and what it asks for."""
+    work: Any = message.content.config_records["config"]
+    return _workplace(work["config"], work["corpus"]), work
 
 
 def _train(message: Message, exact_gradient: bool) -> Message:
-    work = message.content.config_records["config"]
-    config_json = str(work["config"])
-    config = _config(config_json)
+    place, work = _work(message)
     with threads(THREADS):
         update = train_chunk(
-            _flat_model(config_json),
+            place.flat,
             from_record(message.content.array_records["arrays"]),
-            [int(u) for u in work["users"]],  # type: ignore[union-attr]
-            open_federation(config),
-            config.client,
-            config.seed,
-            int(work["round"]),  # type: ignore[arg-type]
+            list(work["users"]),
+            place.federation,
+            place.config.client.model_copy(update={"lr": work["lr"]}),
+            place.config.seed,
+            work["round"],
             exact_gradient,
         )
     return Message(encode_update(update), reply_to=message)
@@ -80,17 +93,14 @@ def train_fedsgd(message: Message, context: Context) -> Message:
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Counts of hits, nats and keystrokes for each of the chunk's users, one column each."""
-    work = message.content.config_records["config"]
-    config_json, part = str(work["config"]), str(work["part"])
-    federation = open_federation(_config(config_json))
-    flat = _flat_model(config_json)
-    from_record(message.content.array_records["arrays"]).load_into(flat.model)
+    place, work = _work(message)
+    from_record(message.content.array_records["arrays"]).load_into(place.flat.model)
     rows = []
     with threads(THREADS):
-        for user in work["users"]:  # type: ignore[union-attr]
-            mine = federation.sequences(int(user), part)
-            counts = evaluate_user(flat.model, mine.tokens, mine.offsets, _keyboard(config_json))
-            rows.append({"user": int(user), **counts})
+        for user in work["users"]:
+            mine = place.federation.sequences(user, "all")
+            counts = evaluate_user(place.flat.model, mine.tokens, mine.offsets, place.keyboard)
+            rows.append({"user": user, **counts})
     columns = pd.DataFrame(rows).to_dict("list")
     content = RecordDict({"metrics": MetricRecord(columns)})
     return Message(content, reply_to=message)
@@ -99,7 +109,7 @@ def evaluate(message: Message, context: Context) -> Message:
 @app.query()
 def query(message: Message, context: Context) -> Message:
     """What this node hosts: how many users, and which corpus by content."""
-    config = _config(str(message.content.config_records["config"]["config"]))
-    corpus = open_federation(config).corpus
+    work: Any = message.content.config_records["config"]
+    corpus = open_federation(client_config(work["config"])).corpus
     reply = ConfigRecord({"users": corpus.users, "corpus": corpus.digest})
     return Message(RecordDict({"hosted": reply}), reply_to=message)

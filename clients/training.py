@@ -115,7 +115,8 @@ def train_chunk(
     start = torch.from_numpy(parameters.flat).to(flat.device)
     total = torch.zeros_like(start)
     update = ChunkUpdate(Parameters.zeros(parameters.layout))
-    flat.model.train()
+    # An exact gradient is that of the model itself, so without dropout.
+    flat.model.train(not exact_gradient)
     for user in users:
         try:
             sequences = federation.sequences(user)

@@ -18,7 +18,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 if TYPE_CHECKING:
     from fedsim.config import load as load_config
     from fedsim.runs import Run
-    from fedsim.simulate import resume, simulate
+    from fedsim.simulation import resume, simulate
 
 __all__ = ["Run", "load_config", "resume", "simulate"]
 __version__ = "0.1.0"
@@ -30,8 +30,8 @@ def __getattr__(name: str) -> Any:
 
     homes = {
         "load_config": ("fedsim.config", "load"),
-        "simulate": ("fedsim.simulate", "simulate"),
-        "resume": ("fedsim.simulate", "resume"),
+        "simulate": ("fedsim.simulation", "simulate"),
+        "resume": ("fedsim.simulation", "resume"),
         "Run": ("fedsim.runs", "Run"),
     }
     if name not in homes:

@@ -40,6 +40,11 @@ def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return arrays, json.loads(text)
 
 
+def _file(folder: Path, round: int) -> Path:
+    """Where the checkpoint of a round is; the names sort by round."""
+    return folder / f"round-{round:07d}.safetensors"
+
+
 def _digest(arrays: Mapping[str, np.ndarray], text: str) -> str:
     h = hashlib.sha256(text.encode())
     for name in sorted(arrays):
@@ -52,9 +57,19 @@ def save_checkpoint(
     folder: Path, round: int, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], keep: int
 ) -> None:
     """Add the checkpoint of `round` and remove all but the last `keep`."""
-    save_arrays(folder / f"round-{round:07d}.safetensors", arrays, {**meta, "round": round})
+    save_arrays(_file(folder, round), arrays, {**meta, "round": round})
     for old in sorted(folder.glob(PATTERN))[:-keep]:
         old.unlink(missing_ok=True)
+
+
+def remove_after(folder: Path, round: int) -> None:
+    """Remove the checkpoints newer than that of `round`: the damaged ones that were passed over.
+
+    They would count towards `keep`, and push out whole ones.
+    """
+    for path in folder.glob(PATTERN):
+        if path > _file(folder, round):
+            path.unlink(missing_ok=True)
 
 
 def load_latest(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[str]]:

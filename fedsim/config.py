@@ -6,7 +6,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -25,12 +25,20 @@ class ClientOptions(Options):
     epochs: int = Field(1, ge=1)
     batch_size: int = Field(16, ge=1, description="sequences")
     lr: float = Field(1.0, gt=0)
+    lr_decay: float = Field(
+        0.0, ge=0, le=1, description="share of the rounds, the last, over which lr falls to zero"
+    )
     max_grad_norm: float = Field(
         1.0, ge=0, description="l2 bound of one step's gradient; 0 is none"
     )
     proximal_mu: float = Field(
         0.0, ge=0, description="FedProx (Li et al. 2020) pull to the global model"
     )
+
+    def lr_in(self, round: int, rounds: int) -> float:
+        """The learning rate of a round, counted from 1: constant, then linear to zero."""
+        left = (rounds - round + 1) / (self.lr_decay * rounds) if self.lr_decay else 1.0
+        return self.lr * min(1.0, left)
 
 
 class ServerOptions(Options):
@@ -74,7 +82,7 @@ class CanaryOptions(Options):
 
 
 class EngineOptions(Options):
-    """Where clients run. Recorded, but not part of the run's identity."""
+    """Where clients run. Recorded, but only the device is part of the run's identity."""
 
     name: Literal["pool", "local"] = "pool"
     workers: int = Field(0, ge=0, description="processes; 0 means one a core")
@@ -107,65 +115,92 @@ class Named:
 
 
 @dataclass(frozen=True)
-class Config:
-    """One run, fully resolved. `as_dict` is the form that files and messages carry."""
+class ClientConfig:
+    """What a client needs to know of a run: the part of the config that messages carry."""
 
     seed: int
     data: Any
     model: Named
-    strategy: Named
-    optimizer: Named
     client: ClientOptions
-    server: ServerOptions
-    evaluation: EvaluationOptions
     canaries: CanaryOptions
     engine: EngineOptions
 
     def as_dict(self) -> dict[str, Any]:
         """Plain nested values, every default written out."""
-        out: dict[str, Any] = {"seed": self.seed}
-        for section in NAMED_SECTIONS:
-            named: Named = getattr(self, section)
-            out[section] = {"name": named.name, **named.options.model_dump(mode="json")}
-        for section in PLAIN_SECTIONS:
-            out[section] = getattr(self, section).model_dump(mode="json")
-        return out
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
 
     def as_json(self) -> str:
         """`as_dict` as canonical JSON."""
         return json.dumps(self.as_dict(), sort_keys=True)
 
+
+@dataclass(frozen=True)
+class Config(ClientConfig):
+    """One run, fully resolved. `as_dict` is the form that files carry."""
+
+    strategy: Named
+    optimizer: Named
+    server: ServerOptions
+    evaluation: EvaluationOptions
+
+    def for_clients(self) -> ClientConfig:
+        """The part that goes to clients."""
+        return ClientConfig(**{f.name: getattr(self, f.name) for f in fields(ClientConfig)})
+
     def identity(self) -> str:
-        """SHA-256 of everything that may change a result: all but the engine."""
+        """SHA-256 of everything that may change a result: all but the engine, and of that the
+        device, whose arithmetic has other last bits."""
+        from fedsim.device import resolve_device
+
         identity = {k: v for k, v in self.as_dict().items() if k != "engine"}
+        identity["device"] = resolve_device(self.engine.device).type
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _plain(section: Any) -> Any:
+    if isinstance(section, Named):
+        return {"name": section.name, **section.options.model_dump(mode="json")}
+    return section.model_dump(mode="json") if isinstance(section, Options) else section
+
+
+def client_config(text: str) -> ClientConfig:
+    """The inverse of `ClientConfig.as_json`. Loads nothing of the server."""
+    return ClientConfig(**_built(json.loads(text), [f.name for f in fields(ClientConfig)]))
 
 
 def from_dict(tree: Mapping[str, Any]) -> Config:
     """Validate plain nested values into a `Config`; missing keys take their defaults."""
-    tree = dict(tree)
     sections = ["seed", *NAMED_SECTIONS, *PLAIN_SECTIONS]
     for key in tree:
         if key not in sections:
             raise FedsimError(f"Unknown config section '{key}': {nearest(key, sections)}")
+    config = Config(**_built(tree, sections))
+    _check_together(config)
+    return config
+
+
+def _built(tree: Mapping[str, Any], sections: Iterable[str]) -> dict[str, Any]:
+    """The named sections of `tree`, validated."""
     seed = tree.get("seed", 1)
     if not isinstance(seed, int) or isinstance(seed, bool):
         raise FedsimError(f"seed = {seed!r} is not accepted: it should be a whole number.")
     built: dict[str, Any] = {"seed": seed}
     defaults = {"model": "cifg-small", "strategy": "fedavg", "optimizer": "sgd"}
-    for section, reference in NAMED_SECTIONS.items():
+    for section in sections:
+        if section not in NAMED_SECTIONS:
+            continue
         values = _section(tree, section)
         name = values.pop("name", defaults[section])
         if not isinstance(name, str):
             raise FedsimError(f"{section} = {name!r} is not accepted: it should be a name.")
-        registry: Registry[Any] = load_reference(reference)
+        registry: Registry[Any] = load_reference(NAMED_SECTIONS[section])
         built[section] = Named(name, validated(_options_of(registry[name]), values, section))
-    for section, target in PLAIN_SECTIONS.items():
-        cls = load_reference(target) if isinstance(target, str) else target
-        built[section] = validated(cls, _section(tree, section), section)
-    config = Config(**built)
-    _check_together(config)
-    return config
+    for section in sections:
+        if section in PLAIN_SECTIONS:
+            target = PLAIN_SECTIONS[section]
+            cls = load_reference(target) if isinstance(target, str) else target
+            built[section] = validated(cls, _section(tree, section), section)
+    return built
 
 
 def _options_of(entry: Any) -> Any:
@@ -280,10 +315,18 @@ def _make_absolute(tree: dict[str, Any]) -> None:
 
 
 def _refuse_without_effect(config: Config, explicit: list[list[str]]) -> None:
+    """Raise for a key that the user gave and that nothing reads under this config."""
     strategy = load_reference(NAMED_SECTIONS["strategy"])[config.strategy.name]
+    ignored = dict.fromkeys(strategy.without_effect, f"strategy '{config.strategy.name}'")
+    if config.engine.name == "local":
+        ignored["engine.workers"] = "engine 'local'"
+    if not config.evaluation.central:
+        central = [n for n in EvaluationOptions.model_fields if n.startswith("central_")]
+        ignored |= {f"evaluation.{name}": "evaluation.central = false" for name in central}
+    if not config.canaries.per_cell:
+        for name in ("users", "repeats", "sentences"):
+            ignored[f"canaries.{name}"] = "canaries.per_cell = 0"
     for path in explicit:
         key = ".".join(path)
-        if key in strategy.without_effect:
-            raise FedsimError(
-                f"{key} has no effect with strategy '{config.strategy.name}'; leave it out."
-            )
+        if key in ignored:
+            raise FedsimError(f"{key} has no effect with {ignored[key]}; leave it out.")

@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from fedsim.device import threads
 from fedsim.models.base import LanguageModel, State
 from fedsim.models.batch import BOS, EOS, N_SPECIALS, UNK, Batch
 
@@ -48,11 +49,11 @@ class Keyboard:
     def __init__(self, words: Sequence[str], device: torch.device | str = "cpu") -> None:
         """`words` by id; the first four are the special tokens and are never suggested."""
         ids = sorted(range(N_SPECIALS, len(words)), key=lambda i: words[i])
-        rank = np.full(len(words), -1, np.int64)
-        rank[ids] = np.arange(len(ids))
-        lengths = np.array([len(w) for w in words], np.int64)
+        rank = np.full(len(words), -1, np.int32)
+        rank[ids] = np.arange(len(ids), dtype=np.int32)
+        lengths = np.array([len(w) for w in words], np.int32)
         shape = (len(words), max(1, int(lengths[N_SPECIALS:].max(initial=1))))
-        first, last = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        first, last = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
         last[:, 0] = len(ids)
         for k in range(1, shape[1]):
             starts: dict[str, int] = {}
@@ -182,9 +183,8 @@ def summarise(counts: pd.DataFrame) -> dict[str, float | list[float]]:
 
 def latency(model: LanguageModel, steps: int = 300, sentence: int = 10) -> dict[str, float]:
     """Wall time of one `step` for one sentence on one thread: {p50_ms, p95_ms}."""
-    threads, times = torch.get_num_threads(), []
-    torch.set_num_threads(1)
-    try:
+    times = []
+    with threads(1):
         state: State | None = None
         for i in range(-sentence, steps):  # the first sentence only warms up
             # Words far apart, so that the embedding rows are not in the cache already.
@@ -195,6 +195,4 @@ def latency(model: LanguageModel, steps: int = 300, sentence: int = 10) -> dict[
             logits.topk(min(SUGGESTIONS, logits.shape[1])).indices.tolist()
             if i >= 0:
                 times.append(1e3 * (time.perf_counter() - began))
-    finally:
-        torch.set_num_threads(threads)
     return {f"p{p}_ms": float(np.percentile(times, p)) for p in (50, 95)}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cached_property
 
 import numpy as np
 
-from fedsim.config import Config, from_dict
+from fedsim.config import ClientConfig
 from fedsim.data.sequences import Sequences
 from fedsim.data.store import Corpus, open_corpus
 from fedsim.leakage.canaries import Planted, plant
@@ -21,11 +20,12 @@ class Federation:
         self.corpus = corpus
         self.planted = planted
 
-    @property
+    @cached_property
     def population(self) -> np.ndarray:
         """Ids of the users that are sampled for training."""
+        train = self.corpus.split("train")
         canary_users = np.arange(self.planted.users) + self.corpus.users
-        return np.concatenate([np.asarray(self.corpus.split("train")), canary_users])
+        return np.concatenate([np.arange(train.start, train.stop), canary_users])
 
     def is_canary_user(self, user: int) -> bool:
         """True for the synthetic users."""
@@ -50,17 +50,11 @@ class Federation:
         return np.array([self.size(int(u)) for u in users], dtype=np.int64).reshape(-1, 2)
 
 
-def open_federation(config: Config) -> Federation:
-    """The federation of a config, opened once a process.
+def open_federation(config: ClientConfig) -> Federation:
+    """The federation of a config, from what the corpus's files hold now.
 
     Canary users are derived from the seed, so every process that opens the same corpus sees the
     same ones.
     """
-    return _open(config.as_json())
-
-
-@lru_cache(maxsize=1)
-def _open(config_json: str) -> Federation:
-    config = from_dict(json.loads(config_json))
     corpus = open_corpus(config.data)
     return Federation(corpus, plant(corpus, config.canaries, config.seed))

@@ -1,4 +1,4 @@
-"""A model's parameters as one contiguous buffer: arithmetic, norm, digest.
+"""A model's parameters as one contiguous buffer, with a digest.
 
 Order and names are those of `named_parameters()`; buffers of the module are not part of it.
 """
@@ -94,14 +94,6 @@ class Parameters:
     def copy(self) -> Parameters:
         """An independent copy."""
         return Parameters(self.layout, self.flat.copy())
-
-    def norm(self) -> float:
-        """The l2 norm over all tensors together, summed in float64."""
-        return float(np.sqrt(np.sum(np.square(self.flat, dtype=np.float64))))
-
-    def is_finite(self) -> bool:
-        """False where any value is NaN or infinite."""
-        return bool(np.isfinite(self.flat).all())
 
     def digest(self) -> str:
         """SHA-256 over names, shapes and the float32 bytes: equal digests mean equal models."""

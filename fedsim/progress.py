@@ -58,7 +58,7 @@ class Reporter:
 
     def exposure(self, planted_bits: float) -> None:
         """The newest highest exposure of a planted canary."""
-        self._scores += f"  exposure ≤ {planted_bits:.1f} bits"
+        self._scores += f"  highest exposure {planted_bits:.1f} bits"
 
     def say(self, text: str) -> None:
         """One line, above the bar where there is one."""

@@ -6,20 +6,32 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from fedsim.checkpoints import load_arrays, load_latest, save_arrays, save_checkpoint
+from fedsim.checkpoints import (
+    load_arrays,
+    load_latest,
+    remove_after,
+    save_arrays,
+    save_checkpoint,
+)
 from fedsim.config import Config, from_dict
 from fedsim.errors import FedsimError
 from fedsim.files import write_atomically
 from fedsim.tables import TABLES
+
+try:
+    import fcntl
+except ImportError:  # Windows, where two processes on one run are not noticed
+    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from fedsim.models.base import LanguageModel
@@ -58,12 +70,28 @@ class Run:
         return self._read_json("provenance.json")
 
     def table(self, name: str) -> pd.DataFrame:
-        """One of the tables in `fedsim.tables.TABLES`, with its types; empty before any row."""
+        """One of the tables in `fedsim.tables.TABLES`, with its types; empty before any row.
+
+        A last row that was cut off (kill -9, a full disk) is left out. Raises FedsimError where
+        anything else is not as it was written.
+        """
         schema = TABLES[name]
         path = self.path / f"{name}.csv"
-        if not path.is_file():
+        text = _whole_rows(path.read_bytes()) if path.is_file() else b""
+        if not text:
             return pd.DataFrame({c: pd.Series(dtype=t) for c, t in schema.items()})
-        return pd.read_csv(path, dtype=schema, keep_default_na=False, na_values=[""])
+        try:
+            table = pd.read_csv(
+                io.BytesIO(text), dtype=schema, keep_default_na=False, na_values=[""]
+            )
+            if list(table.columns) != list(schema):
+                raise ValueError(f"its columns should be {', '.join(schema)}")
+        except ValueError as error:  # pandas' ParserError is one too
+            reason = str(error).strip().splitlines()[0].rstrip(".")
+            raise FedsimError(
+                f"{path} is damaged ({reason}); restore it from a copy, or train the run anew."
+            ) from None
+        return table
 
     @property
     def rounds(self) -> pd.DataFrame:
@@ -116,6 +144,22 @@ class Run:
         return (self.path / "vocabulary.txt").read_text(encoding="utf-8").split("\n")
 
     # -- writing -----------------------------------------------------------------------------
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only process that writes into the folder; the lock ends with the process.
+
+        Raises FedsimError where another one holds it. Take it before anything is written, the
+        status included.
+        """
+        path = self.path / ".lock"
+        try:
+            file = path.open("a+")  # never removed: a waiting process may have it open
+        except OSError as error:
+            raise FedsimError(f"Cannot write {path}: {error.strerror}.") from None
+        with file:
+            _lock(file, self.path)
+            yield
 
     @classmethod
     def create(cls, path: str | Path, config: Config, provenance: Mapping[str, Any]) -> Run:
@@ -181,7 +225,8 @@ class Run:
     def rewind(self) -> tuple[int, dict[str, np.ndarray], list[str]]:
         """Load the newest whole checkpoint and cut the tables back to it.
 
-        Returns its round, its arrays, and a sentence for each damaged checkpoint passed over.
+        Returns its round, its arrays, and a sentence for each damaged checkpoint passed over;
+        those are removed.
         """
         arrays, meta, problems = load_latest(self.path / "checkpoints")
         if meta["identity"] != self.config.identity():
@@ -191,11 +236,15 @@ class Run:
             )
         for name in TABLES:
             path, length = self.path / f"{name}.csv", meta["tables"].get(name, 0)
-            if not path.is_file():
-                continue
-            if path.stat().st_size < length:
-                raise FedsimError(f"{path} is shorter than its checkpoint says; restore it.")
-            os.truncate(path, length)
+            size = path.stat().st_size if path.is_file() else 0
+            if size < length:
+                raise FedsimError(
+                    f"{path} is missing or shorter than its checkpoint says; restore it."
+                )
+            if size > length:
+                os.truncate(path, length)
+            path.with_suffix(".parquet").unlink(missing_ok=True)  # of rows that are made again
+        remove_after(self.path / "checkpoints", meta["round"])
         return meta["round"], arrays, problems
 
     def save_model(self, arrays: Mapping[str, np.ndarray], words: list[str], digest: str) -> None:
@@ -205,7 +254,7 @@ class Run:
         write_atomically(self.path / "vocabulary.txt", "\n".join(words).encode())
 
     def export_tables(self) -> None:
-        """Write each table as Parquet beside its CSV."""
+        """Write each table that has been begun as Parquet beside its CSV; of any run."""
         for name in TABLES:
             if (self.path / f"{name}.csv").is_file():
                 buffer = io.BytesIO()
@@ -223,6 +272,34 @@ class Run:
 
     def _write_json(self, name: str, value: Mapping[str, Any]) -> None:
         write_atomically(self.path / name, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def _whole_rows(text: bytes) -> bytes:
+    """A CSV file up to its last row that ends: a line break between quotes ends none."""
+    end = text.rfind(b"\n") + 1
+    while text.count(b'"', 0, end) % 2:
+        end = text.rfind(b"\n", 0, end - 1) + 1
+    return text[:end]
+
+
+def _lock(file: IO[str], folder: Path) -> None:
+    """Lock an open file until it is closed, and leave the process's id in it."""
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().strip() or "unknown"
+        raise FedsimError(
+            f"{folder} is in use by another process (id {holder}); wait until it has ended, or "
+            "stop it."
+        ) from None
+    except OSError:
+        return  # a file system without locks
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
 
 
 def _cell(value: Any) -> Any:

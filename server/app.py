@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedsim.config import Config, from_dict, load
 from fedsim.device import resolve_device
 from fedsim.engines.wire import to_record
+from fedsim.errors import FedsimError
 from fedsim.evaluation import latency
 from fedsim.federation import Federation, open_federation
 from fedsim.models import build
@@ -45,20 +47,22 @@ def main(grid: Grid, context: Context) -> None:
     if resumed:
         run = Run.open(str(settings["run"]))
         config = run.config
+        federation = open_federation(config)
     else:
-        config = _config_of(settings)
-        corpus = open_federation(config).corpus
+        config = _on_this_device(_config_of(settings))
+        federation = open_federation(config)
+        corpus = federation.corpus
         folder = str(settings.get("run") or new_run_folder("flower").resolve())
         run = Run.create(folder, config, provenance(corpus.name, corpus.digest))
-    try:
-        _run(grid, run, config, resumed, quiet)
-    except BaseException as error:
-        # The newest state was saved by `_run`; what is left is to say how it ended.
-        stopped = isinstance(error, KeyboardInterrupt)
-        done = run.status["round"]
-        text = "" if stopped else str(error) or type(error).__name__
-        run.set_status("interrupted" if stopped else "failed", done, error=text)
-        raise
+    with run.locked():  # outside: who finds the lock taken must not touch the status
+        try:
+            _run(grid, run, config, federation, resumed, quiet)
+        except BaseException as error:
+            # The newest state was saved by `_run`; what is left is to say how it ended.
+            stopped = isinstance(error, KeyboardInterrupt)
+            text = "" if stopped else str(error) or type(error).__name__
+            run.set_status("interrupted" if stopped else "failed", run.status["round"], error=text)
+            raise
 
 
 def _config_of(settings: Any) -> Config:
@@ -68,12 +72,24 @@ def _config_of(settings: Any) -> Config:
     return load(str(settings.get("preset", "default")), overrides)
 
 
-def _run(grid: Grid, run: Run, config: Config, resumed: bool, quiet: bool) -> None:
-    federation = open_federation(config)
+def _on_this_device(config: Config) -> Config:
+    """'auto' made definite: a run keeps its device, since its arithmetic is part of the result."""
+    device = str(resolve_device(config.engine.device))
+    return replace(config, engine=config.engine.model_copy(update={"device": device}))
+
+
+def _run(
+    grid: Grid, run: Run, config: Config, federation: Federation, resumed: bool, quiet: bool
+) -> None:
     device = resolve_device(config.engine.device)
     model = build(config.model.options, len(federation.corpus.vocabulary), device)
     problems: list[str] = []
     if resumed:
+        if run.provenance["corpus"]["digest"] != federation.corpus.digest:
+            raise FedsimError(
+                f"The text of '{federation.corpus.name}' was changed after {run.path} began; "
+                "restore it, or start a new run."
+            )
         round, arrays, problems = run.rewind()
         state = ServerState.from_arrays(round, arrays, Layout.of(model))
         run.set_status("running", round)
@@ -86,13 +102,13 @@ def _run(grid: Grid, run: Run, config: Config, resumed: bool, quiet: bool) -> No
     strategy = STRATEGIES[config.strategy.name](config, federation, state, recorder)
     timeout = config.server.timeout_s
     try:
+        recorder.checkpoint()  # from here on there is something to resume
         arrays_now = to_record(state.parameters)
         strategy.start(grid, arrays_now, config.server.rounds, timeout)
         recorder.checkpoint()
         reporter.say(f"Scoring {len(federation.corpus.split('test'))} unseen test users")
-        strategy.evaluate(grid, "test", timeout)
-        state = strategy.state
-        finish(run, config, federation, model, state, strategy.evaluation, reporter)
+        test_users = strategy.evaluate(grid, "test", timeout)
+        finish(run, config, federation, model, strategy.state, test_users, reporter)
     except BaseException:
         recorder.checkpoint()
         raise

@@ -6,6 +6,7 @@ cached under the fingerprint of what it depends on.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -13,12 +14,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
+import torch
 
-import fedsim
 from fedsim.config import Config
 from fedsim.data.sources import cache_folder
 from fedsim.data.store import Corpus
 from fedsim.device import threads
+from fedsim.errors import FedsimError
 from fedsim.evaluation import Keyboard, Predictor, evaluate_user
 from fedsim.files import write_atomically
 from fedsim.models.ngram import KneserNey
@@ -37,6 +39,8 @@ def score_users(predictor: Predictor, corpus: Corpus, split: str) -> pd.DataFram
     return pd.DataFrame(rows)
 
 
+FORMAT = 1  # raise when a change of the code changes what a baseline scores
+
 Baseline = tuple[str, pd.DataFrame, dict[str, Any]]  # name, per-user counts, model columns
 Scored = tuple[pd.DataFrame, dict[str, Any]]
 
@@ -50,7 +54,15 @@ def baselines(config: Config, corpus: Corpus, reporter: Reporter) -> list[Baseli
     if config.evaluation.central:
         tree = config.as_dict()
         central = {k: v for k, v in tree["evaluation"].items() if k.startswith("central")}
-        key = _fingerprint(corpus, {**central, "model": tree["model"], "seed": config.seed})
+        key = _fingerprint(
+            corpus,
+            {
+                **central,
+                "model": tree["model"],
+                "seed": config.seed,
+                "device": config.engine.device,
+            },
+        )
         out.append(("central", *_cached(key, lambda: _central(config, corpus, reporter))))
     return out
 
@@ -78,7 +90,8 @@ def _central(config: Config, corpus: Corpus, reporter: Reporter) -> Scored:
 
 
 def _fingerprint(corpus: Corpus, depends_on: dict[str, Any]) -> str:
-    tree = {"corpus": corpus.digest, "version": fedsim.__version__, **depends_on}
+    made_by = {"format": FORMAT, "torch": torch.__version__}
+    tree = {"corpus": corpus.digest, **made_by, **depends_on}
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:24]
 
 
@@ -90,9 +103,10 @@ def _cached(key: str, make: Callable[[], Scored]) -> Scored:
         return pd.read_parquet(table), json.loads(columns.read_text())
     except (OSError, ValueError):  # absent or damaged: make it
         users, found = make()
-    folder.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()
-    users.to_parquet(buffer, index=False)
-    write_atomically(table, buffer.getvalue())
-    write_atomically(columns, json.dumps(found).encode())
+    with contextlib.suppress(OSError, FedsimError):  # a cache that cannot be written is none
+        folder.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        users.to_parquet(buffer, index=False)
+        write_atomically(table, buffer.getvalue())
+        write_atomically(columns, json.dumps(found).encode())
     return users, found

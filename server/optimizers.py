@@ -1,6 +1,6 @@
 """Server optimizers on the aggregated update (Reddi et al. 2021, Adaptive Federated Optimization).
 
-Each is pure over explicit state: `step(parameters, mean_update, state, round)` returns the new
+Each is pure over explicit state: `step(parameters, mean_update, state)` returns the new
 parameters and state, so that a checkpoint holds everything. The mean update plays the role of the
 negative gradient.
 """
@@ -32,7 +32,7 @@ class ServerOptimizer:
         return {}
 
     def step(
-        self, parameters: np.ndarray, update: np.ndarray, state: State, round: int
+        self, parameters: np.ndarray, update: np.ndarray, state: State
     ) -> tuple[np.ndarray, State]:
         """New float32 parameters and the new state; arguments are left as they were."""
         raise NotImplementedError
@@ -52,7 +52,7 @@ class Sgd(ServerOptimizer):
     options: SgdOptions
 
     def step(
-        self, parameters: np.ndarray, update: np.ndarray, state: State, round: int
+        self, parameters: np.ndarray, update: np.ndarray, state: State
     ) -> tuple[np.ndarray, State]:
         """One step."""
         return parameters + np.float32(self.options.lr) * update, state
@@ -78,7 +78,7 @@ class Momentum(ServerOptimizer):
         return {"velocity": np.zeros(size, np.float32)}
 
     def step(
-        self, parameters: np.ndarray, update: np.ndarray, state: State, round: int
+        self, parameters: np.ndarray, update: np.ndarray, state: State
     ) -> tuple[np.ndarray, State]:
         """One step."""
         momentum, lr = np.float32(self.options.momentum), np.float32(self.options.lr)
@@ -110,7 +110,7 @@ class _Adaptive(ServerOptimizer):
         raise NotImplementedError
 
     def step(
-        self, parameters: np.ndarray, update: np.ndarray, state: State, round: int
+        self, parameters: np.ndarray, update: np.ndarray, state: State
     ) -> tuple[np.ndarray, State]:
         """w + lr * m / (sqrt(v) + tau)."""
         beta_1 = np.float32(self.options.beta_1)

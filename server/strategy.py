@@ -77,6 +77,8 @@ class FederatedStrategy(Strategy):
         self.listener = listener
         optimizer = OPTIMIZERS[config.optimizer.name]
         self.optimizer = optimizer(config.optimizer.options)
+        self.corpus_digest = federation.corpus.digest
+        self._drawn: tuple[int, np.ndarray] | None = None
 
     # -- what a strategy may change ----------------------------------------------------------
 
@@ -101,15 +103,19 @@ class FederatedStrategy(Strategy):
                 aggregate.failures |= {int(u): reason for u in users}
         return aggregate
 
-    def apply(self, aggregate: Aggregate) -> ServerState:
+    def release(self, aggregate: Aggregate) -> np.ndarray | None:
+        """The mean update that the server steps with; None where nobody completed.
+
+        Between the sum and the division is where a mechanism would add its noise.
+        """
+        return aggregate.mean() if aggregate.results else None
+
+    def apply(self, mean: np.ndarray | None, completed: list[int]) -> ServerState:
         """The state after the round: the server optimizer on the mean update."""
         state = self.state
-        completed = [r.user for r in aggregate.results]
         parameters, optimizer = state.parameters, state.optimizer
-        if completed:
-            flat, optimizer = self.optimizer.step(
-                parameters.flat, aggregate.mean(), optimizer, state.round + 1
-            )
+        if mean is not None:
+            flat, optimizer = self.optimizer.step(parameters.flat, mean, optimizer)
             parameters = Parameters(parameters.layout, flat)
         return state.stepped(parameters, optimizer, completed, self.config.server.average)
 
@@ -119,12 +125,13 @@ class FederatedStrategy(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> list[Message]:
         """One message a chunk of the round's cohort."""
+        client, rounds = self.config.client, self.config.server.rounds
         return self._messages(
             grid,
             self.message_type,
-            _chunks(self.cohort(server_round), self.config.server.chunk),
+            _chunks(self._draw(server_round), self.config.server.chunk),
             arrays,
-            {**config, "round": server_round},
+            {**config, "round": server_round, "lr": client.lr_in(server_round, rounds)},
         )
 
     def aggregate_train(
@@ -132,7 +139,7 @@ class FederatedStrategy(Strategy):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Add the replies, which come in chunk order, and step the global model."""
         started = time.perf_counter()
-        cohort = self.cohort(server_round)
+        cohort = self._draw(server_round)
         chunks = _chunks(cohort, self.config.server.chunk)
         aggregate = self.combine(zip(chunks, replies, strict=True))
         if len(cohort) and not aggregate.results:
@@ -142,7 +149,8 @@ class FederatedStrategy(Strategy):
                 f"{reason.strip().splitlines()[-1]}"
             )
         before = self.state.parameters.flat
-        self.state = self.apply(aggregate)
+        completed = [r.user for r in aggregate.results]
+        self.state = self.apply(self.release(aggregate), completed)
         step = self.state.parameters.flat.astype(np.float64) - before
         outcome = RoundOutcome(
             server_round,
@@ -161,8 +169,7 @@ class FederatedStrategy(Strategy):
         """One message a chunk of the users of the split that `config` names."""
         users = np.asarray(self.federation.corpus.split(str(config["split"])))
         chunks = _chunks(users, EVALUATION_CHUNK)
-        work = {"part": "all", "round": server_round}
-        return self._messages(grid, "evaluate", chunks, arrays, work)
+        return self._messages(grid, "evaluate", chunks, arrays, {"round": server_round})
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message | None]
@@ -176,8 +183,8 @@ class FederatedStrategy(Strategy):
                     f"{_what_went_wrong(reply).strip().splitlines()[-1]}"
                 )
             parts.append(pd.DataFrame(dict(reply.content.metric_records["metrics"])))
-        self.evaluation = pd.concat(parts, ignore_index=True)
-        return MetricRecord(dict(summarise(self.evaluation)))
+        self._evaluation = pd.concat(parts, ignore_index=True)
+        return MetricRecord(dict(summarise(self._evaluation)))
 
     def summary(self) -> None:
         """Nothing to log: the run folder holds the resolved config."""
@@ -207,25 +214,32 @@ class FederatedStrategy(Strategy):
                 arrays = new_arrays
                 result.train_metrics_clientapp[server_round] = metrics
             if self._evaluation_due(server_round, num_rounds):
-                scores = self.evaluate(grid, "validation", timeout)
-                if scores is not None:
-                    result.evaluate_metrics_clientapp[server_round] = scores
+                users = self.evaluate(grid, "validation", timeout)
+                scores = MetricRecord(dict(summarise(users)))
+                result.evaluate_metrics_clientapp[server_round] = scores
             if evaluate_fn is not None and (res := evaluate_fn(server_round, arrays)) is not None:
                 result.evaluate_metrics_serverapp[server_round] = res
         result.arrays = arrays
         return result
 
-    def evaluate(self, grid: Grid, split: str, timeout: float) -> MetricRecord | None:
-        """Score the released model on all users of a split, and tell the listener."""
+    def evaluate(self, grid: Grid, split: str, timeout: float) -> pd.DataFrame:
+        """Score the released model on all users of a split and tell the listener.
+
+        Returns one row of counts a user (`fedsim.evaluation.COUNTS`).
+        """
         config = ConfigRecord({"split": split})
         released = to_record(self.state.released)
         messages = self.configure_evaluate(self.state.round, released, config, grid)
-        if not messages:
-            return None
         replies = replies_in_order(grid, messages, timeout)
-        scores = self.aggregate_evaluate(self.state.round, replies)
-        self.listener.evaluated(self.state, split, self.evaluation)
-        return scores
+        self.aggregate_evaluate(self.state.round, replies)
+        self.listener.evaluated(self.state, split, self._evaluation)
+        return self._evaluation
+
+    def _draw(self, server_round: int) -> np.ndarray:
+        """The round's cohort, drawn once."""
+        if self._drawn is None or self._drawn[0] != server_round:
+            self._drawn = (server_round, self.cohort(server_round))
+        return self._drawn[1]
 
     def _evaluation_due(self, server_round: int, num_rounds: int) -> bool:
         return server_round % self.config.evaluation.every == 0 or server_round == num_rounds
@@ -239,13 +253,14 @@ class FederatedStrategy(Strategy):
         work: dict,
     ) -> list[Message]:
         nodes = wait_for_nodes(grid, self.config.server.timeout_s)
-        config_json = self.config.as_json()
+        run = {"config": self.config.for_clients().as_json(), "corpus": self.corpus_digest}
         messages = []
         for index, users in enumerate(chunks):
-            config = ConfigRecord({**work, "users": [int(u) for u in users], "config": config_json})
+            config = ConfigRecord({**work, **run, "users": [int(u) for u in users]})
             content = RecordDict({"arrays": arrays, "config": config})
             node = nodes[index % len(nodes)]
-            messages.append(Message(content, node, message_type, group_id=str(work["round"])))
+            group, ttl = str(work["round"]), self.config.server.timeout_s
+            messages.append(Message(content, node, message_type, ttl=ttl, group_id=group))
         return messages
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from federations import write_chat, write_preset
 
-import fedsim.simulate
+import fedsim.simulation
 from fedsim.config import Config, load
 from fedsim.runs import Run
-from fedsim.simulate import simulate
+from fedsim.simulation import simulate
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,7 +32,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _no_reports() -> Iterator[None]:
     """Runs in tests write no report: it has tests of its own and costs more than a tiny run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fedsim.simulate, "write_report", lambda run: None)
+        patch.setattr(fedsim.simulation, "write_report", lambda run: None)
         yield
 
 

@@ -26,7 +26,7 @@ FLOORS = {
     "fedsim.engines": 2,
     "clients": 3,
     "server": 3,
-    "fedsim.simulate": 4,
+    "fedsim.simulation": 4,
     "fedsim.studies": 4,
     "fedsim.report": 4,
     "fedsim.cli": 4,
@@ -36,7 +36,7 @@ FLOORS = {
 # Foreign library -> where it may be imported. A prefix covers the modules below it.
 ROOMS = {
     "flwr": ("clients.app", "server.app", "server.strategy", "server.exchange",
-             "server.strategies", "fedsim.engines", "fedsim.simulate"),
+             "server.strategies", "fedsim.engines", "fedsim.simulation"),
     "opacus": ("clients.private", "fedsim.privacy"),
     "ray": ("fedsim.engines.ray",),
     "typer": ("fedsim.cli",),

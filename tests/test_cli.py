@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from federations import assert_same_record
+from pandas.testing import assert_frame_equal
 
 import server.app
+from fedsim.cli import dry_run
 from fedsim.cli import main as cli
+from fedsim.config import Config
 from fedsim.data.text import words
+from fedsim.errors import FedsimError
+from fedsim.federation import open_federation
 from fedsim.runs import Run
+from fedsim.studies.compare import rounds_to_target
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -234,7 +243,7 @@ def test_the_dry_run_writes_nothing_and_its_numbers_are_those_of_the_run(
     assert list(tmp_path.iterdir()) == []
     printed = json.loads(outcome.out)
     plan = printed["plan"]
-    assert printed["config"] == finished.config.as_dict()
+    assert printed["config"] | {"engine": {}} == finished.config.as_dict() | {"engine": {}}
     rounds = finished.rounds
     assert plan["users"] == 29  # 23 people and the holders of the canaries
     assert plan["parameters"] == finished.results.parameters[0]
@@ -248,6 +257,29 @@ def test_the_dry_run_writes_nothing_and_its_numbers_are_those_of_the_run(
     assert for_people.code == 0
     assert "tokens per round" in for_people.out
     assert "seed = 1" in for_people.out
+
+
+def test_the_dry_run_looks_at_a_sample_of_a_large_population(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation = open_federation(config)
+    tokens = federation.sizes(federation.population)[:, 1]
+    assert len(tokens) == 29
+    plan = dry_run.estimate(config, federation)
+    assert plan["tokens_per_round"] == round(tokens.mean() * 7)
+    monkeypatch.setattr(dry_run, "MOST_USERS", 10)
+    plan = dry_run.estimate(config, federation)
+    assert plan["tokens_per_round"] == round(tokens[::3].mean() * 7)
+
+
+def test_the_dry_run_counts_local_epochs_where_there_are_any(config: Config) -> None:
+    federation = open_federation(config)
+    once = dry_run.estimate(config, federation)["tokens_per_round"]
+    thrice = replace(config, client=config.client.model_copy(update={"epochs": 3}))
+    exact = federation.sizes(federation.population)[:, 1].mean() * 7
+    assert dry_run.estimate(thrice, federation)["tokens_per_round"] == round(3 * exact)
+    sgd = replace(thrice, strategy=replace(config.strategy, name="fedsgd"))
+    assert dry_run.estimate(sgd, federation)["tokens_per_round"] == once
 
 
 def test_the_dry_run_refuses_what_the_run_would(fedsim: Callable[..., Outcome], tiny: str) -> None:
@@ -330,26 +362,191 @@ def test_ctrl_c_after_the_last_word_does_not_ask_for_a_resume(
     def stop(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fedsim.simulate.write_report", stop)
+    monkeypatch.setattr("fedsim.simulation.write_report", stop)
     outcome = fedsim("train", "--preset", tiny, "server.rounds=1", "--out", "a run")
     assert outcome.code == 130
     assert "the run is finished, see: python run_sim.py show 'a run'" in outcome.err
     assert fedsim("show", "a run").code == 0
 
 
-def test_an_interrupted_comparison_says_what_to_finish_first(
+def test_the_same_comparison_again_continues_an_interrupted_one(
+    fedsim: Callable[..., Outcome], tiny: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    keys = ["--preset", tiny, "server.rounds=2", "--json"]
+    with monkeypatch.context() as patch:
+        patch.setattr(server.app, "finish", stop)
+        stopped = fedsim("compare", *keys)
+    assert stopped.code == 130
+    assert stopped.out == ""
+    said, _, command = stopped.err.splitlines()[-1].partition(": ")
+    assert said == "Interrupted; continue with"
+    (folder,) = (tmp_path / "runs").iterdir()
+    again = shlex.split(command)
+    assert again == ["python", "run_sim.py", "compare", *keys, "--out", f"runs/{folder.name}"]
+    assert Run.open(folder / "fedavg").status["state"] == "interrupted"
+    began = Run.open(folder / "fedavg").rounds.seconds[0]
+    done = fedsim(*again[2:])
+    assert done.code == 0
+    assert {row["strategy"] for row in json.loads(done.out)} == {"fedavg", "fedsgd"}
+    for name in ("fedavg", "fedsgd"):
+        assert Run.open(folder / name).status["state"] == "finished"
+    assert Run.open(folder / "fedavg").rounds.seconds[0] == began  # that round was not repeated
+    assert fedsim("train", "--preset", tiny, "server.rounds=2", "--out", "alone").code == 0
+    assert_same_record(Run.open(folder / "fedavg"), Run.open("alone"))
+
+
+def test_an_interrupted_comparison_in_a_named_folder_is_the_same_command(
     fedsim: Callable[..., Outcome], tiny: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    keys = ["--preset", tiny, "server.rounds=1", "--out", "both"]
-    with monkeypatch.context() as patch:
-        patch.setattr(server.app, "finish", stop)
-        assert fedsim("compare", *keys).code == 130
-    assert_one_sentence(fedsim("compare", *keys), "continue it with `resume both/fedavg` first")
-    assert fedsim("resume", "both/fedavg").code == 0
-    assert fedsim("compare", *keys).code == 0
+    monkeypatch.setattr(server.app, "finish", stop)
+    keys = ["--preset", tiny, "server.rounds=1", "--out", "a folder", "fedsgd:optimizer.lr=5"]
+    outcome = fedsim("compare", *keys)
+    assert outcome.code == 130
+    command = shlex.join(["python", "run_sim.py", "compare", *keys])
+    assert outcome.err.splitlines()[-1] == f"Interrupted; continue with: {command}"
+
+
+def test_compare_refuses_strategies_that_are_none_or_named_twice(
+    fedsim: Callable[..., Outcome], tiny: str, tmp_path: Path
+) -> None:
+    for given in ("", " , "):
+        outcome = fedsim("compare", "--preset", tiny, "--strategies", given)
+        assert_one_sentence(outcome, "--strategies names none")
+    outcome = fedsim("compare", "--preset", tiny, "--strategies", "fedavg,fedsgd, fedavg")
+    assert_one_sentence(outcome, "--strategies names 'fedavg' twice")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_without_scores_cannot_be_compared(
+    config: Config, finished: Run, tmp_path: Path
+) -> None:
+    run = Run.create(tmp_path / "run", config, {})
+    with pytest.raises(FedsimError, match=r"run was never scored on validation users.*`resume"):
+        rounds_to_target({"fedavg": finished, "fedsgd": run})
+    with pytest.raises(FedsimError, match="no run to compare"):
+        rounds_to_target({})
+    table = rounds_to_target({"fedavg": finished}, target=1.0)
+    assert table["rounds"].isna().all()
+    assert table["speedup"].isna().all()
+
+
+# -- unfinished runs ------------------------------------------------------------------------------
+
+
+def test_an_unfinished_run_shows_what_is_missing_and_how_to_continue(
+    fedsim: Callable[..., Outcome], config: Config, finished: Run
+) -> None:
+    run = Run.create("a run", config, finished.provenance)
+    command = "python run_sim.py resume 'a run'"
+    missing = "missing: {}the scores on unseen test users; {} with: " + command + "\n"
+    killed = missing.format("4 of 4 rounds and ", "if it was killed, continue")
+    assert killed in fedsim("show", run.path).out
+    run.append("rounds", finished.rounds.head(3).to_dict("records"))
+    run.set_status("interrupted", 3, error="")
+    shown = fedsim("show", run.path)
+    assert shown.code == 0
+    assert missing.format("1 of 4 rounds and ", "continue") in shown.out
+    run.append("rounds", finished.rounds.tail(1).to_dict("records"))
+    run.set_status("failed", 4, error="disk full")
+    assert missing.format("", "continue") in fedsim("show", run.path).out
+    assert json.loads(fedsim("show", run.path, "--json").out)["state"] == "failed"
+    assert "missing" not in fedsim("show", finished.path).out
+
+
+def test_a_cut_off_table_is_no_traceback(
+    fedsim: Callable[..., Outcome], config: Config, finished: Run
+) -> None:
+    run = Run.create("run", config, finished.provenance)
+    run.append("rounds", finished.rounds.to_dict("records"))
+    table = run.path / "rounds.csv"
+    table.write_bytes(table.read_bytes()[:-5])
+    assert "1 of 4 rounds" in fedsim("show", "run").out
+    table.write_bytes(table.read_bytes().replace(b"7", b"x") + b"\n")
+    assert_one_sentence(fedsim("show", "run"), "rounds.csv is damaged")
+
+
+def test_a_report_of_an_unfinished_run_comes_with_its_tables(
+    fedsim: Callable[..., Outcome], config: Config, finished: Run
+) -> None:
+    run = Run.create("run", config, finished.provenance)
+    run.append("rounds", finished.rounds.head(3).to_dict("records"))
+    run.set_status("interrupted", 3)
+    outcome = fedsim("report", "run")
+    assert outcome.code == 0
+    assert outcome.out == "run/report.html\n"
+    assert outcome.err.startswith("missing: 1 of 4 rounds and ")
+    assert outcome.err.endswith("continue with: python run_sim.py resume run\n")
+    assert_frame_equal(pd.read_parquet("run/rounds.parquet"), run.rounds)
+    assert not Path("run/results.parquet").exists()
+
+
+# -- the root command -----------------------------------------------------------------------------
+
+
+def test_without_a_command_json_is_of_the_default_run(
+    fedsim: Callable[..., Outcome],
+    config: Config,
+    finished: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fedsim.config.load", lambda: config)
+    outcome = fedsim("--json")
+    assert outcome.code == 0
+    assert json.loads(outcome.out)["digest"] == finished.digest
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.endswith("-default")
+    assert_one_sentence(fedsim("--json", "show", folder), "Write --json after 'show'")
+
+
+def test_the_help_says_what_the_exit_codes_mean(fedsim: Callable[..., Outcome]) -> None:
+    said = " ".join(fedsim("--help").out.split())
+    assert "Exit codes: 0 fine; 2 something to mend" in said
+    assert "130 interrupted with Ctrl-C; 1 a bug" in said
+
+
+# A real signal at the moment when the module whose name is given is imported.
+SIGNAL_AT = """
+import os, signal, sys
+class Signal:
+    def find_spec(self, name, path=None, target=None):
+        if name == "{name}":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Signal())
+sys.argv = ["run_sim.py", "presets"]
+{before}
+from run_sim import main
+main()
+"""
+
+
+def run_code(code: str) -> subprocess.CompletedProcess[str]:
+    """Python with some code, in the repository."""
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.mark.parametrize("name", ["fedsim.cli.main", "typer", "pandas", "fedsim.cli.train"])
+def test_ctrl_c_while_the_libraries_load_is_quiet(name: str) -> None:
+    done = run_code(SIGNAL_AT.format(name=name, before=""))
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "Interrupted.\n")
+
+
+def test_an_ignored_ctrl_c_stays_ignored() -> None:
+    before = "signal.signal(signal.SIGINT, signal.SIG_IGN)"
+    done = run_code(SIGNAL_AT.format(name="typer", before=before))
+    assert done.returncode == 0
+    assert "default" in done.stdout
+
+
+# -- Ctrl-C in processes --------------------------------------------------------------------------
 
 
 def start(arguments: list[str], **more: Any) -> subprocess.Popen[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedsim.config import NAMED_SECTIONS, PLAIN_SECTIONS, Config, from_dict, load, presets
+from fedsim.config import (
+    NAMED_SECTIONS,
+    PLAIN_SECTIONS,
+    ClientOptions,
+    Config,
+    client_config,
+    from_dict,
+    load,
+    presets,
+)
 from fedsim.errors import FedsimError
 from fedsim.models import MODELS
 from fedsim.options import Options, validated
@@ -248,3 +258,35 @@ def test_a_registry_knows_its_things_once() -> None:
         registry.register("one")(2)
     with pytest.raises(FedsimError, match=r"There is no number 'onne': did you mean 'one'\?"):
         registry["onne"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["engine=local", "engine.workers=3"], "engine.workers has no effect with engine 'local'"),
+        (
+            ["evaluation.central=false", "evaluation.central_epochs=9"],
+            "evaluation.central_epochs has no effect with evaluation.central = false",
+        ),
+        (
+            ["canaries.per_cell=0", "canaries.repeats=[2]"],
+            "canaries.repeats has no effect with canaries.per_cell = 0",
+        ),
+    ],
+)
+def test_keys_that_another_key_switches_off_are_refused(overrides: list[str], said: str) -> None:
+    with pytest.raises(FedsimError, match=re.escape(said)):
+        load("default", overrides)
+
+
+def test_the_learning_rate_is_constant_then_falls_to_zero() -> None:
+    options = ClientOptions(lr=2.0, lr_decay=0.4)
+    rates = [options.lr_in(round, rounds=10) for round in range(1, 11)]
+    assert rates == pytest.approx([2.0] * 7 + [1.5, 1.0, 0.5])
+    assert ClientOptions(lr=2.0).lr_in(10, rounds=10) == 2.0
+
+
+def test_clients_get_their_own_part_of_the_config() -> None:
+    config = load("default")
+    assert client_config(config.for_clients().as_json()) == config.for_clients()
+    assert "server" not in config.for_clients().as_dict()

@@ -142,6 +142,16 @@ def test_the_vocabulary_is_of_training_text_only(tmp_path: Path) -> None:
     assert corpus.sequences(0, "heldout").tokens[-1] == UNK
 
 
+def test_a_pasted_key_is_no_word_of_the_vocabulary(tmp_path: Path) -> None:
+    key = "QUJD" * 2000
+    rows = [*((f"person{user}", f"my key is {key} ok") for user in range(20)), *people()]
+    file = write_jsonl(tmp_path / "own.jsonl", rows)
+    corpus = open_corpus(DataOptions(path=str(file), min_words=1))
+    assert {"key", "ok"} <= set(corpus.vocabulary.words)
+    assert max(map(len, corpus.vocabulary.words)) < 20
+    assert _text(corpus, 0, "all")[0] == "my key is ok"
+
+
 def test_the_split_depends_on_the_people_and_the_recipe_alone(tmp_path: Path) -> None:
     def parts(rows: list[tuple[str, str]], **options: int) -> dict[str, set[str]]:
         file = write_jsonl(tmp_path / "own.jsonl", rows)
@@ -211,7 +221,7 @@ DAMAGE = {
     ),
     "other version": (
         "meta.json",
-        lambda f: f.write_text(f.read_text().replace('"format": 1', '"format": 0')),
+        lambda f: f.write_text(f.read_text().replace(f'"format": {storage.FORMAT}', '"format": 0')),
     ),
 }
 

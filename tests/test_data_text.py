@@ -36,6 +36,15 @@ def test_words(message: str, expected: list[str]) -> None:
     assert words(message) == expected
 
 
+def test_a_token_of_more_than_50_characters_is_no_word() -> None:
+    longest = "b" * 50
+    for letter in ("a", "ü"):  # the ASCII shortcut and the other way
+        key = letter * 51
+        assert words(f"see {key} {longest} {letter * 8000} you") == ["see", longest, "you"]
+    assert words("a" * 30 + "'" + "a" * 30) == []
+    assert words("é" * 50) == ["é" * 50]
+
+
 @given(st.text())
 def test_words_of_words_are_the_same(message: str) -> None:
     found = words(message)

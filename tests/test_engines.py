@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from multiprocessing.shared_memory import SharedMemory
@@ -16,20 +19,21 @@ from federations import assert_same_record
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
-import fedsim.simulate
+import fedsim.simulation
 from fedsim.config import Config, EngineOptions
 from fedsim.engines import broadcast
 from fedsim.engines.broadcast import Broadcaster, unpack
 from fedsim.engines.local import LocalGrid
 from fedsim.engines.pool import PoolGrid
 from fedsim.engines.wire import decode_update, encode_update, from_record, to_record
+from fedsim.errors import FedsimError
 from fedsim.parameters import Layout, Parameters
 from fedsim.runs import Run
-from fedsim.simulate import simulate
+from fedsim.simulation import simulate
 from fedsim.updates import ChunkUpdate, UserResult
 
 
-def orders(*deeds: str) -> list[Message]:
+def orders(*deeds: str, ttl: float | None = None) -> list[Message]:
     """One message a deed, all with the same ArrayRecord object, as the server sends them."""
     arrays = ArrayRecord({"w": Array(np.arange(5, dtype=np.float32))})
     return [
@@ -37,6 +41,7 @@ def orders(*deeds: str) -> list[Message]:
             RecordDict({"arrays": arrays, "config": ConfigRecord({"do": deed, "user": 3})}),
             dst_node_id=2,
             message_type="train",
+            ttl=ttl,
         )
         for deed in deeds
     ]
@@ -125,7 +130,7 @@ def test_a_killed_worker_is_replaced_and_changes_nothing(
     segments: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fedsim.simulate, "PoolGrid", KillingGrid)
+    monkeypatch.setattr(fedsim.simulation, "PoolGrid", KillingGrid)
     run = simulate(on(config, name="pool", workers=2), tmp_path / "run", quiet=True)
     assert len(KillingGrid.victims) == 1
     assert_same_record(run, finished)
@@ -249,3 +254,36 @@ def test_updates_survive_the_wire(completed: int, failed: int) -> None:
     assert back.results == results
     assert back.failures == failures
     assert back.total.digest() == total.digest()
+
+
+@pytest.mark.slow
+def test_a_client_that_hangs_costs_its_own_round_only() -> None:
+    grid = PoolGrid("toy_apps:app", workers=1)
+    try:
+        assert not grid.send_and_receive(orders("hang", "sum", ttl=1.0), timeout=1.5)
+        assert [answer(r)["sum"] for r in replies(grid, "sum", "sum")] == [10.0, 10.0]
+        assert not grid._messages
+        assert not grid._replies
+        assert not grid._broadcaster._segments
+    finally:
+        grid.close()
+
+
+def test_a_model_that_does_not_fit_into_shared_memory_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    usage = shutil.disk_usage("/")._replace(free=10)
+    monkeypatch.setattr(broadcast.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(FedsimError, match="no room for a model"):
+        Broadcaster().pack("message-1", orders("sum")[0].content)
+
+
+def test_a_worker_loads_nothing_of_the_server(config: Config) -> None:
+    script = (
+        "import sys, clients.app; from fedsim.config import client_config;"
+        f"client_config({config.for_clients().as_json()!r});"
+        "print([m for m in sys.modules if m.partition('.')[0] == 'server'])"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

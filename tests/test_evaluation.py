@@ -112,6 +112,14 @@ def test_keystrokes_of_one_word_worked_by_hand() -> None:
     assert better.tolist() == [V - N_SPECIALS - 1, V - N_SPECIALS - 1, V - N_SPECIALS - 2, 0]
 
 
+def test_a_keyboard_is_as_wide_as_its_longest_word_in_int32() -> None:
+    keyboard = Keyboard(WORDS)
+    longest = max(len(word) for word in WORDS[N_SPECIALS:])
+    assert keyboard.first.shape == keyboard.last.shape == (V, longest)
+    for array in (keyboard.rank, keyboard.lengths, keyboard.first, keyboard.last):
+        assert array.dtype == torch.int32
+
+
 def test_merging_counts_is_adding_them() -> None:
     table, keyboard = Table(7), Keyboard(WORDS)
     tokens, offsets = text([4, 7, 2, 5])

@@ -25,8 +25,8 @@ def path(optimizer: ServerOptimizer, updates: list[float], start: float = 1.0) -
     """The value of one parameter after each update."""
     values, out = np.array([start], np.float32), []
     state = optimizer.initial_state(1)
-    for round, update in enumerate(updates, 1):
-        values, state = optimizer.step(values, np.array([update], np.float32), state, round)
+    for update in updates:
+        values, state = optimizer.step(values, np.array([update], np.float32), state)
         out.append(float(values[0]))
     return out
 
@@ -145,7 +145,7 @@ def test_four_rounds_agree_with_flower(ours: ServerOptimizer, theirs: flower.Fed
         clients = client_models(round)
         weight = sum(n for _, n in clients)
         mean = sum(n / weight * flat(change).astype(np.float64) for change, n in clients)
-        values, state = ours.step(flat(current), mean.astype(np.float32), state, round)
+        values, state = ours.step(flat(current), mean.astype(np.float32), state)
         step = values.astype(np.float64) - flat(current)
         if isinstance(theirs, flower.FedAdam):
             step *= np.sqrt(1 - 0.99 ** (round + 1)) / (1 - 0.9 ** (round + 1))
@@ -166,8 +166,8 @@ def test_a_step_leaves_its_arguments_as_they_were_and_stays_in_float32(name: str
     values, update = (rng.normal(size=6).astype(np.float32) for _ in range(2))
     state = optimizer.initial_state(6)
     before = [values.copy(), update.copy(), {k: v.copy() for k, v in state.items()}]
-    new, new_state = optimizer.step(values, update, state, 1)
-    again, again_state = optimizer.step(values, update, state, 1)
+    new, new_state = optimizer.step(values, update, state)
+    again, again_state = optimizer.step(values, update, state)
     assert np.array_equal(values, before[0])
     assert np.array_equal(update, before[1])
     for name_, array in before[2].items():

@@ -89,18 +89,6 @@ def test_the_digest_sees_values_names_and_shapes() -> None:
     assert digest == h.hexdigest()
 
 
-def test_norm_and_finiteness() -> None:
-    layout = Layout(("w",), ((4,),))
-    assert Parameters(layout, np.array([3, 0, 0, 4], np.float32)).norm() == 5.0
-    # In float32 the squares would overflow.
-    assert Parameters(layout, np.array([3e30, 0, 0, 4e30], np.float32)).norm() == pytest.approx(
-        5e30, rel=1e-6
-    )
-    assert Parameters.zeros(layout).is_finite()
-    for bad in (np.nan, np.inf, -np.inf):
-        assert not Parameters(layout, np.array([0, 0, bad, 0], np.float32)).is_finite()
-
-
 def test_an_aggregate_is_the_weighted_mean_of_all_users_in_float64() -> None:
     rng = np.random.default_rng(0)
     layout = Layout(("w",), ((50,),))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +25,7 @@ from fedsim.checkpoints import load_arrays, load_latest, save_arrays, save_check
 from fedsim.config import Config, EngineOptions, load
 from fedsim.errors import FedsimError
 from fedsim.runs import Run
-from fedsim.simulate import resume, simulate
+from fedsim.simulation import resume, simulate
 from fedsim.tables import TABLES
 
 CHECKPOINTS = "round-*.safetensors"
@@ -204,6 +207,39 @@ def empty(file: Path) -> None:
     file.write_bytes(b"")
 
 
+def test_damaged_checkpoints_are_removed_and_do_not_count_towards_keep(
+    config: Config, tmp_path: Path
+) -> None:
+    run = Run.create(tmp_path / "run", config, {})
+    folder, arrays = run.path / "checkpoints", {"w": np.zeros(2, np.float32)}
+
+    def names() -> list[str]:
+        return [file.stem for file in sorted(folder.glob(CHECKPOINTS))]
+
+    for round in (2, 3, 8, 9):
+        run.save_checkpoint(round, arrays, {}, keep=4)
+    for round in (8, 9):
+        truncate(folder / f"round-000000{round}.safetensors")
+    round, _, problems = run.rewind()
+    assert round == 3
+    assert [p.split("round-000000")[1][0] for p in problems] == ["9", "8"]
+    assert names() == ["round-0000002", "round-0000003"]
+    run.save_checkpoint(4, arrays, {}, keep=2)
+    assert names() == ["round-0000003", "round-0000004"]
+
+
+def test_damaged_checkpoints_stay_where_nothing_can_be_resumed(
+    config: Config, tmp_path: Path
+) -> None:
+    run = Run.create(tmp_path / "run", config, {})
+    run.save_checkpoint(1, {"w": np.zeros(2, np.float32)}, {}, keep=2)
+    (file,) = (run.path / "checkpoints").iterdir()
+    truncate(file)
+    with pytest.raises(FedsimError, match="Start the run anew"):
+        run.rewind()
+    assert file.exists()
+
+
 @pytest.mark.parametrize("damage", [flip_a_bit, truncate, empty])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_says_so(
     damage: Callable[[Path], None],
@@ -293,7 +329,9 @@ def test_a_folder_without_checkpoints_cannot_be_resumed(tmp_path: Path) -> None:
 
 
 def test_a_finished_folder_holds_the_whole_record(finished: Run, config: Config) -> None:
-    assert finished.config == config
+    engine = config.engine.model_copy(update={"device": finished.config.engine.device})
+    assert finished.config == replace(config, engine=engine)
+    assert engine.device != "auto"  # a run keeps the device that it began on
     assert finished.status["state"] == "finished"
     assert finished.status["round"] == config.server.rounds
     made_with = finished.provenance
@@ -366,6 +404,144 @@ def test_rows_read_back_exactly(config: Config, tmp_path: Path) -> None:
     assert row.parameters is pd.NA
     with pytest.raises(ValueError, match="extra"):
         run.append("failures", [{"round": 1, "user": 1, "reason": "", "extra": 1}])
+
+
+def failures(count: int) -> list[dict[str, Any]]:
+    """Rows whose text has line breaks, commas and quotes."""
+    return [{"round": i, "user": i, "reason": f'a, "b"\nc {i}'} for i in range(count)]
+
+
+def test_a_table_cut_anywhere_shows_its_whole_rows(config: Config, tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", config, {})
+    file, ends = run.path / "failures.csv", []
+    for row in failures(3):
+        run.append("failures", [row])
+        ends.append(file.stat().st_size)
+    whole = file.read_bytes()
+    for cut in range(len(whole) + 1):
+        file.write_bytes(whole[:cut])
+        table = run.table("failures")
+        assert len(table) == sum(end <= cut for end in ends)
+        assert list(table.columns) == list(TABLES["failures"])
+        assert table["round"].tolist() == list(range(len(table)))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("round,user,reason\n1,2\n1,2,x,y\n", "line 3"),
+        ("round,user,reason\n1,two,x\n", "two"),
+        ("round,user,reason\n1,,x\n", "NA values"),
+        ("round,user\n1,2\n", "its columns should be round, user, reason"),
+        (b"round,user,reason\n1,2,\xff\n", "utf-8"),
+    ],
+)
+def test_a_damaged_table_is_one_sentence(
+    text: str | bytes, said: str, config: Config, tmp_path: Path
+) -> None:
+    run = Run.create(tmp_path / "run", config, {})
+    file = run.path / "failures.csv"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(FedsimError, match=r"failures\.csv is damaged \(.*\); restore it") as caught:
+        run.table("failures")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_that_was_begun_after_the_checkpoint_is_empty_again(
+    config: Config, tmp_path: Path
+) -> None:
+    run = Run.create(tmp_path / "run", config, {})
+    run.save_checkpoint(0, {"w": np.zeros(2, np.float32)}, run.table_lengths(), keep=2)
+    run.append("failures", failures(2))
+    run.export_tables()
+    assert len(pd.read_parquet(run.path / "failures.parquet")) == 2
+    run.rewind()
+    assert run.table("failures").empty
+    assert not (run.path / "failures.parquet").exists()
+    run.export_tables()
+    assert pd.read_parquet(run.path / "failures.parquet").empty
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_record_that_lost_rows_is_not_resumed(gone: bool, config: Config, tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", config, {})
+    run.append("failures", failures(3))
+    run.save_checkpoint(1, {"w": np.zeros(2, np.float32)}, run.table_lengths(), keep=2)
+    file = run.path / "failures.csv"
+    if gone:
+        file.unlink()
+    else:
+        truncate(file)
+    with pytest.raises(FedsimError, match=r"failures\.csv is missing or shorter"):
+        run.rewind()
+
+
+# -- one process at a time ------------------------------------------------------------------------
+
+
+def test_a_run_is_locked_for_others_and_free_afterwards(config: Config, tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", config, {})
+    code = (
+        "import sys, fedsim.runs\n"
+        "from fedsim.errors import FedsimError\n"
+        "try:\n"
+        f"    with fedsim.runs.Run({str(run.path)!r}).locked(): print('mine')\n"
+        "except FedsimError as error: print(error)"
+    )
+
+    def other_process() -> str:
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    with run.locked():
+        said = other_process()
+        assert f"is in use by another process (id {os.getpid()})" in said
+        assert said.count("\n") == 1
+        # The one that was refused changed nothing, so a third learns the same.
+        with pytest.raises(FedsimError, match=rf"id {os.getpid()}"), Run(run.path).locked():
+            pass
+    assert other_process() == "mine\n"
+    with pytest.raises(KeyError), run.locked():
+        raise KeyError
+    with run.locked():
+        pass
+
+
+def test_a_killed_process_leaves_no_lock(config: Config, tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", config, {})
+    code = (
+        "import time, fedsim.runs\n"
+        f"with fedsim.runs.Run({str(run.path)!r}).locked():\n"
+        "    print('mine', flush=True)\n"
+        "    time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "mine\n"
+        with pytest.raises(FedsimError, match=rf"id {other.pid}"), run.locked():
+            pass
+        other.kill()
+        other.wait()
+    with run.locked():
+        pass
+
+
+def test_without_locks_a_run_goes_on(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run.create(tmp_path / "run", config, {})
+
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fcntl.flock", refuse)
+        with run.locked():
+            pass
+    monkeypatch.setattr("fedsim.runs.fcntl", None)
+    with run.locked(), run.locked():
+        pass
 
 
 def test_a_folder_that_exists_is_never_written_into(config: Config, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from fedsim.federation import Federation
 from fedsim.models import build
 from fedsim.parameters import Parameters
 from fedsim.seeding import stream
-from fedsim.simulate import simulate
+from fedsim.simulation import simulate
 from fedsim.updates import UserResult
 from server.state import ServerState
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -18,6 +19,8 @@ def obey(message: Message, context: Context) -> Message:
         raise ValueError(f"user {config['user']} has no text")
     if config["do"] == "die":
         os._exit(7)
+    if config["do"] == "hang":
+        time.sleep(3600)
     arrays = message.content.array_records["arrays"]
     total = float(arrays["w"].numpy().sum())
     arrays.clear()

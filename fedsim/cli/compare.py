@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +22,9 @@ def compare(
     target: Annotated[
         float | None, typer.Option(help="top-1 recall to reach; default: what all reach")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="folder; finished runs in it are kept")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder; the same command again continues what is in it")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Rounds, bytes and seconds that each strategy needs to reach the same recall."""
@@ -29,7 +33,12 @@ def compare(
 
     names = [name.strip() for name in strategies.split(",") if name.strip()]
     configs = study.configs_for(names, preset, overrides or [])
-    runs = study.compare(configs, out or new_run_folder("compare"))
+    folder = out or new_run_folder("compare")
+    try:
+        runs = study.compare(configs, folder)
+    except KeyboardInterrupt:
+        _say_how_to_continue(folder, named=out is not None)
+        raise typer.Exit(130) from None
     table = study.rounds_to_target(runs, target)
     if as_json:
         print(table.to_json(orient="records", indent=2, double_precision=15))
@@ -51,3 +60,10 @@ def compare(
             f"{row.final_top1:.2%} (round {row.final_round})",
         )
     Console().print(shown)
+
+
+def _say_how_to_continue(folder: Path, named: bool) -> None:
+    """The same command again, with the folder if it was not named before."""
+    again = [*sys.argv[1:], *([] if named else ["--out", str(folder)])]
+    command = shlex.join(["python", "run_sim.py", *again])
+    print(f"Interrupted; continue with: {command}", file=sys.stderr)

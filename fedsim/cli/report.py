@@ -1,13 +1,15 @@
-"""`report RUN`: write a run's report anew, also for one that was interrupted."""
+"""`report RUN`: write a run's report and its Parquet tables, also for an interrupted one."""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fedsim.cli.show import how_to_continue
 from fedsim.runs import Run
 
 
@@ -15,8 +17,15 @@ def report(
     run: Annotated[Path, typer.Argument(help="the run's folder")],
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Write report.html into the run's folder: one file with plots, to read or to send."""
+    """Write report.html into the run's folder: one file with plots, to read or to send.
+
+    The tables are written as Parquet too, as at the end of a run.
+    """
     from fedsim.report import write_report
 
-    path = write_report(Run.open(run))
+    opened = Run.open(run)
+    path = write_report(opened)
+    opened.export_tables()
     print(json.dumps({"report": str(path)}, indent=2) if as_json else path)
+    if opened.status["state"] != "finished":
+        print(how_to_continue(opened), file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,19 +32,38 @@ def print_run(run: Run, as_json: bool) -> None:
         return
     # A pipe has no width of its own; 80 columns would break the headings.
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    results = run.results
+    # All is read before anything is printed: a damaged table leaves no half of an answer.
+    results, exposure, status = run.results, last_exposure(run), run.status
+    missing = how_to_continue(run) if status["state"] != "finished" else ""
     if len(results):
         console.print(_results_table(results))
-    exposure = last_exposure(run)
     if len(exposure):
         console.print(_exposure_table(exposure))
-    status = run.status
     console.print(
         f"{status['state']} after {status['round']} rounds; model {run.digest[:16] or '-'}",
         highlight=False,
     )
+    if missing:
+        console.print(missing, highlight=False, markup=False, soft_wrap=True)
     if (run.path / "report.html").is_file():
         console.print(f"report: {run.path / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def how_to_continue(run: Run) -> str:
+    """What an unfinished run lacks, and the command that adds it."""
+    rounds = run.config.server.rounds
+    done = int(run.rounds["round"].max()) if len(run.rounds) else 0
+    missing = f"{rounds - done} of {rounds} rounds and " if done < rounds else ""
+    case = "if it was killed, continue" if run.status["state"] == "running" else "continue"
+    return (
+        f"missing: {missing}the scores on unseen test users; {case} with: "
+        f"{resume_command(run.path)}"
+    )
+
+
+def resume_command(folder: Path) -> str:
+    """The shell command that continues the run in a folder."""
+    return shlex.join(["python", "run_sim.py", "resume", str(folder)])
 
 
 def summary(run: Run) -> dict[str, Any]:

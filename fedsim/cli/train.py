@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedsim import config as configs
-from fedsim.cli.show import print_run
+from fedsim.cli.show import print_run, resume_command
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="section.key=value, e.g. model=lstm server.rounds=200")
@@ -46,15 +46,15 @@ def train(
     _run(config, out or new_run_folder(label), as_json)
 
 
-def run_default() -> None:
+def run_default(as_json: bool = False) -> None:
     """What `run_sim.py` alone does."""
     from fedsim.runs import new_run_folder
 
-    _run(configs.load(), new_run_folder("default"), as_json=False)
+    _run(configs.load(), new_run_folder("default"), as_json)
 
 
 def _run(config: configs.Config, folder: Path, as_json: bool) -> None:
-    from fedsim.simulate import simulate
+    from fedsim.simulation import simulate
 
     try:
         run = simulate(config, folder)
@@ -73,7 +73,7 @@ def resume(
     """Continue an interrupted run; the result is that of an unbroken one."""
     from fedsim.options import validated
     from fedsim.runs import Run
-    from fedsim.simulate import resume as resume_run
+    from fedsim.simulation import resume as resume_run
 
     changed = Run.open(run).config.engine.model_dump()
     changed |= {"name": engine} if engine else {}
@@ -101,11 +101,11 @@ def presets(as_json: Json = False) -> None:
 def _say_how_to_resume(folder: Path) -> None:
     from fedsim.runs import Run
 
-    name = shlex.quote(str(folder))
     if not (folder / "status.json").is_file():
         message = "Interrupted before the first round; nothing was written."
     elif Run(folder).status["state"] == "finished":
-        message = f"Interrupted; the run is finished, see: python run_sim.py show {name}"
+        command = shlex.join(["python", "run_sim.py", "show", str(folder)])
+        message = f"Interrupted; the run is finished, see: {command}"
     else:
-        message = f"Interrupted; continue with: python run_sim.py resume {name}"
+        message = f"Interrupted; continue with: {resume_command(folder)}"
     print(message, file=sys.stderr)

@@ -135,14 +135,3 @@ def _digest_of_hashes(hashes: list[str]) -> str:
 def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def source_state(recipe: Recipe) -> str:
-    """'' where the files are there, else the sentence that says what is missing."""
-    if recipe.source.kind == "own":
-        return ""
-    try:
-        find_files(recipe)
-    except FedsimError as error:
-        return str(error)
-    return ""

@@ -10,6 +10,9 @@ from functools import cache
 
 # Characters that people type for an apostrophe; U+00B4 must go before NFKC turns it into a space.
 _APOSTROPHES = str.maketrans(dict.fromkeys("\u2019\u2018\u02bc\u00b4\u2032", "'"))
+# Longer tokens are keys, hashes or a finger left on a key: nobody is offered one, and a keyboard
+# holds an array as wide as its longest word.
+LONGEST = 50
 _SOFT_HYPHEN = "\u00ad"
 _ASCII_WORD = re.compile(r"[a-z0-9]+(?:'[a-z0-9]+)*")
 # Scripts written without spaces whose characters can stand alone: Han (with its iteration mark
@@ -42,15 +45,20 @@ def words(message: str) -> list[str]:
     """The words of a message, NFKC-normalised and case-folded; punctuation and emoji are dropped.
 
     An apostrophe inside a word stays ("don't"), an underscore separates, and each Han or Kana
-    character is its own word. Applying it to its own words changes nothing.
+    character is its own word. A token of more than 50 characters is no word: it is dropped, too.
+    Applying it to its own words changes nothing.
     """
     if message.isascii():
-        return _ASCII_WORD.findall(message.lower())
+        return _short(_ASCII_WORD.findall(message.lower()))
     text = message.replace(_SOFT_HYPHEN, "").translate(_APOSTROPHES)
     # Folding can undo the normal form and the other way round (Unicode, NFKC_Casefold).
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     text = unicodedata.normalize("NFKC", text.casefold()).translate(_APOSTROPHES)
-    return _unicode_word().findall(text)
+    return _short(_unicode_word().findall(text))
+
+
+def _short(tokens: list[str]) -> list[str]:
+    return [token for token in tokens if len(token) <= LONGEST]
 
 
 def pieces(length: int, max_words: int) -> Iterator[int]:

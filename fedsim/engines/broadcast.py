@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
 
 from flwr.app import Array, ArrayRecord, RecordDict
+
+from fedsim.errors import FedsimError
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class Broadcaster:
         # entry holds the object, so that its id cannot be taken by another.
         if id(record) not in self._segments:
             size = sum(len(array.data) for array in record.values())
+            _require_room(size)
             memory = SharedMemory(create=True, size=max(size, 1))
             buffer = memory.buf
             assert buffer is not None  # None only after close()
@@ -93,3 +98,13 @@ class Broadcaster:
         self._users.pop(key, None)
         memory.close()
         memory.unlink()
+
+
+def _require_room(size: int) -> None:
+    """Shared memory that overflows kills the process without a word: look before writing."""
+    folder = Path("/dev/shm")
+    if folder.is_dir() and shutil.disk_usage(folder).free < size:
+        raise FedsimError(
+            f"{folder} has no room for a model of {size / 1e6:.0f} MB; enlarge it (Docker: "
+            "--shm-size), or use engine.name=local."
+        )

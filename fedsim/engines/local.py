@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Iterable
 
@@ -42,6 +43,11 @@ def run_client(app: ClientApp, message: Message) -> Message:
         return Message(Error(code=CLIENT_RAISED, reason=traceback.format_exc()), reply_to=message)
 
 
+def is_expired(message: Message) -> bool:
+    """True where the message's time to live is over: nobody waits for its reply."""
+    return time.time() > message.metadata.created_at + message.metadata.ttl
+
+
 class LocalGrid(Grid):
     """Flower's public Grid over function calls; a pull executes one waiting message."""
 
@@ -78,7 +84,8 @@ class LocalGrid(Grid):
         return range(FIRST_NODE, FIRST_NODE + self._nodes)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Queue messages; returns their ids."""
+        """Queue messages and forget those past their time to live; returns the new ids."""
+        self._inbox = {i: m for i, m in self._inbox.items() if not is_expired(m)}
         ids = []
         for message in messages:
             self._sent += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
@@ -15,6 +14,7 @@ from types import ModuleType
 from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
+from fedsim.device import available_cores
 from fedsim.engines.broadcast import Broadcaster
 from fedsim.engines.flower_compat import (
     FIRST_NODE,
@@ -23,6 +23,7 @@ from fedsim.engines.flower_compat import (
     set_identity,
     set_message_id,
 )
+from fedsim.engines.local import is_expired
 from fedsim.engines.worker import Task, work
 
 WORKER_DIED = 8
@@ -88,7 +89,7 @@ class PoolGrid(Grid):
         self._queue: deque[str] = deque()
         self._replies: dict[str, Message] = {}
         self._sent = 0
-        count = workers or os.cpu_count() or 1
+        count = workers or available_cores()
         self._workers = [_Worker(client_app) for _ in range(count)]
 
     def set_run(self, run: Run) -> None:
@@ -116,7 +117,12 @@ class PoolGrid(Grid):
         return range(FIRST_NODE, FIRST_NODE + len(self._workers))
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Queue messages and start idle workers; returns the message ids."""
+        """Queue messages and start idle workers; returns the message ids.
+
+        Messages past their time to live are given up first: nobody waits for them any more, and
+        a worker that hangs on one would be missing from now on.
+        """
+        self._give_up_expired()
         ids = []
         for message in messages:
             self._sent += 1
@@ -178,10 +184,29 @@ class PoolGrid(Grid):
         self._feed()
 
     def _finish(self, message_id: str, reply: RecordDict | Error) -> None:
+        message = self._forget(message_id)
+        if not is_expired(message):
+            self._replies[message_id] = Message(reply, reply_to=message)
+
+    def _forget(self, message_id: str) -> Message:
+        """Free what an open message holds."""
         self._broadcaster.release(message_id)
         self._attempts.pop(message_id, None)
         del self._tasks[message_id]
-        self._replies[message_id] = Message(reply, reply_to=self._messages.pop(message_id))
+        return self._messages.pop(message_id)
+
+    def _give_up_expired(self) -> None:
+        for message_id in [i for i in self._queue if is_expired(self._messages[i])]:
+            self._queue.remove(message_id)
+            self._forget(message_id)
+        for worker in list(self._workers):
+            running = worker.message_id
+            if running is not None and is_expired(self._messages[running]):
+                worker.process.kill()
+                worker.message_id = None
+                self._replace(worker)
+                self._forget(running)
+        self._replies = {i: r for i, r in self._replies.items() if not is_expired(r)}
 
     def _replace(self, worker: _Worker) -> None:
         """Start a new process for a dead one; repeat its message, or give it up with an error."""

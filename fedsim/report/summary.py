@@ -50,10 +50,18 @@ def _state(facts: Facts) -> list[str]:
         return []
     if state == "failed":
         error = str(facts.status.get("error", "")).strip().rstrip(".") or "unknown"
-        return [f"It failed {where}, with this error: {error}."]
+        return [f"It failed {where}, with this error: {error}. To continue it, {_resume(facts)}."]
     if state == "interrupted":
-        return [f"It was interrupted {where}; it can be resumed."]
-    return [f"It was still {state} {where} when this report was written."]
+        return [f"It was interrupted {where}; to continue it, {_resume(facts)}."]
+    return [
+        f"It was still {state} {where} when this report was written; if it was killed since, "
+        f"{_resume(facts)} to continue it."
+    ]
+
+
+def _resume(facts: Facts) -> str:
+    # Not the whole path: a report is sent around, and the folder may be moved.
+    return f"run `python run_sim.py resume` with the path of the folder {facts.name}"
 
 
 def _failures(facts: Facts) -> list[str]:

@@ -10,15 +10,19 @@ import pandas as pd
 from fedsim.config import Config, load
 from fedsim.errors import FedsimError
 from fedsim.runs import Run
-from fedsim.simulate import simulate
+from fedsim.simulation import resume, simulate
 
 
 def configs_for(
     strategies: Sequence[str], preset: str, overrides: Sequence[str]
 ) -> dict[str, Config]:
     """One config a strategy. An override `fedsgd:optimizer.lr=4` goes to that strategy only."""
-    out = {}
+    if not strategies:
+        raise FedsimError("--strategies names none; give at least one, such as fedavg,fedsgd.")
+    out: dict[str, Config] = {}
     for strategy in strategies:
+        if strategy in out:
+            raise FedsimError(f"--strategies names '{strategy}' twice; leave one out.")
         keys = [f"strategy={strategy}"]
         for override in overrides:
             target, colon, key = override.partition(":")
@@ -35,20 +39,27 @@ def configs_for(
 
 
 def compare(configs: dict[str, Config], folder: Path, quiet: bool = False) -> dict[str, Run]:
-    """Run every config into a folder of its own below `folder`; finished runs are kept."""
-    runs = {}
-    for name, config in configs.items():
+    """Run every config into a folder of its own below `folder`.
+
+    Finished runs of the same config are kept and unfinished ones are continued, so the same call
+    again goes on with a comparison that was interrupted.
+    """
+    for name, config in configs.items():  # all of them, before any is trained
         path = folder / name
-        if (path / "status.json").is_file():
-            run = Run.open(path)
-            if run.config.identity() != config.identity():
-                raise FedsimError(f"{path} holds a run of another config; choose another --out.")
-            if run.status["state"] == "finished":
-                runs[name] = run
-                continue
-            raise FedsimError(f"{path} is not finished; continue it with `resume {path}` first.")
-        runs[name] = simulate(config, path, quiet)
-    return runs
+        if _exists(path) and Run.open(path).config.identity() != config.identity():
+            raise FedsimError(f"{path} holds a run of another config; choose another --out.")
+    return {name: _run(config, folder / name, quiet) for name, config in configs.items()}
+
+
+def _run(config: Config, path: Path, quiet: bool) -> Run:
+    if not _exists(path):
+        return simulate(config, path, quiet)
+    run = Run.open(path)
+    return run if run.status["state"] == "finished" else resume(path, quiet, config.engine)
+
+
+def _exists(path: Path) -> bool:
+    return (path / "status.json").is_file()
 
 
 def rounds_to_target(
@@ -61,6 +72,14 @@ def rounds_to_target(
     """
     tables = {name: run.evaluations for name, run in runs.items()}
     curves = {name: table[table["split"] == split] for name, table in tables.items()}
+    if not curves:
+        raise FedsimError("There is no run to compare; give at least one.")
+    for name, curve in curves.items():
+        if curve.empty:
+            raise FedsimError(
+                f"{runs[name].path} was never scored on {split} users, so it cannot be compared; "
+                f"continue it with `resume {runs[name].path}`."
+            )
     if target is None:
         target = min(float(curve.top1_recall.iloc[-1]) for curve in curves.values())
     rows = []

@@ -11,6 +11,7 @@ class FedSGD(FederatedStrategy):
         "client.epochs",
         "client.batch_size",
         "client.lr",
+        "client.lr_decay",
         "client.max_grad_norm",
         "client.proximal_mu",
     )

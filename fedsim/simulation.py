@@ -47,7 +47,8 @@ def simulate(
 
 def resume(path: str | Path, quiet: bool = False, engine: EngineOptions | None = None) -> Run:
     """Continue an interrupted run from its newest checkpoint; the result is that of an unbroken
-    one. `engine` may differ from before: it does not change the result."""
+    one. `engine` may name another engine or number of workers: they do not change the result. The
+    device stays what it was."""
     run = Run.open(path)
     if run.status["state"] == "finished":
         raise FedsimError(f"{path} is finished; there is nothing to resume.")
@@ -62,7 +63,14 @@ def resume(path: str | Path, quiet: bool = False, engine: EngineOptions | None =
 
 def check(config: Config) -> None:
     """Find out what only an open corpus tells, before a run folder exists."""
-    population = len(open_federation(config).population)
+    federation = open_federation(config)
+    for split in ("validation", "test"):
+        if not len(federation.corpus.split(split)):
+            raise FedsimError(
+                f"'{federation.corpus.name}' has no {split} users to score the model on; raise "
+                f"split.{split} in its recipe."
+            )
+    population = len(federation.population)
     if config.server.cohort > population:
         raise FedsimError(
             f"server.cohort = {config.server.cohort} is more than the {population} users that "
