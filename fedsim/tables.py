@@ -75,7 +75,7 @@ EXPOSURE: Schema = {
     "kind": "str",  # planted | held_out
     "users": "int64",
     "repeats": "int64",
-    "holder_rounds": "int64",
+    "holder_participations": "int64",  # rounds a holder took part in, summed over holders
     "nats": "float64",
     "exposure_bits": "float64",
     "ceiling_bits": "float64",

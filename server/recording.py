@@ -130,7 +130,7 @@ class Recorder:
         )
         table.insert(0, "round", state.round)
         self.run.append("exposure", table.to_dict("records"))
-        planted_rows = table[table.holder_rounds > 0]
+        planted_rows = table[table.holder_participations > 0]
         if len(planted_rows):
             self.reporter.exposure(float(planted_rows.exposure_bits.max()))
 

@@ -149,7 +149,7 @@ def test_what_cannot_be_planted_is_said(federation: Federation) -> None:
         plant(federation.corpus, many, 1)
 
 
-def test_holder_rounds_count_the_rounds_in_which_holders_took_part(
+def test_holder_participations_count_the_rounds_in_which_holders_took_part(
     finished: Run, config: Config
 ) -> None:
     federation = open_federation(config)
@@ -159,6 +159,6 @@ def test_holder_rounds_count_the_rounds_in_which_holders_took_part(
         holders = [first + holder for holder in canary.holders]
         for measured in (2, 4):
             mine = clients[clients.user.isin(holders) & (clients["round"] <= measured)]
-            assert exposure.holder_rounds[measured, canary.index] == len(mine)
+            assert exposure.holder_participations[measured, canary.index] == len(mine)
     assert (clients.canary_user == (clients.user >= first)).all()
-    assert exposure.holder_rounds.max() > 0
+    assert exposure.holder_participations.max() > 0

@@ -161,7 +161,7 @@ def test_a_memorised_canary_is_extracted_and_its_exposure_is_at_the_ceiling(name
         assert table.extracted.tolist() == [True, *[False] * 11]
     assert table.exposure_bits[0] == table.ceiling_bits[0] == pytest.approx(math.log2(1001))
     assert (table.exposure_bits[1:] < math.log2(1001)).all()
-    assert table.holder_rounds.tolist() == [7, *[0] * 11]
+    assert table.holder_participations.tolist() == [7, *[0] * 11]
     assert table.kind.tolist() == ["planted", *["held_out"] * 11]
     assert (table["users"][0], table.repeats[0]) == (2, 5)
     assert len(table) == 12

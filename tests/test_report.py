@@ -125,10 +125,10 @@ def _exposure(rng: np.random.Generator, round: int, times: np.ndarray) -> list[d
     grid = [(u, r) for u in (1, 4, 16) for r in (1, 10, 50)] + [(0, 0)] * 100
     for canary, (users, repeats) in enumerate(grid):
         # The first canary's only holder is never drawn, whatever the seed did.
-        holder_rounds = 0 if canary == 0 else int(times[start : start + users].sum())
+        holder_participations = 0 if canary == 0 else int(times[start : start + users].sum())
         start += users
         chance = ceiling - np.log2(rng.integers(1, 1002))
-        learned = 0.03 * holder_rounds * repeats
+        learned = 0.03 * holder_participations * repeats
         rows.append(
             {
                 "round": round,
@@ -136,7 +136,7 @@ def _exposure(rng: np.random.Generator, round: int, times: np.ndarray) -> list[d
                 "kind": "planted" if users else "held_out",
                 "users": users,
                 "repeats": repeats,
-                "holder_rounds": holder_rounds,
+                "holder_participations": holder_participations,
                 "nats": 40.0,
                 "exposure_bits": min(ceiling, chance + learned),
                 "ceiling_bits": ceiling,
@@ -256,7 +256,7 @@ def test_the_summary_has_the_numbers_of_the_tables(full: Run, page: Page) -> Non
     points = 100 * (central.top1_recall - mine.top1_recall)
     assert f"{points:.2f} points below the same network trained centrally" in page.text
     last = full.exposure[full.exposure["round"] == ROUNDS]
-    seen = last[(last.kind == "planted") & (last.holder_rounds > 0)]
+    seen = last[(last.kind == "planted") & (last.holder_participations > 0)]
     assert f"highest exposure is {seen.exposure_bits.max():.2f} bits" in page.text
     assert f"{seen.extracted.sum()} can be extracted word for word" in page.text
     people = full.clients[~full.clients.canary_user].user.nunique()

@@ -129,19 +129,19 @@ def _exposure_table(exposure: Any) -> Table:
         caption=f"exposure: at most {ceiling:.2f} bits here; a sentence never seen averages 1.44",
         caption_justify="left",
     )
-    for heading in ("held by", "copies each", "canaries", "bits", "extracted", "holder rounds"):
+    for heading in ("held by", "copies each", "canaries", "bits", "extracted", "participations"):
         table.add_column(heading, justify="right")
     grouped = exposure.groupby(["kind", "users", "repeats"], sort=True)
     for (kind, users, repeats), rows in grouped:
         held = "nobody" if kind == "held_out" else f"{users} user{'s' if users > 1 else ''}"
         # A canary whose holders never took part was not trained on: it says nothing of its cell.
-        seen = rows if kind == "held_out" else rows[rows.holder_rounds > 0]
+        seen = rows if kind == "held_out" else rows[rows.holder_participations > 0]
         table.add_row(
             held,
             str(repeats),
             str(len(rows)),
             f"{seen.exposure_bits.mean():.2f}" if len(seen) else "never took part",
             f"{int(seen.extracted.sum())} of {len(seen)}",
-            f"{rows.holder_rounds.mean():.1f}",
+            f"{rows.holder_participations.mean():.1f}",
         )
     return table

@@ -80,7 +80,7 @@ def measure_exposure(
     """One row a canary, controls included.
 
     `participations` counts for each canary user the rounds it took part in. A canary whose
-    holders never did was not trained on, whatever its grid cell says: `holder_rounds` tells.
+    holders never did (`holder_participations` = 0) was not trained on, whatever its cell says.
     """
     canaries = planted.canaries
     sentences = np.array([c.words for c in canaries]).reshape(-1, WORDS)
@@ -98,7 +98,7 @@ def measure_exposure(
             "kind": ["planted" if c.users else "held_out" for c in canaries],
             "users": [c.users for c in canaries],
             "repeats": [c.repeats for c in canaries],
-            "holder_rounds": [_holder_rounds(c, participations) for c in canaries],
+            "holder_participations": [_holder_participations(c, participations) for c in canaries],
             "nats": nats,
             "exposure_bits": bits,
             "ceiling_bits": ceiling,
@@ -107,5 +107,5 @@ def measure_exposure(
     )
 
 
-def _holder_rounds(canary: Canary, participations: np.ndarray) -> int:
+def _holder_participations(canary: Canary, participations: np.ndarray) -> int:
     return int(participations[list(canary.holders)].sum()) if canary.holders else 0

@@ -133,7 +133,7 @@ class Facts:
     @property
     def seen(self) -> pd.DataFrame:
         """Those of `planted` that were trained on: a holder took part at least once."""
-        return self.planted[self.planted["holder_rounds"] > 0]
+        return self.planted[self.planted["holder_participations"] > 0]
 
     @property
     def controls(self) -> pd.DataFrame:

@@ -91,7 +91,11 @@ def exposure_by_round(facts: Facts, users: int) -> Markup:
     rows = facts.exposures
     rows = rows[(rows["kind"] == "planted") & (rows["users"] == users)]
     copies = sorted(rows["repeats"].unique())
-    means = rows[rows["holder_rounds"] > 0].groupby(["repeats", "round"])["exposure_bits"].mean()
+    means = (
+        rows[rows["holder_participations"] > 0]
+        .groupby(["repeats", "round"])["exposure_bits"]
+        .mean()
+    )
     holders = f"held by {users} user{'s' if users > 1 else ''}"
     with house_style(f"exposure-{users}"):
         figure, axes = panel(f"{holders}: exposure, bits", "round", 280, 210, right=66)

@@ -90,7 +90,7 @@ def _cell(facts: Facts, planted: pd.DataFrame, users: int, repeats: int) -> dict
     cell = planted[(planted["users"] == users) & (planted["repeats"] == repeats)]
     if not len(cell):
         return None
-    seen = cell[cell["holder_rounds"] > 0]
+    seen = cell[cell["holder_participations"] > 0]
     if not len(seen):
         return {"seen": 0, "planted": len(cell)}
     bits = float(seen["exposure_bits"].mean())
@@ -100,13 +100,13 @@ def _cell(facts: Facts, planted: pd.DataFrame, users: int, repeats: int) -> dict
         "bits": number(bits, 2),
         "share": f"{min(1.0, max(0.0, bits / facts.ceiling_bits)):.3f}",
         "extracted": int(seen["extracted"].sum()),
-        "rounds": number(seen["holder_rounds"].mean(), 0 if len(seen) == 1 else 1),
+        "rounds": number(seen["holder_participations"].mean(), 0 if len(seen) == 1 else 1),
     }
 
 
 def canaries(facts: Facts) -> list[dict[str, Any]]:
     """One row a planted canary, the most exposed first, those never trained on last."""
-    planted = facts.planted.assign(never=facts.planted["holder_rounds"] == 0)
+    planted = facts.planted.assign(never=facts.planted["holder_participations"] == 0)
     planted = planted.sort_values(
         ["never", "exposure_bits", "canary"], ascending=[True, False, True]
     )
@@ -115,7 +115,7 @@ def canaries(facts: Facts) -> list[dict[str, Any]]:
             "canary": int(row.canary),
             "users": int(row.users),
             "repeats": int(row.repeats),
-            "holder_rounds": int(row.holder_rounds),
+            "holder_participations": int(row.holder_participations),
             "never": bool(row.never),
             "bits": ("≥ " if row.exposure_bits >= row.ceiling_bits else "")
             + number(row.exposure_bits, 2),
