@@ -17,6 +17,8 @@ def main() -> None:
 
     if ours:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A cluster's scheduler stops a job so: checkpoint as after a Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     run()
 
 

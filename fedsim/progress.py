@@ -14,6 +14,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 
 class Reporter:
@@ -34,8 +35,13 @@ class Reporter:
                 MofNCompleteColumn(),
                 BarColumn(bar_width=24),
                 TimeRemainingColumn(),
-                TextColumn("{task.description}"),
+                # The one that gives way in a narrow terminal.
+                TextColumn(
+                    "{task.description}",
+                    table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+                ),
                 console=self.console,
+                expand=True,
             )
             self._bar.start()
             self._task = self._bar.add_task("", total=total, completed=done)
@@ -52,9 +58,9 @@ class Reporter:
             left = self._time_left(number)
             self.say(f"round {number}/{self._total}  {now}  {self._scores}  {left}".rstrip())
 
-    def scores(self, top1: float, top3: float) -> None:
+    def scores(self, round: int, top1: float, top3: float) -> None:
         """The newest recall on held-out users."""
-        self._scores = f"top-1 {top1:.1%}  top-3 {top3:.1%}"
+        self._scores = f"after round {round}: top-1 {top1:.1%}  top-3 {top3:.1%}"
 
     def exposure(self, planted_bits: float) -> None:
         """The newest highest exposure of a planted canary."""

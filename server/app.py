@@ -35,6 +35,8 @@ from server.recording import Recorder, scores_row, user_rows
 from server.state import ServerState
 from server.strategies import STRATEGIES
 
+MANY_CANARY_USERS = 0.25  # share of the population
+
 app = ServerApp()
 
 
@@ -98,6 +100,12 @@ def _run(
     reporter = Reporter(config.server.rounds, state.round, quiet)
     for problem in problems:
         reporter.say(f"{problem} Using the checkpoint of round {state.round} instead.")
+    share = federation.planted.users / len(federation.population)
+    if share > MANY_CANARY_USERS:
+        reporter.say(
+            f"{share:.0%} of the users that train are synthetic ones that hold canaries: scores "
+            "and exposure describe mostly them; lower canaries.users or canaries.per_cell."
+        )
     recorder = Recorder(run, config, federation, model, state, reporter)
     strategy = STRATEGIES[config.strategy.name](config, federation, state, recorder)
     timeout = config.server.timeout_s

@@ -80,7 +80,11 @@ class Recorder:
         """Rows for the scores and for the canaries' exposure."""
         row = scores_row(users)
         self.run.append("evaluations", [{"round": state.round, "split": split, **row}])
-        self.reporter.scores(row["top1_recall"], row["top3_recall"])
+        self.reporter.scores(state.round, row["top1_recall"], row["top3_recall"])
+        self.run.log(
+            f"round {state.round}: {split} top-1 {row['top1_recall']:.4f} "
+            f"top-3 {row['top3_recall']:.4f} perplexity {row['perplexity']:.1f}"
+        )
         if split == "validation":
             self._measure_exposure(state)
 

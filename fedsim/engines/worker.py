@@ -36,4 +36,7 @@ def work(pipe: Connection, client_app: str) -> None:
             return
         message = Message(unpack(task.content), task.node_id, task.message_type)
         reply = run_client(app, message)
-        pipe.send(reply.error if reply.has_error() else reply.content)
+        try:
+            pipe.send(reply.error if reply.has_error() else reply.content)
+        except OSError:  # the main process is gone
+            return
