@@ -1,7 +1,8 @@
 """The Flower ClientApp: `train`, `train.fedsgd`, `evaluate` and `query` over chunks of users.
 
 A message carries user ids and the run's resolved config, so the app needs nothing but the message
-and the corpus, on whatever engine it runs.
+and the corpus, on whatever engine it runs. A node with text of its own names it in its node
+config: `shard`, a folder that `data shard` wrote.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from functools import cached_property, lru_cache
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
@@ -34,9 +36,9 @@ class Workplace:
     Kept in a cache of the process, since Flower runs an app's lifespan for every message.
     """
 
-    def __init__(self, config_json: str, corpus_digest: str) -> None:
+    def __init__(self, config_json: str, corpus_digest: str, shard: str) -> None:
         self.config = client_config(config_json)
-        self.federation = open_federation(self.config)
+        self.federation = open_federation(self.config, shard)
         corpus = self.federation.corpus
         if corpus.digest != corpus_digest:
             raise FedsimError(
@@ -56,14 +58,15 @@ class Workplace:
 _workplace = lru_cache(maxsize=1)(Workplace)
 
 
-def _work(message: Message) -> tuple[Workplace, Any]:
+def _work(message: Message, context: Context) -> tuple[Workplace, Any]:
     """The message's workplace, and what it asks for."""
     work: Any = message.content.config_records["config"]
-    return _workplace(work["config"], work["corpus"]), work
+    shard = str(context.node_config.get("shard", ""))
+    return _workplace(work["config"], work["corpus"], shard), work
 
 
-def _train(message: Message, exact_gradient: bool) -> Message:
-    place, work = _work(message)
+def _train(message: Message, context: Context, exact_gradient: bool) -> Message:
+    place, work = _work(message, context)
     with threads(THREADS):
         update = train_chunk(
             place.flat,
@@ -81,19 +84,19 @@ def _train(message: Message, exact_gradient: bool) -> Message:
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """FedAvg's local training of the chunk's users."""
-    return _train(message, exact_gradient=False)
+    return _train(message, context, exact_gradient=False)
 
 
 @app.train("fedsgd")
 def train_fedsgd(message: Message, context: Context) -> Message:
     """One exact gradient for each of the chunk's users."""
-    return _train(message, exact_gradient=True)
+    return _train(message, context, exact_gradient=True)
 
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Counts of hits, nats and keystrokes for each of the chunk's users, one column each."""
-    place, work = _work(message)
+    place, work = _work(message, context)
     from_record(message.content.array_records["arrays"]).load_into(place.flat.model)
     rows = []
     with threads(THREADS):
@@ -108,8 +111,15 @@ def evaluate(message: Message, context: Context) -> Message:
 
 @app.query()
 def query(message: Message, context: Context) -> Message:
-    """What this node hosts: how many users, and which corpus by content."""
-    work: Any = message.content.config_records["config"]
-    corpus = open_federation(client_config(work["config"])).corpus
-    reply = ConfigRecord({"users": corpus.users, "corpus": corpus.digest})
-    return Message(RecordDict({"hosted": reply}), reply_to=message)
+    """What this node hosts: of which corpus, and a flag for each user unless it has them all."""
+    place, _ = _work(message, context)
+    federation = place.federation
+    flags = federation.hosted
+    hosted = ConfigRecord(
+        {
+            "corpus": federation.corpus.digest,
+            "users": federation.users,
+            "flags": b"" if flags is None else np.packbits(flags).tobytes(),
+        }
+    )
+    return Message(RecordDict({"hosted": hosted}), reply_to=message)

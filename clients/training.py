@@ -16,7 +16,7 @@ from fedsim.models.batch import Batch
 from fedsim.models.loss import training_loss
 from fedsim.parameters import Layout, Parameters
 from fedsim.seeding import stream, torch_stream
-from fedsim.updates import ChunkUpdate, UserResult
+from fedsim.updates import LARGEST, NOT_FINITE, ChunkUpdate, UserResult, weighted
 
 GRADIENT_BATCH = 64  # sequences at once for an exact gradient: memory, not mathematics
 
@@ -106,15 +106,15 @@ def train_chunk(
     round: int,
     exact_gradient: bool,
 ) -> ChunkUpdate:
-    """Train every user of the chunk from the same parameters; sum weighted updates in user order.
+    """Train every user of the chunk from the same parameters; sum the weighted updates exactly.
 
     A user whose training raises becomes a failure with its traceback. So does a user whose update
-    is not finite, or so large that the chunk's sum might not be: it must never be averaged.
+    is not finite, or too large for an exact sum: it must never be averaged.
     """
-    largest = float(np.finfo(np.float32).max) / len(users)
     start = torch.from_numpy(parameters.flat).to(flat.device)
-    total = torch.zeros_like(start)
-    update = ChunkUpdate(Parameters.zeros(parameters.layout))
+    total = torch.zeros_like(start, dtype=torch.int64)
+    results: list[UserResult] = []
+    failures: dict[int, str] = {}
     # An exact gradient is that of the model itself, so without dropout.
     flat.model.train(not exact_gradient)
     for user in users:
@@ -128,15 +128,14 @@ def train_chunk(
                 order = stream(seed, "batches", round, user)
                 delta, nats = local_sgd(flat, start, sequences, options, order)
             norm = float(torch.linalg.vector_norm(delta, dtype=torch.float64))
-            if not norm * len(sequences) < largest:  # so that NaN is caught too
-                update.failures[user] = "the update is not finite; lower client.lr\n"
+            if not norm * len(sequences) < LARGEST:  # so that NaN is caught too
+                failures[user] = NOT_FINITE
                 continue
         except Exception:
-            update.failures[user] = traceback.format_exc()
+            failures[user] = traceback.format_exc()
             continue
-        total.add_(delta, alpha=len(sequences))
+        total.add_(weighted(delta, len(sequences)))
         passes = 1 if exact_gradient else options.epochs
         tokens = passes * (len(sequences.tokens) + len(sequences))  # each also predicts its end
-        update.results.append(UserResult(user, len(sequences), tokens, nats, norm))
-    update.total.flat[:] = total.cpu().numpy()
-    return update
+        results.append(UserResult(user, len(sequences), tokens, nats, norm))
+    return ChunkUpdate(total.cpu().numpy(), results, failures)

@@ -47,13 +47,19 @@ class ServerOptions(Options):
     rounds: int = Field(50, ge=1)
     cohort: int = Field(20, ge=1, description="users a round; the expected number under poisson")
     sampler: str = "fixed"
-    chunk: int = Field(4, ge=1, description="users a message; part of the run's identity")
     checkpoint_every: int = Field(10, ge=1)
     keep_checkpoints: int = Field(2, ge=1)
     average: float = Field(
         0.0, ge=0, lt=1, description="decay of the running average of iterates that is evaluated"
     )
     timeout_s: float = Field(3600.0, gt=0, description="longest wait for the replies of a round")
+    retries: int = Field(1, ge=0, description="times that failed clients are asked again")
+    on_failure: Literal["drop", "abort"] = Field(
+        "drop", description="what becomes of clients that still fail: left out, or the run stops"
+    )
+    min_completed: int = Field(
+        1, ge=1, description="the run stops at a round that fewer clients complete"
+    )
 
 
 class EvaluationOptions(Options):
@@ -84,8 +90,10 @@ class CanaryOptions(Options):
 class EngineOptions(Options):
     """Where clients run. Recorded, but only the device is part of the run's identity."""
 
-    name: Literal["pool", "local"] = "pool"
+    name: Literal["pool", "local", "ray"] = "pool"
     workers: int = Field(0, ge=0, description="processes; 0 means one a core")
+    chunk: int = Field(2, ge=1, description="users a message")
+    address: str = Field("", description="of a Ray cluster; empty starts one on this machine")
     device: str = "auto"
 
 
@@ -318,8 +326,11 @@ def _refuse_without_effect(config: Config, explicit: list[list[str]]) -> None:
     """Raise for a key that the user gave and that nothing reads under this config."""
     strategy = load_reference(NAMED_SECTIONS["strategy"])[config.strategy.name]
     ignored = dict.fromkeys(strategy.without_effect, f"strategy '{config.strategy.name}'")
-    if config.engine.name == "local":
+    engine = config.engine
+    if engine.name == "local":
         ignored["engine.workers"] = "engine 'local'"
+    if engine.name != "ray":
+        ignored["engine.address"] = f"engine '{engine.name}'"
     if not config.evaluation.central:
         central = [n for n in EvaluationOptions.model_fields if n.startswith("central_")]
         ignored |= {f"evaluation.{name}": "evaluation.central = false" for name in central}

@@ -1,12 +1,39 @@
-"""What a chunk of clients sends back, and the sum the server makes of it."""
+"""What a chunk of clients sends back, and the exact sum the server makes of it.
+
+Weighted updates are added as whole multiples of `RESOLUTION` in 64-bit integers. Such a sum has no
+rounding, so the model is the same to the bit whatever the order of the replies and however the
+users are spread over messages, workers and machines. It also contains exactly what was bounded of
+each user, which a floating-point sum does not (Casacuberta et al. 2022).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedsim.parameters import Layout, Parameters
+from fedsim.errors import FedsimError
+from fedsim.parameters import Layout
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+RESOLUTION = 2.0**-28  # of weight x update; far below what a float32 parameter can resolve
+LARGEST = 2.0**24  # l2 norm of one user's weight x update
+_LARGEST_SUM = 2.0**34  # of those norms; the integers end at 2^63 x RESOLUTION = 2^35
+
+NOT_FINITE = "the update is not finite, or too large to be averaged; lower client.lr"
+
+
+def weighted(update: Tensor, weight: int) -> Tensor:
+    """`weight` x `update` in multiples of `RESOLUTION`, int64, rounded towards zero.
+
+    Towards zero, so that no rounding makes a bounded update larger.
+    """
+    import torch
+
+    return (update * (weight / RESOLUTION)).to(torch.int64)
 
 
 @dataclass(frozen=True)
@@ -24,31 +51,44 @@ class UserResult:
 class ChunkUpdate:
     """The chunk's sum of weight x update, one row a user, and the users that failed."""
 
-    total: Parameters
+    total: np.ndarray  # int64, in multiples of RESOLUTION
     results: list[UserResult] = field(default_factory=list)
     failures: dict[int, str] = field(default_factory=dict)  # user -> traceback or reason
 
 
 class Aggregate:
-    """A round's sum over chunks, in float64, and what it weighs."""
+    """A round's sum over chunks, and what it weighs."""
 
     def __init__(self, layout: Layout) -> None:
-        self.total = Parameters.zeros(layout, np.float64)
-        self.results: list[UserResult] = []
+        self.total = np.zeros(layout.size, np.int64)
         self.failures: dict[int, str] = {}
+        self._results: dict[int, UserResult] = {}
 
     def add(self, update: ChunkUpdate) -> None:
-        """Add one chunk. The order of the calls decides the last bits: use chunk order."""
+        """Add one chunk; the order of the calls does not matter.
+
+        A user that failed and is then asked again with success is no failure any more. Raises
+        FedsimError where the sum could overflow: such updates come from a run that diverges.
+        """
         if update.results:
-            self.total.flat += update.total.flat
-        self.results += update.results
+            self.total += update.total
+        self._results |= {r.user: r for r in update.results}
         self.failures |= update.failures
+        for result in update.results:
+            self.failures.pop(result.user, None)
+        if sum(r.sequences * r.update_norm for r in self._results.values()) > _LARGEST_SUM:
+            raise FedsimError("The clients' updates are too large to be added; lower client.lr.")
+
+    @property
+    def results(self) -> list[UserResult]:
+        """The users that completed, ascending."""
+        return [self._results[user] for user in sorted(self._results)]
 
     @property
     def weight(self) -> int:
         """Sum of the weights of the users that completed."""
-        return sum(r.sequences for r in self.results)
+        return sum(r.sequences for r in self._results.values())
 
     def mean(self) -> np.ndarray:
         """The weighted mean update, float32; zero where nobody completed."""
-        return (self.total.flat / max(self.weight, 1)).astype(np.float32)
+        return (self.total * RESOLUTION / max(self.weight, 1)).astype(np.float32)

@@ -130,13 +130,12 @@ def initial_state(config: Config, federation: Federation, model: LanguageModel) 
     model.initialise(torch_stream(config.seed, "init", device=device))
     parameters = Parameters.from_model(model)
     optimizer = OPTIMIZERS[config.optimizer.name](config.optimizer.options)
-    users = federation.corpus.users + federation.planted.users
     return ServerState(
         round=0,
         parameters=parameters,
         optimizer=optimizer.initial_state(parameters.layout.size),
         average=parameters.copy() if config.server.average else None,
-        participations=np.zeros(users, np.int32),
+        participations=np.zeros(federation.users, np.int32),
     )
 
 

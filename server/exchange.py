@@ -1,45 +1,73 @@
-"""Send messages through a Flower grid and take the replies as they come, in message order."""
+"""Send messages through a Flower grid and take the replies as they come."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
 
-from flwr.app import Message
+from flwr.app import Error, Message
 from flwr.serverapp import Grid
 
-from fedsim.errors import FedsimError
+IDLE_S = 0.02  # the first pause between two pulls that brought nothing; grows
+LONGEST_IDLE_S = 0.5
+LOOK_S = 5.0  # how often to see whether the nodes are still there
 
-IDLE_S = 0.02  # between two pulls that brought nothing
+NO_REPLY = 101
+NOT_SENT = 102
+NODE_GONE = 103
+UNANSWERED = {NO_REPLY, NOT_SENT, NODE_GONE}
 
-
-def wait_for_nodes(grid: Grid, timeout_s: float) -> list[int]:
-    """The ids of the connected nodes, ascending; waits until there is at least one."""
-    deadline = time.monotonic() + timeout_s
-    while not (nodes := sorted(grid.get_node_ids())):
-        if time.monotonic() > deadline:
-            raise FedsimError(f"No node connected within {timeout_s:.0f} s; start one and resume.")
-        time.sleep(IDLE_S)
-    return nodes
+NOWHERE = -1  # the node of a message that no connected node can take
 
 
-def replies_in_order(
+def exchange(
     grid: Grid, messages: Sequence[Message], timeout_s: float
-) -> Iterator[Message | None]:
-    """One reply a message, in the order of `messages`; None where none came in time.
+) -> Iterator[tuple[Message, Message]]:
+    """(message, reply) pairs in order of arrival, one for every message.
 
-    Replies are handed on as soon as all earlier ones have been: the sum over them is made in one
-    order whatever the number of workers, and only what came out of turn is held in memory.
+    What was not sent, came too late or went to a node that has left is answered with an error.
     """
-    ids = list(grid.push_messages(messages))
-    waiting, early = set(ids), dict[str, Message]()
+    sendable = [m for m in messages if m.metadata.dst_node_id != NOWHERE]
+    pushed = set(grid.push_messages(sendable))
+    waiting = {m.metadata.message_id: m for m in sendable if m.metadata.message_id in pushed}
+    for message in messages:
+        if message.metadata.dst_node_id == NOWHERE:
+            yield message, _error(message, NOT_SENT, "no connected node hosts this user")
+        elif message.metadata.message_id not in waiting:
+            yield message, _error(message, NOT_SENT, "the message could not be sent to its node")
     deadline = time.monotonic() + timeout_s
-    for message_id in ids:
-        while message_id in waiting and time.monotonic() < deadline:
-            pulled = list(grid.pull_messages([i for i in ids if i in waiting]))
-            for reply in pulled:
-                waiting.discard(reply.metadata.reply_to_message_id)
-                early[reply.metadata.reply_to_message_id] = reply
-            if not pulled:
-                time.sleep(IDLE_S)
-        yield early.pop(message_id, None)
+    idle, looked = IDLE_S, time.monotonic()
+    while waiting:
+        started = time.monotonic()
+        pulled = list(grid.pull_messages(list(waiting)))
+        for reply in pulled:
+            asked = waiting.pop(reply.metadata.reply_to_message_id, None)
+            if asked is not None:  # else it came twice
+                yield asked, reply
+        now = time.monotonic()
+        if pulled:
+            idle = IDLE_S
+            continue
+        if now > deadline:
+            break
+        if now - looked > LOOK_S:
+            looked = now
+            yield from _gone(grid, waiting)
+        if now - started < idle:  # a grid that waits by itself needs no pause
+            time.sleep(idle)
+            idle = min(idle * 1.5, LONGEST_IDLE_S)
+    for message in waiting.values():
+        yield message, _error(message, NO_REPLY, f"no reply within {timeout_s:g} s")
+
+
+def _gone(grid: Grid, waiting: dict[str, Message]) -> Iterator[tuple[Message, Message]]:
+    """Give up what was sent to nodes that are not connected any more."""
+    connected = set(grid.get_node_ids())
+    for message_id, message in list(waiting.items()):
+        if message.metadata.dst_node_id not in connected:
+            del waiting[message_id]
+            yield message, _error(message, NODE_GONE, "its node has disconnected")
+
+
+def _error(message: Message, code: int, reason: str) -> Message:
+    return Message(Error(code=code, reason=reason), reply_to=message)

@@ -42,6 +42,20 @@ class Recorder:
         self.latest = (state, run.table_lengths())
         self.checkpointed: ServerState | None = None
 
+    def clients_failed(self, round: int, cohort: np.ndarray, failures: dict[int, str]) -> None:
+        """A row for each failed user, and its traceback in the log."""
+        rows = [
+            {"round": round, "user": user, "reason": failures[user].strip().splitlines()[-1]}
+            for user in sorted(failures)
+        ]
+        self.run.append("failures", rows)
+        for user in sorted(failures):
+            self.run.log(f"round {round}: user {user} failed\n{failures[user]}")
+        self.reporter.say(
+            f"round {round}: {len(rows)} of {len(cohort)} clients failed "
+            f"({rows[0]['reason']}); see run.log"
+        )
+
     def round_done(self, state: ServerState, outcome: RoundOutcome) -> None:
         """Rows for the round and its clients, and every so often a checkpoint."""
         tokens = sum(r.tokens for r in outcome.results)
@@ -69,8 +83,6 @@ class Recorder:
             ],
         )
         self.run.append("clients", self._client_rows(outcome))
-        if outcome.failures:
-            self._record_failures(outcome)
         self.latest = (state, self.run.table_lengths())
         if state.round % self.config.server.checkpoint_every == 0:
             self.checkpoint()
@@ -108,19 +120,6 @@ class Recorder:
                 "loss_nats_per_token": result.loss_nats / max(result.tokens, 1),
                 "update_norm": result.update_norm,
             }
-
-    def _record_failures(self, outcome: RoundOutcome) -> None:
-        rows = [
-            {"round": outcome.round, "user": user, "reason": reason.strip().splitlines()[-1]}
-            for user, reason in outcome.failures.items()
-        ]
-        self.run.append("failures", rows)
-        for user, reason in outcome.failures.items():
-            self.run.log(f"round {outcome.round}: user {user} failed\n{reason}")
-        self.reporter.say(
-            f"round {outcome.round}: {len(rows)} of {len(outcome.cohort)} clients failed "
-            f"({rows[0]['reason']}); see run.log"
-        )
 
     def _measure_exposure(self, state: ServerState) -> None:
         planted = self.federation.planted

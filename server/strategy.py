@@ -1,33 +1,33 @@
 """The strategy base: Flower's `Strategy` with users sampled by us and sums made in one order.
 
-One round: sample users, cut the cohort into chunks, one message a chunk, add the replies' sums in
-chunk order as they arrive, divide by the weight, server optimizer, then the listener (tables,
-checkpoint, leakage). Flower's stock strategies are not used for this: they sample nodes from the
-global random generator, add replies in order of arrival, and restart at round 1.
+One round: sample users, send them in chunks to the nodes that host them, add the replies' exact
+sums as they arrive, ask once more for what failed, divide by the weight, server optimizer, then
+the listener (tables, checkpoint, leakage). Flower's stock strategies are not used for this: they
+sample nodes from the global random generator, round in order of arrival, and restart at round 1.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import numpy as np
 import pandas as pd
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from fedsim.config import Config
-from fedsim.engines.wire import decode_update, to_record
+from fedsim.engines.wire import decode_update, failures_in, to_record
 from fedsim.errors import FedsimError
 from fedsim.evaluation import summarise
 from fedsim.federation import Federation
 from fedsim.options import Options
 from fedsim.parameters import Parameters
 from fedsim.updates import Aggregate, UserResult
-from server.exchange import replies_in_order, wait_for_nodes
+from server.dispatch import Dispatch
 from server.optimizers import OPTIMIZERS
 from server.sampling import sample_cohort
 from server.state import ServerState
@@ -54,6 +54,9 @@ class RoundOutcome:
 class Listener(Protocol):
     """Told after every round and evaluation; it writes tables, checkpoints and progress."""
 
+    def clients_failed(self, round: int, cohort: np.ndarray, failures: dict[int, str]) -> None:
+        """Users of the round's cohort that did not complete, with the reasons."""
+
     def round_done(self, state: ServerState, outcome: RoundOutcome) -> None:
         """A round has been applied; `state` is the state after it."""
 
@@ -77,7 +80,7 @@ class FederatedStrategy(Strategy):
         self.listener = listener
         optimizer = OPTIMIZERS[config.optimizer.name]
         self.optimizer = optimizer(config.optimizer.options)
-        self.corpus_digest = federation.corpus.digest
+        self.dispatch = Dispatch(config, federation)
         self._drawn: tuple[int, np.ndarray] | None = None
 
     # -- what a strategy may change ----------------------------------------------------------
@@ -92,15 +95,11 @@ class FederatedStrategy(Strategy):
             server_round,
         )
 
-    def combine(self, replies: Iterable[tuple[np.ndarray, Message | None]]) -> Aggregate:
-        """Sum the chunks in order; what did not come back counts as failed users."""
+    def combine(self, replies: Iterable[Message]) -> Aggregate:
+        """The exact sum over all replies; what did not come back counts as failed users."""
         aggregate = Aggregate(self.state.parameters.layout)
-        for users, reply in replies:
-            if reply is not None and reply.has_content():
-                aggregate.add(decode_update(reply.content))
-            else:
-                reason = _what_went_wrong(reply)
-                aggregate.failures |= {int(u): reason for u in users}
+        for reply in replies:
+            aggregate.add(decode_update(reply.content))
         return aggregate
 
     def release(self, aggregate: Aggregate) -> np.ndarray | None:
@@ -124,30 +123,23 @@ class FederatedStrategy(Strategy):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> list[Message]:
-        """One message a chunk of the round's cohort."""
-        client, rounds = self.config.client, self.config.server.rounds
-        return self._messages(
-            grid,
-            self.message_type,
-            _chunks(self._draw(server_round), self.config.server.chunk),
-            arrays,
-            {**config, "round": server_round, "lr": client.lr_in(server_round, rounds)},
-        )
+        """Messages that cover the round's cohort."""
+        users = [int(u) for u in self._draw(server_round)]
+        lr = self.config.client.lr_in(server_round, self.config.server.rounds)
+        work = {**config, "round": server_round, "lr": lr}
+        chunk = self.config.engine.chunk
+        return self.dispatch.messages(grid, self.message_type, users, chunk, arrays, work)
 
     def aggregate_train(
-        self, server_round: int, replies: Iterable[Message | None]
+        self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Add the replies, which come in chunk order, and step the global model."""
+        """Add the replies and step the global model."""
         started = time.perf_counter()
         cohort = self._draw(server_round)
-        chunks = _chunks(cohort, self.config.server.chunk)
-        aggregate = self.combine(zip(chunks, replies, strict=True))
-        if len(cohort) and not aggregate.results:
-            user, reason = next(iter(aggregate.failures.items()))
-            raise FedsimError(
-                f"All {len(cohort)} clients of round {server_round} failed; user {user} said: "
-                f"{reason.strip().splitlines()[-1]}"
-            )
+        aggregate = self.combine(replies)
+        if aggregate.failures:
+            self.listener.clients_failed(server_round, cohort, aggregate.failures)
+        self._stop_if_too_few(server_round, len(cohort), aggregate)
         before = self.state.parameters.flat
         completed = [r.user for r in aggregate.results]
         self.state = self.apply(self.release(aggregate), completed)
@@ -166,24 +158,29 @@ class FederatedStrategy(Strategy):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> list[Message]:
-        """One message a chunk of the users of the split that `config` names."""
-        users = np.asarray(self.federation.corpus.split(str(config["split"])))
-        chunks = _chunks(users, EVALUATION_CHUNK)
-        return self._messages(grid, "evaluate", chunks, arrays, {"round": server_round})
+        """Messages that cover the users of the split that `config` names."""
+        users = list(self.federation.corpus.split(str(config["split"])))
+        work = {"round": server_round}
+        return self.dispatch.messages(grid, "evaluate", users, EVALUATION_CHUNK, arrays, work)
 
     def aggregate_evaluate(
-        self, server_round: int, replies: Iterable[Message | None]
+        self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
         """Join the users' counts; returns their summary."""
-        parts = []
+        parts: list[pd.DataFrame] = []
+        failures: dict[int, str] = {}
         for reply in replies:
-            if reply is None or not reply.has_content():
-                raise FedsimError(
-                    f"The evaluation after round {server_round} failed: "
-                    f"{_what_went_wrong(reply).strip().splitlines()[-1]}"
-                )
-            parts.append(pd.DataFrame(dict(reply.content.metric_records["metrics"])))
-        self._evaluation = pd.concat(parts, ignore_index=True)
+            failures |= failures_in(reply.content)
+            if "metrics" in reply.content.metric_records:
+                parts.append(pd.DataFrame(dict(reply.content.metric_records["metrics"])))
+        scores = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"user": []})
+        missing = set(failures) - set(scores.user)
+        if missing:
+            raise FedsimError(
+                f"The evaluation after round {server_round} failed for {len(missing)} users: "
+                f"{_last_line(failures[min(missing)])}"
+            )
+        self._evaluation = scores.sort_values("user", ignore_index=True)
         return MetricRecord(dict(summarise(self._evaluation)))
 
     def summary(self) -> None:
@@ -208,7 +205,7 @@ class FederatedStrategy(Strategy):
             messages = self.configure_train(
                 server_round, arrays, train_config or ConfigRecord(), grid
             )
-            replies = replies_in_order(grid, messages, timeout)
+            replies = self.dispatch.replies(grid, messages, timeout)
             new_arrays, metrics = self.aggregate_train(server_round, replies)
             if new_arrays is not None and metrics is not None:
                 arrays = new_arrays
@@ -230,7 +227,7 @@ class FederatedStrategy(Strategy):
         config = ConfigRecord({"split": split})
         released = to_record(self.state.released)
         messages = self.configure_evaluate(self.state.round, released, config, grid)
-        replies = replies_in_order(grid, messages, timeout)
+        replies = self.dispatch.replies(grid, messages, timeout)
         self.aggregate_evaluate(self.state.round, replies)
         self.listener.evaluated(self.state, split, self._evaluation)
         return self._evaluation
@@ -244,34 +241,29 @@ class FederatedStrategy(Strategy):
     def _evaluation_due(self, server_round: int, num_rounds: int) -> bool:
         return server_round % self.config.evaluation.every == 0 or server_round == num_rounds
 
-    def _messages(
-        self,
-        grid: Grid,
-        message_type: str,
-        chunks: Sequence[np.ndarray],
-        arrays: ArrayRecord,
-        work: dict,
-    ) -> list[Message]:
-        nodes = wait_for_nodes(grid, self.config.server.timeout_s)
-        run = {"config": self.config.for_clients().as_json(), "corpus": self.corpus_digest}
-        messages = []
-        for index, users in enumerate(chunks):
-            config = ConfigRecord({**work, **run, "users": [int(u) for u in users]})
-            content = RecordDict({"arrays": arrays, "config": config})
-            node = nodes[index % len(nodes)]
-            group, ttl = str(work["round"]), self.config.server.timeout_s
-            messages.append(Message(content, node, message_type, ttl=ttl, group_id=group))
-        return messages
+    def _stop_if_too_few(self, server_round: int, cohort: int, aggregate: Aggregate) -> None:
+        """Raise where the failures of a round are more than the policy allows."""
+        policy, completed = self.config.server, len(aggregate.results)
+        if not aggregate.failures:
+            return
+        user, reason = next(iter(aggregate.failures.items()))
+        said = f"user {user} said: {_last_line(reason)}"
+        if not completed:
+            raise FedsimError(f"All {cohort} clients of round {server_round} failed; {said}")
+        if policy.on_failure == "abort":
+            raise FedsimError(
+                f"{len(aggregate.failures)} of {cohort} clients of round {server_round} failed "
+                f"and server.on_failure is 'abort'; {said}"
+            )
+        if completed < min(policy.min_completed, cohort):
+            raise FedsimError(
+                f"Only {completed} of {cohort} clients completed round {server_round}, below "
+                f"server.min_completed = {policy.min_completed}; {said}"
+            )
 
 
-def _what_went_wrong(reply: Message | None) -> str:
-    if reply is None:
-        return "no reply in time"
-    return reply.error.reason or f"the node replied with error code {reply.error.code}"
-
-
-def _chunks(users: np.ndarray, size: int) -> list[np.ndarray]:
-    return [users[start : start + size] for start in range(0, len(users), size)]
+def _last_line(text: str) -> str:
+    return text.strip().splitlines()[-1]
 
 
 def _train_metrics(aggregate: Aggregate) -> MetricRecord:

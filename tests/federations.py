@@ -53,7 +53,6 @@ max_grad_norm = 1.0
 rounds = 4
 cohort = 7
 sampler = "fixed"
-chunk = 2
 checkpoint_every = 2
 keep_checkpoints = 2
 average = 0.0
@@ -74,6 +73,7 @@ prefix_words = 2
 
 [engine]
 name = "local"
+chunk = 2
 """
 
 
@@ -120,6 +120,11 @@ class Notes:
         self.outcomes: list[RoundOutcome] = []
         self.states: list[ServerState] = []
         self.evaluations: list[tuple[int, str]] = []
+        self.failures: dict[int, dict[int, str]] = {}
+
+    def clients_failed(self, round: int, cohort: np.ndarray, failures: dict[int, str]) -> None:
+        """See `server.strategy.Listener`."""
+        self.failures[round] = failures
 
     def round_done(self, state: ServerState, outcome: RoundOutcome) -> None:
         """See `server.strategy.Listener`."""

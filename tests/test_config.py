@@ -88,7 +88,7 @@ def test_an_unknown_name_without_a_near_one_lists_what_there_is() -> None:
         "canaries.users=[0]",
         "model.hidden=inf",
         "model.dropout=1.0",
-        "engine.name=ray",
+        "engine.name=dask",
         "data.name=3",
         "data.path=3",
         "optimizer.lr=[1]",
@@ -191,8 +191,8 @@ def test_keys_without_effect_are_refused() -> None:
 def test_the_identity_is_all_that_may_change_a_result() -> None:
     base = load()
     assert load("default", ["engine=local"]).identity() == base.identity()
-    assert load("default", ["engine.workers=7"]).identity() == base.identity()
-    different = ["seed=2", "client.lr=0.5", "server.chunk=5", "model.hidden=9", "optimizer=adam",
+    assert load("default", ["engine.workers=7", "engine.chunk=5"]).identity() == base.identity()
+    different = ["seed=2", "client.lr=0.5", "server.cohort=5", "model.hidden=9", "optimizer=adam",
                  "canaries.held_out=7", "data.max_words=9", "strategy=fedsgd"]  # fmt: skip
     identities = {base.identity(), *(load("default", [key]).identity() for key in different)}
     assert len(identities) == 1 + len(different)

@@ -1,4 +1,4 @@
-"""Parameters and updates: one buffer, tied tensors once, digests, float64 sums."""
+"""Parameters and updates: one buffer, tied tensors once, digests, exact sums."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from fedsim.errors import FedsimError
 from fedsim.models import MODELS, build
 from fedsim.parameters import Layout, Parameters
-from fedsim.updates import Aggregate, ChunkUpdate, UserResult
+from fedsim.updates import RESOLUTION, Aggregate, ChunkUpdate, UserResult, weighted
 
 
 class Toy(nn.Module):
@@ -89,30 +90,79 @@ def test_the_digest_sees_values_names_and_shapes() -> None:
     assert digest == h.hexdigest()
 
 
-def test_an_aggregate_is_the_weighted_mean_of_all_users_in_float64() -> None:
+def chunk_of(deltas: np.ndarray, weights: np.ndarray, first: int) -> ChunkUpdate:
+    """The update of users `first`, `first` + 1, ... with these updates and weights."""
+    rows = list(zip(deltas, weights.tolist(), strict=True))
+    total = np.sum([weighted(torch.from_numpy(d), w).numpy() for d, w in rows], axis=0)
+    norms = np.linalg.norm(deltas.astype(np.float64), axis=1)
+    results = [UserResult(first + i, w, 1, 0.0, float(norms[i])) for i, (_, w) in enumerate(rows)]
+    return ChunkUpdate(total, results)
+
+
+def test_an_aggregate_is_the_weighted_mean_of_all_users() -> None:
     rng = np.random.default_rng(0)
     layout = Layout(("w",), ((50,),))
-    aggregate, everything, weights = Aggregate(layout), [], []
-    for chunk in range(20):
-        n = rng.integers(1, 9, size=3)
-        deltas = rng.normal(size=(3, 50)).astype(np.float32) * 10.0 ** rng.integers(-3, 3)
-        total = (n[:, None] * deltas).sum(0).astype(np.float32)
-        results = [UserResult(3 * chunk + i, int(n[i]), 1, 0.0, 0.0) for i in range(3)]
-        aggregate.add(ChunkUpdate(Parameters(layout, total), results, {1000 + chunk: "gone"}))
-        everything += list(deltas.astype(np.float64))
-        weights += n.tolist()
-    assert aggregate.weight == sum(weights)
-    assert len(aggregate.failures) == 20
-    exact = np.average(everything, axis=0, weights=weights)
-    np.testing.assert_allclose(aggregate.mean(), exact, rtol=1e-5, atol=1e-6)
+    deltas = rng.normal(size=(60, 50)) * 10.0 ** rng.integers(-3, 3, size=(60, 1))
+    deltas, weights = deltas.astype(np.float32), rng.integers(1, 9, size=60)
+    aggregate = Aggregate(layout)
+    for start in range(0, 60, 3):
+        aggregate.add(chunk_of(deltas[start : start + 3], weights[start : start + 3], start))
+    assert aggregate.weight == weights.sum()
+    exact = np.average(deltas.astype(np.float64), axis=0, weights=weights)
+    np.testing.assert_allclose(aggregate.mean(), exact, rtol=1e-5, atol=1e-7)
     assert aggregate.mean().dtype == np.float32
-    assert aggregate.total.flat.dtype == np.float64
+
+
+def test_the_sum_has_no_rounding_whatever_the_order_and_the_chunks() -> None:
+    rng = np.random.default_rng(1)
+    layout = Layout(("w",), ((200,),))
+    deltas = (rng.normal(size=(40, 200)) * 10.0 ** rng.integers(-6, 3, (40, 200))).astype("f4")
+    weights = rng.integers(1, 500, size=40)
+    in_float = {deltas[p].sum(0).tobytes() for p in (np.arange(40), np.arange(40)[::-1])}
+    assert len(in_float) == 2, "in float32 the order shows"
+    means = set()
+    for size in (1, 3, 8, 40):
+        starts = rng.permutation(np.arange(0, 40, size))
+        aggregate = Aggregate(layout)
+        for start in starts.tolist():
+            span = slice(start, start + size)
+            aggregate.add(chunk_of(deltas[span], weights[span], start))
+        means.add(aggregate.mean().tobytes())
+        assert [r.user for r in aggregate.results] == list(range(40))
+    assert len(means) == 1
+
+
+def test_what_is_added_of_a_user_is_never_larger_than_the_update() -> None:
+    rng = np.random.default_rng(2)
+    delta = torch.from_numpy(rng.normal(size=1000).astype(np.float32) * 1e-4)
+    for weight in (1, 2, 64):  # whose products with a float32 are exact
+        added = weighted(delta, weight).numpy() * RESOLUTION
+        exact = delta.double().numpy() * weight
+        assert (np.abs(added) <= np.abs(exact)).all()
+        assert np.abs(added - exact).max() < RESOLUTION
+
+
+def test_a_sum_that_could_overflow_is_refused() -> None:
+    aggregate = Aggregate(Layout(("w",), ((1,),)))
+    for user in range(1024):
+        result = UserResult(user, 1, 1, 0.0, 2.0**24)
+        aggregate.add(ChunkUpdate(np.zeros(1, np.int64), [result]))
+    with pytest.raises(FedsimError, match=r"too large to be added; lower client\.lr"):
+        aggregate.add(ChunkUpdate(np.zeros(1, np.int64), [UserResult(1024, 1, 1, 0.0, 2.0**24)]))
+
+
+def test_a_user_that_failed_and_then_completed_is_no_failure() -> None:
+    aggregate = Aggregate(Layout(("w",), ((2,),)))
+    aggregate.add(ChunkUpdate(np.zeros(0, np.int64), [], {4: "x", 5: "y"}))
+    aggregate.add(chunk_of(np.ones((1, 2), np.float32), np.array([3]), 4))
+    assert aggregate.failures == {5: "y"}
+    assert aggregate.mean().tolist() == [1.0, 1.0]
 
 
 def test_a_chunk_in_which_everybody_failed_adds_nothing() -> None:
     layout = Layout(("w",), ((2,),))
     aggregate = Aggregate(layout)
-    aggregate.add(ChunkUpdate(Parameters.zeros(layout), [], {4: "x"}))
+    aggregate.add(ChunkUpdate(np.zeros(0, np.int64), [], {4: "x"}))
     assert aggregate.weight == 0
     assert aggregate.mean().tolist() == [0.0, 0.0]
     assert aggregate.failures == {4: "x"}

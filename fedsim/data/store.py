@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,9 @@ class Corpus:
         self.licence: str = about["licence"]
         self.citation: str = about["citation"]
         self.homepage: str = about["homepage"]
-        self.digest: str = about["digest"]
+        # A shard is known by the corpus that it is a part of: nodes and server compare it.
+        self.shard: dict[str, Any] | None = about.get("shard")
+        self.digest: str = self.shard["corpus"] if self.shard else about["digest"]
         self.counts: dict[str, int] = about["counts"]
         self.users: int = self.counts["users"]
         self.vocabulary: Vocabulary = load_vocabulary(folder)
@@ -77,6 +79,16 @@ class Corpus:
             raise FedsimError(f"There is no split '{name}': {nearest(name, PARTS)}")
         start = sum(self._split[part] for part in PARTS[: PARTS.index(name)])
         return range(start, start + self._split[name])
+
+    @property
+    def split_sizes(self) -> dict[str, int]:
+        """Number of users of each split."""
+        return dict(self._split)
+
+    @cached_property
+    def hosted(self) -> np.ndarray:
+        """Whether the text of each user is here, bool (users,); False only in a shard."""
+        return np.diff(self._users) > 0
 
     def split_counts(self, name: str) -> dict[str, int]:
         """Number of users, sentences and words of a split, without touching the text."""
@@ -157,6 +169,16 @@ def open_corpus(options: DataOptions) -> Corpus:
     return Corpus(folder)
 
 
+def open_folder(folder: Path) -> Corpus:
+    """The corpus or shard in `folder`; FedsimError where it is not sound."""
+    try:
+        return Corpus(folder)
+    except Damaged as damage:
+        raise FedsimError(
+            f"{folder}: this corpus cannot be used because {damage}: write it again."
+        ) from damage
+
+
 def plan(recipe: Recipe, options: DataOptions) -> tuple[Path, Callable[[Path], None]]:
     """Where the corpus belongs in the cache, and the function that writes it into a folder."""
     files = find_files(recipe, options.path)
@@ -226,12 +248,7 @@ def _open_directory(options: DataOptions) -> Corpus:
             f"data.path='{folder}' is a corpus already, so data.name='{options.name}' has no "
             "effect: leave out one of the two."
         )
-    try:
-        corpus = Corpus(folder)
-    except Damaged as damage:
-        raise FedsimError(
-            f"{folder}: this corpus cannot be used because {damage}: write it again."
-        ) from damage
+    corpus = open_folder(folder)
     defaults = DataOptions(name="own", path=options.path)
     for key in ("user_column", "text_column", "max_words", "cap_words", "min_words"):
         if getattr(options, key) != getattr(defaults, key):

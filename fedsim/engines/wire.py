@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import fields
 from math import prod
 from typing import Any
@@ -12,6 +13,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from fedsim.parameters import Layout, Parameters
 from fedsim.updates import ChunkUpdate, UserResult
+
+SUM = "sum"
 
 
 def _npy_header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
@@ -23,6 +26,18 @@ def _npy_header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
     return out.getvalue()
 
 
+def _array(values: np.ndarray) -> Array:
+    values = np.asarray(values, order="C")  # ascontiguousarray loses 0-d
+    data = _npy_header(values.dtype, values.shape) + values.tobytes()
+    return Array(str(values.dtype), values.shape, "numpy.ndarray", data)
+
+
+def _values(array: Array) -> np.ndarray:
+    """The scalars of an array in a row; a view of the message's bytes."""
+    count, dtype = prod(array.shape), np.dtype(array.dtype)
+    return np.frombuffer(array.data, dtype, count, len(array.data) - count * dtype.itemsize)
+
+
 def to_record(parameters: Parameters) -> ArrayRecord:
     """Named arrays in Flower's own format, byte for byte what `Array(ndarray)` gives.
 
@@ -31,9 +46,7 @@ def to_record(parameters: Parameters) -> ArrayRecord:
     """
     record = ArrayRecord()
     for name, view in parameters.items():
-        array = np.asarray(view, np.float32, order="C")  # ascontiguousarray loses 0-d
-        data = _npy_header(array.dtype, array.shape) + array.tobytes()
-        record[name] = Array(str(array.dtype), array.shape, "numpy.ndarray", data)
+        record[name] = _array(np.asarray(view, np.float32))
     return record
 
 
@@ -42,33 +55,49 @@ def from_record(record: ArrayRecord) -> Parameters:
     layout = Layout(tuple(record), tuple(tuple(a.shape) for a in record.values()))
     out = Parameters.zeros(layout)
     for part, array in zip(layout.slices, record.values(), strict=True):
-        count, dtype = prod(array.shape), np.dtype(array.dtype)
-        start = len(array.data) - count * dtype.itemsize
-        out.flat[part] = np.frombuffer(array.data, dtype, count, start)
+        out.flat[part] = _values(array)
     return out
 
 
 def encode_update(update: ChunkUpdate) -> RecordDict:
-    """A train reply: the sum as arrays, one column for each field of the users' results."""
-    content = RecordDict()
-    content["update"] = to_record(update.total)
-    columns: dict[str, Any] = {
-        f.name: [getattr(r, f.name) for r in update.results] for f in fields(UserResult)
-    }
-    content["results"] = MetricRecord(columns)
-    content["failures"] = ConfigRecord(
-        {"users": list(update.failures), "reasons": list(update.failures.values())}
-    )
+    """A train reply: the sum, one column for each field of the users' results, the failures."""
+    content = failed(update.failures)
+    if update.results:
+        content["update"] = ArrayRecord({SUM: _array(update.total)})
+        columns: dict[str, Any] = {
+            f.name: [getattr(r, f.name) for r in update.results] for f in fields(UserResult)
+        }
+        content["results"] = MetricRecord(columns)
     return content
+
+
+def failed(failures: Mapping[int, str]) -> RecordDict:
+    """The reply that says of users why there is nothing from them."""
+    record = ConfigRecord({"users": list(failures), "reasons": list(failures.values())})
+    return RecordDict({"failures": record})
+
+
+def failures_in(content: RecordDict) -> dict[int, str]:
+    """User -> reason, of those that a reply says have failed."""
+    failures: Any = content.config_records.get("failures", {"users": [], "reasons": []})
+    return dict(zip(failures["users"], failures["reasons"], strict=True))
+
+
+def users_in(content: RecordDict) -> list[int]:
+    """The users that a reply speaks of."""
+    told: list[int] = list(failures_in(content))
+    for name in ("results", "metrics"):
+        columns: Any = content.metric_records.get(name, {})
+        told += columns.get("user", [])
+    return told
 
 
 def decode_update(content: RecordDict) -> ChunkUpdate:
     """The inverse of `encode_update`."""
+    failures = failures_in(content)
+    if "results" not in content.metric_records:
+        return ChunkUpdate(np.zeros(0, np.int64), [], failures)
     columns = content.metric_records["results"]
     values: list[Any] = [columns[f.name] for f in fields(UserResult)]
-    failures: Any = content.config_records["failures"]
-    return ChunkUpdate(
-        from_record(content.array_records["update"]),
-        [UserResult(*row) for row in zip(*values, strict=True)],
-        dict(zip(failures["users"], failures["reasons"], strict=True)),
-    )
+    results = [UserResult(*row) for row in zip(*values, strict=True)]
+    return ChunkUpdate(_values(content.array_records["update"][SUM]), results, failures)

@@ -95,7 +95,8 @@ def _distinct(count: int, vocabulary_size: int, rng: np.random.Generator) -> np.
 
 
 def _donor_sentences(corpus: Corpus) -> Sequences:
-    parts = [corpus.sequences(user, "all") for user in corpus.split("donors")]
+    # In a shard without the donors the holders' texts stay unfinished: it does not host them.
+    parts = [corpus.sequences(u, "all") for u in corpus.split("donors") if corpus.hosted[u]]
     return Sequences.concatenate(parts)
 
 

@@ -1,0 +1,88 @@
+"""Work on users, as messages to the nodes that host them; failed users are asked again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+from fedsim.config import Config
+from fedsim.engines.wire import failed, failures_in, users_in
+from fedsim.federation import Federation
+from fedsim.updates import NOT_FINITE
+from server.exchange import exchange
+from server.nodes import Nodes
+
+
+class Dispatch:
+    """Builds the messages of a run and brings back a reply about every user."""
+
+    def __init__(self, config: Config, federation: Federation) -> None:
+        self._client_config = config.for_clients().as_json()
+        self._corpus = federation.corpus.digest
+        self._users = federation.users
+        self._server = config.server
+        self._nodes: Nodes | None = None
+
+    def messages(
+        self,
+        grid: Grid,
+        message_type: str,
+        users: Sequence[int],
+        chunk: int,
+        arrays: ArrayRecord,
+        work: dict[str, Any],
+    ) -> list[Message]:
+        """One message for each chunk of users, or for each node where nodes hold shards."""
+        run = {"config": self._client_config, "corpus": self._corpus}
+        messages = []
+        for node, mine in self._nodes_of(grid).spread(users, chunk):
+            config = ConfigRecord({**work, **run, "users": mine})
+            content = RecordDict({"arrays": arrays, "config": config})
+            ttl = self._server.timeout_s
+            messages.append(Message(content, node, message_type, ttl=ttl))
+        return messages
+
+    def replies(
+        self, grid: Grid, messages: Sequence[Message], timeout_s: float
+    ) -> Iterator[Message]:
+        """Replies in order of arrival, then those of users asked again, one by one.
+
+        What went wrong on the way comes as a reply that says so of each user. A user whose update
+        was dropped is not asked again: the same update would come.
+        """
+        for attempt in range(1 + self._server.retries):
+            failures: dict[int, str] = {}
+            for message, reply in exchange(grid, messages, timeout_s):
+                content = _about_the_asked(message, reply)
+                failures |= failures_in(content)
+                yield Message(content, reply_to=message)
+            users = sorted(u for u, reason in failures.items() if reason != NOT_FINITE)
+            if not users or attempt == self._server.retries:
+                return
+            messages = self._again(grid, messages[0], users)
+
+    def _again(self, grid: Grid, like: Message, users: list[int]) -> list[Message]:
+        work: dict[str, Any] = dict(like.content.config_records["config"])
+        arrays = like.content.array_records["arrays"]
+        return self.messages(grid, like.metadata.message_type, users, 1, arrays, work)
+
+    def _nodes_of(self, grid: Grid) -> Nodes:
+        if self._nodes is None or self._nodes.grid is not grid:
+            question = ConfigRecord({"config": self._client_config, "corpus": self._corpus})
+            self._nodes = Nodes(grid, question, self._users, self._server.timeout_s)
+        return self._nodes
+
+
+def _about_the_asked(message: Message, reply: Message) -> RecordDict:
+    """The reply's content; where it does not speak of the users asked for, why each failed."""
+    asked: Any = message.content.config_records["config"]["users"]
+    if reply.has_error():
+        reason = reply.error.reason or f"the node replied with error code {reply.error.code}"
+    elif sorted(users_in(reply.content)) == sorted(asked):
+        return reply.content
+    else:
+        reason = "the node replied about other users"
+    return failed(dict.fromkeys(asked, reason))
