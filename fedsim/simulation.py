@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-
-from flwr.app import Context, RecordDict
-from flwr.serverapp import Grid
+from typing import Any
 
 from fedsim.config import Config, EngineOptions, load
 from fedsim.device import resolve_device
-from fedsim.engines.flower_compat import RUN_ID
-from fedsim.engines.local import LocalGrid
-from fedsim.engines.pool import PoolGrid
-from fedsim.errors import FedsimError
+from fedsim.errors import EngineLost, FedsimError
 from fedsim.federation import open_federation
 from fedsim.references import load as load_reference
 from fedsim.report import write_report
@@ -22,6 +15,13 @@ from fedsim.runs import Run, new_run_folder
 
 CLIENT_APP = "clients.app:app"
 SERVER_APP = "server.app:app"
+
+# Name -> the function that runs both apps until the server's ends.
+ENGINES = {
+    "local": "fedsim.engines.local:serve",
+    "pool": "fedsim.engines.pool:serve",
+    "ray": "fedsim.engines.ray:serve",
+}
 
 
 def simulate(
@@ -37,7 +37,7 @@ def simulate(
     folder = Path(out) if out is not None else new_run_folder(config.strategy.name)
     if folder.exists():
         raise FedsimError(f"{folder} exists; choose another folder, or `resume {folder}`.")
-    settings: dict[str, str | bool] = {
+    settings: dict[str, Any] = {
         "config": config.as_json(),
         "run": str(folder.resolve()),
         "quiet": quiet,
@@ -53,12 +53,7 @@ def resume(path: str | Path, quiet: bool = False, engine: EngineOptions | None =
     if run.status["state"] == "finished":
         raise FedsimError(f"{path} is finished; there is nothing to resume.")
     check(run.config)
-    settings: dict[str, str | bool] = {
-        "run": str(run.path.resolve()),
-        "resume": True,
-        "quiet": quiet,
-    }
-    return _serve(engine or run.config.engine, run.path, settings)
+    return _serve(engine or run.config.engine, run.path, _to_resume(run.path, quiet))
 
 
 def check(config: Config) -> None:
@@ -79,23 +74,27 @@ def check(config: Config) -> None:
     resolve_device(config.engine.device)
 
 
-def _serve(engine: EngineOptions, folder: Path, settings: Mapping[str, str | bool]) -> Run:
-    context = Context(
-        run_id=RUN_ID, node_id=0, node_config={}, state=RecordDict(), run_config=dict(settings)
-    )
-    with open_grid(engine) as grid:
-        load_reference(SERVER_APP)(grid=grid, context=context)
+def _serve(engine: EngineOptions, folder: Path, settings: dict[str, Any]) -> Run:
+    """Run both apps on the engine, on a new one where it is lost, and write the report."""
+    serve = load_reference(ENGINES[engine.name])
+    lost_at = -1
+    while True:
+        try:
+            serve(SERVER_APP, CLIENT_APP, settings, engine)
+            break
+        except EngineLost as lost:
+            round = Run.open(folder).status["round"]
+            if round <= lost_at:
+                raise FedsimError(
+                    f"Round {round + 1} failed twice: {lost}; try fewer --workers, then `resume "
+                    f"{folder}`."
+                ) from None
+            lost_at = round
+            settings = _to_resume(folder, bool(settings["quiet"]))
     run = Run.open(folder)
     write_report(run)
     return run
 
 
-@contextmanager
-def open_grid(engine: EngineOptions) -> Iterator[Grid]:
-    """The engine as a Flower grid, closed at the end."""
-    grid: LocalGrid | PoolGrid
-    grid = LocalGrid(CLIENT_APP) if engine.name == "local" else PoolGrid(CLIENT_APP, engine.workers)
-    try:
-        yield grid
-    finally:
-        grid.close()
+def _to_resume(folder: Path, quiet: bool) -> dict[str, Any]:
+    return {"run": str(folder.resolve()), "resume": True, "quiet": quiet}

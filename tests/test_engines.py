@@ -19,7 +19,7 @@ from federations import assert_same_record
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
-import fedsim.simulation
+import fedsim.engines.pool
 from fedsim.config import Config, EngineOptions
 from fedsim.engines import broadcast
 from fedsim.engines.broadcast import Broadcaster, unpack
@@ -130,7 +130,7 @@ def test_a_killed_worker_is_replaced_and_changes_nothing(
     segments: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fedsim.simulation, "PoolGrid", KillingGrid)
+    monkeypatch.setattr(fedsim.engines.pool, "PoolGrid", KillingGrid)
     run = simulate(on(config, name="pool", workers=2), tmp_path / "run", quiet=True)
     assert len(KillingGrid.victims) == 1
     assert_same_record(run, finished)

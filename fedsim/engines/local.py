@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
+from fedsim.config import EngineOptions
 from fedsim.engines.flower_compat import (
     FIRST_NODE,
     RUN_ID,
@@ -20,6 +22,9 @@ from fedsim.engines.flower_compat import (
     set_message_id,
 )
 from fedsim.references import load
+
+if TYPE_CHECKING:
+    from fedsim.engines.pool import PoolGrid
 
 CLIENT_RAISED = 2  # Flower's own code for a ClientApp that raised
 
@@ -48,12 +53,30 @@ def is_expired(message: Message) -> bool:
     return time.time() > message.metadata.created_at + message.metadata.ttl
 
 
+def serve(
+    server_app: str, client_app: str, settings: dict[str, Any], engine: EngineOptions
+) -> None:
+    """Run the ServerApp with all clients in this process."""
+    run_server(server_app, LocalGrid(client_app), settings)
+
+
+def run_server(server_app: str, grid: LocalGrid | PoolGrid, settings: dict[str, Any]) -> None:
+    """Call the ServerApp on a grid of this machine, and close the grid."""
+    context = Context(
+        run_id=RUN_ID, node_id=0, node_config={}, state=RecordDict(), run_config=settings
+    )
+    try:
+        load(server_app)(grid=grid, context=context)
+    finally:
+        grid.close()
+
+
 class LocalGrid(Grid):
     """Flower's public Grid over function calls; a pull executes one waiting message."""
 
     def __init__(self, client_app: str, nodes: int = 1) -> None:
         set_identity()
-        self._app = load(client_app)
+        self._app: ClientApp = load(client_app)
         self._nodes = nodes
         self._run = empty_run()
         self._inbox: dict[str, Message] = {}

@@ -10,10 +10,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing import connection, get_context, resource_tracker
 from types import ModuleType
+from typing import Any
 
 from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
+from fedsim.config import EngineOptions
 from fedsim.device import available_cores
 from fedsim.engines.broadcast import Broadcaster
 from fedsim.engines.flower_compat import (
@@ -23,7 +25,7 @@ from fedsim.engines.flower_compat import (
     set_identity,
     set_message_id,
 )
-from fedsim.engines.local import is_expired
+from fedsim.engines.local import is_expired, run_server
 from fedsim.engines.worker import Task, work
 
 WORKER_DIED = 8
@@ -69,6 +71,13 @@ class _Worker:
             self.process.start()
         child.close()
         self.message_id: str | None = None
+
+
+def serve(
+    server_app: str, client_app: str, settings: dict[str, Any], engine: EngineOptions
+) -> None:
+    """Run the ServerApp over `engine.workers` processes."""
+    run_server(server_app, PoolGrid(client_app, engine.workers), settings)
 
 
 class PoolGrid(Grid):
