@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from fedsim.config import Config, EngineOptions, load
+from fedsim.deploy.deployment import Deployment
+from fedsim.deploy.submit import submit
 from fedsim.device import resolve_device
 from fedsim.errors import EngineLost, FedsimError
 from fedsim.federation import open_federation
@@ -34,25 +36,31 @@ def simulate(
     """
     config = config or load()
     check(config)
-    folder = Path(out) if out is not None else new_run_folder(config.strategy.name)
-    if folder.exists():
-        raise FedsimError(f"{folder} exists; choose another folder, or `resume {folder}`.")
-    settings: dict[str, Any] = {
-        "config": config.as_json(),
-        "run": str(folder.resolve()),
-        "quiet": quiet,
-    }
-    return _serve(config.engine, folder, settings)
+    folder = _new_folder(out, config)
+    return _serve(config.engine, folder, _to_start(config, folder, quiet))
+
+
+def deploy(deployment: Deployment, config: Config, out: str | Path | None = None) -> Run:
+    """`simulate` on a real SuperLink with SuperNodes (`fedsim.deploy`)."""
+    check(config)
+    folder = _new_folder(out, config)
+    run = submit(deployment, _to_start(config, folder, quiet=False))
+    write_report(run)
+    return run
+
+
+def deploy_resume(deployment: Deployment, path: str | Path) -> Run:
+    """`resume` on a real SuperLink with SuperNodes."""
+    run = submit(deployment, _to_resume(_unfinished(path).path, quiet=False))
+    write_report(run)
+    return run
 
 
 def resume(path: str | Path, quiet: bool = False, engine: EngineOptions | None = None) -> Run:
     """Continue an interrupted run from its newest checkpoint; the result is that of an unbroken
     one. `engine` may name another engine or number of workers: they do not change the result. The
     device stays what it was."""
-    run = Run.open(path)
-    if run.status["state"] == "finished":
-        raise FedsimError(f"{path} is finished; there is nothing to resume.")
-    check(run.config)
+    run = _unfinished(path)
     return _serve(engine or run.config.engine, run.path, _to_resume(run.path, quiet))
 
 
@@ -65,6 +73,11 @@ def check(config: Config) -> None:
                 f"'{federation.corpus.name}' has no {split} users to score the model on; raise "
                 f"split.{split} in its recipe."
             )
+    if federation.corpus.shard and (config.evaluation.trigram or config.evaluation.central):
+        raise FedsimError(
+            f"{federation.corpus.folder} is a shard, and the baselines need everybody's text; set "
+            "evaluation.trigram=false evaluation.central=false."
+        )
     population = len(federation.population)
     if config.server.cohort > population:
         raise FedsimError(
@@ -94,6 +107,25 @@ def _serve(engine: EngineOptions, folder: Path, settings: dict[str, Any]) -> Run
     run = Run.open(folder)
     write_report(run)
     return run
+
+
+def _new_folder(out: str | Path | None, config: Config) -> Path:
+    folder = Path(out) if out is not None else new_run_folder(config.strategy.name)
+    if folder.exists():
+        raise FedsimError(f"{folder} exists; choose another folder, or `resume {folder}`.")
+    return folder
+
+
+def _unfinished(path: str | Path) -> Run:
+    run = Run.open(path)
+    if run.status["state"] == "finished":
+        raise FedsimError(f"{path} is finished; there is nothing to resume.")
+    check(run.config)
+    return run
+
+
+def _to_start(config: Config, folder: Path, quiet: bool) -> dict[str, Any]:
+    return {"config": config.as_json(), "run": str(folder.resolve()), "quiet": quiet}
 
 
 def _to_resume(folder: Path, quiet: bool) -> dict[str, Any]:

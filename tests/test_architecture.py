@@ -26,6 +26,7 @@ FLOORS = {
     "fedsim.engines": 2,
     "clients": 3,
     "server": 3,
+    "fedsim.deploy": 4,
     "fedsim.simulation": 4,
     "fedsim.studies": 4,
     "fedsim.report": 4,

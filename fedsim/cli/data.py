@@ -13,9 +13,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fedsim.config import load
 from fedsim.data.catalogue import entries, sample_sentences, statistics
 from fedsim.data.options import DataOptions
 from fedsim.data.recipes import Federation
+from fedsim.data.shards import SERVER, write_shards
 from fedsim.data.store import Corpus, open_corpus
 from fedsim.data.synthetic import synthesise
 from fedsim.errors import FedsimError
@@ -138,3 +140,20 @@ def synth(
     else:
         counts = ", ".join(f"{_count(corpus.counts[key])} {key}" for key in ("users", "words"))
         _console().print(f"{out}: {counts}; use it with data.path={out}", markup=False)
+
+
+@app.command()
+def shard(
+    out: Annotated[Path, typer.Option(help="New folder for the shards.")],
+    nodes: Annotated[int, typer.Option(min=1, help="Machines that hold users' text.")] = 2,
+    preset: Annotated[str, typer.Option(help="Whose data section is used.")] = "default",
+    overrides: Annotated[list[str] | None, typer.Argument(help="data.key=value")] = None,
+) -> None:
+    """Cut a corpus into one folder for each machine of a deployment, and one for the server."""
+    config = load(preset, overrides or [])
+    folders = write_shards(open_corpus(config.data), out, nodes)
+    for folder in folders:
+        part = Corpus(folder)
+        users, words = _count(int(part.hosted.sum())), _count(part.counts["words"])
+        _console().print(f"{folder}: {users} users, {words} words", markup=False)
+    _console().print(f"{out / SERVER}: nobody's text, for the server", markup=False)

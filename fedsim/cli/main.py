@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from fedsim.cli import compare, data, report, show, suggest, train
+from fedsim.cli import compare, data, deploy, report, show, suggest, train
 from fedsim.errors import FedsimError
 
 EXIT_USER_ERROR = 2
@@ -29,6 +29,7 @@ app.command("report")(report.report)
 app.command("compare")(compare.compare)
 app.command("suggest")(suggest.suggest)
 app.add_typer(data.app, name="data")
+app.add_typer(deploy.app, name="deploy")
 
 
 @app.callback(invoke_without_command=True)

@@ -1,0 +1,141 @@
+"""`deploy`: a real SuperLink with SuperNodes, each holding its own shard of the users."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from fedsim import config as configs
+from fedsim.cli.show import print_run
+from fedsim.cli.train import Json, Overrides
+from fedsim.errors import FedsimError
+
+app = typer.Typer(help="Run on a real SuperLink with SuperNodes, each with its own users' text.")
+
+Folder = Annotated[Path, typer.Option(help="of the deployment: shards, keys, logs")]
+HERE = Path("deployment")
+
+
+@app.command()
+def up(
+    overrides: Overrides = None,
+    preset: Annotated[str, typer.Option(help="whose data section is used")] = "default",
+    nodes: Annotated[int, typer.Option(min=1, help="SuperNodes")] = 2,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="certificates, and keys for the nodes")
+    ] = False,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="start the SuperLink only; nodes run elsewhere")
+    ] = False,
+    host: Annotated[str, typer.Option(help="address under which nodes find this machine")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="of the SuperLink; 0 takes a free one")] = 0,
+    folder: Folder = HERE,
+) -> None:
+    """Write shards and keys, start the SuperLink and the nodes; again, start what has ended."""
+    from fedsim.deploy.deployment import STATE, Deployment
+
+    if (folder / STATE).is_file():
+        deployment = Deployment.open(folder)
+        if overrides:
+            raise FedsimError(f"{folder} exists with its data; `deploy down` and remove it first.")
+    else:
+        config = configs.load(preset, overrides or [])
+        deployment = Deployment.create(folder, config, nodes, tls, remote, host, port)
+    started = deployment.up()
+    console = Console(highlight=False)
+    console.print(f"started: {', '.join(started) or 'nothing, all was running'}", markup=False)
+    console.print(f"SuperLink at {deployment.address}, logs in {deployment.folder}", markup=False)
+    if deployment.remote:
+        for number in range(deployment.nodes):
+            name = deployment.node_folder(number).name
+            console.print(
+                f"copy {deployment.node_folder(number)} to its machine and start it there:\n"
+                f"  fedsim deploy node {name} --superlink {deployment.address}",
+                markup=False,
+            )
+
+
+@app.command()
+def node(
+    folder: Annotated[Path, typer.Argument(help="a node's folder, as `deploy up` wrote it")],
+    superlink: Annotated[str, typer.Option(help="host:port of the SuperLink")],
+) -> None:
+    """Run one SuperNode from its folder until it is stopped: on another machine, for example."""
+    from fedsim.deploy.deployment import node_command
+    from fedsim.deploy.processes import environment, free_port
+
+    command = node_command(folder, superlink, free_port())
+    os.execve(command[0], command, dict(environment(folder.resolve() / "flower")))
+
+
+@app.command()
+def run(
+    overrides: Overrides = None,
+    preset: Annotated[str, typer.Option(help="a shipped preset, or a TOML file")] = "default",
+    out: Annotated[Path | None, typer.Option(help="the run's folder; must not exist")] = None,
+    folder: Folder = HERE,
+    as_json: Json = False,
+) -> None:
+    """Train on the deployment, with the data that it was started with."""
+    from fedsim.deploy.deployment import Deployment
+    from fedsim.simulation import deploy
+
+    deployment = Deployment.open(folder)
+    keys = list(overrides or [])
+    config = configs.load(preset, keys)
+    if not any(key.startswith("data") for key in keys):
+        tree = {**config.as_dict(), "data": deployment.data}
+        config = replace(configs.from_dict(tree), engine=config.engine)
+    print_run(deploy(deployment, config, out), as_json)
+
+
+@app.command()
+def resume(
+    run: Annotated[Path, typer.Argument(help="the run's folder")],
+    folder: Folder = HERE,
+    as_json: Json = False,
+) -> None:
+    """Continue an interrupted run on the deployment."""
+    from fedsim.deploy.deployment import Deployment
+    from fedsim.simulation import deploy_resume
+
+    print_run(deploy_resume(Deployment.open(folder), run), as_json)
+
+
+@app.command()
+def status(folder: Folder = HERE, as_json: Json = False) -> None:
+    """Which processes run here, and how many nodes the SuperLink sees."""
+    from fedsim.deploy.deployment import SUPERLINK, Deployment
+
+    deployment = Deployment.open(folder)
+    runs = {process.name: process.alive for process in deployment.processes}
+    online = deployment.online() if runs.get(SUPERLINK) else 0
+    if as_json:
+        told = {"superlink": deployment.address, "processes": runs, "online": online}
+        print(json.dumps({**told, "nodes": deployment.nodes, "tls": deployment.tls}, indent=2))
+        return
+    console = Console(highlight=False)
+    for name, alive in runs.items():
+        console.print(f"{name:<12} {'running' if alive else 'ended'}", markup=False)
+    console.print(f"{online} of {deployment.nodes} nodes are online", markup=False)
+    if not all(runs.values()):
+        command = shlex.join(["fedsim", "deploy", "up", "--folder", str(folder)])
+        console.print(f"start again what has ended: {command}", markup=False)
+
+
+@app.command()
+def down(folder: Folder = HERE) -> None:
+    """End what `deploy up` started, and nothing else; the folder stays."""
+    from fedsim.deploy.deployment import Deployment
+
+    ended = Deployment.open(folder).down()
+    print(f"ended: {', '.join(ended) or 'nothing was running'}")

@@ -1,0 +1,239 @@
+"""The folder of a deployment: shards, keys, logs, and what runs.
+
+`server/` holds what the SuperLink needs, `node-0/` and so on what one SuperNode needs and nothing
+of the others: to move a node to another machine, copy its folder there.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedsim.config import Config
+from fedsim.data.shards import SERVER, shard_name, write_shards
+from fedsim.data.store import open_corpus
+from fedsim.deploy import keys
+from fedsim.deploy.processes import (
+    Process,
+    complaint,
+    environment,
+    free_port,
+    program,
+    start,
+    wait_until_listening,
+)
+from fedsim.errors import FedsimError
+from fedsim.files import write_atomically
+
+STATE = "deployment.json"
+SUPERLINK = "superlink"  # in Flower's config, and as the name of the process
+START_S = 60.0
+ONLINE_S = 120.0
+CALM_S = 8.0  # a node that is refused ends within this time
+COMMAND_S = 120.0
+
+
+@dataclass
+class Deployment:
+    """One SuperLink and its nodes; `nodes` of them, started here unless they are `remote`."""
+
+    folder: Path
+    nodes: int
+    tls: bool
+    remote: bool
+    host: str
+    port: int
+    data: dict[str, Any]
+    processes: list[Process] = field(default_factory=list)
+
+    @classmethod
+    def create(
+        cls, folder: Path, config: Config, nodes: int, tls: bool, remote: bool, host: str, port: int
+    ) -> Deployment:
+        """Write shards and keys into the new `folder`; nothing is started yet."""
+        folder = folder.resolve()
+        corpus = open_corpus(config.data)
+        write_shards(corpus, folder, nodes)
+        data = config.as_dict()["data"]
+        port = port or free_port()
+        deployment = cls(folder, nodes, tls, remote, host, port, data)
+        if tls:
+            keys.write_certificates(folder / SERVER, host)
+            for number in range(nodes):
+                node = deployment.node_folder(number)
+                keys.write_node_key(node)
+                certificate = (folder / SERVER / keys.CA).read_bytes()
+                (node / keys.CA).write_bytes(certificate)
+        deployment._write_flower_config()
+        deployment.save()
+        return deployment
+
+    @classmethod
+    def open(cls, folder: Path) -> Deployment:
+        """The deployment in `folder`. Raises FedsimError where there is none."""
+        try:
+            values = json.loads((folder / STATE).read_text("utf-8"))
+            processes = [Process(**process) for process in values.pop("processes")]
+            return cls(folder=folder.resolve(), processes=processes, **values)
+        except FileNotFoundError:
+            raise FedsimError(
+                f"There is no deployment in {folder}; start one with `deploy up`."
+            ) from None
+        except (ValueError, TypeError, KeyError):
+            raise FedsimError(
+                f"{folder / STATE} is damaged; end its processes by hand and remove {folder}."
+            ) from None
+
+    def save(self) -> None:
+        """Write what runs, so that `down` finds it."""
+        values = {k: v for k, v in asdict(self).items() if k != "folder"}
+        write_atomically(self.folder / STATE, (json.dumps(values, indent=1) + "\n").encode())
+
+    # -- what is where -----------------------------------------------------------------------
+
+    def node_folder(self, number: int) -> Path:
+        """A node's shard, key and certificate."""
+        return self.folder / shard_name(number)
+
+    @property
+    def home(self) -> Path:
+        """Flower's own folder: how its commands find the SuperLink."""
+        return self.folder / SERVER / "flower"
+
+    @property
+    def address(self) -> str:
+        """Where nodes and commands reach the SuperLink."""
+        return f"{self.host}:{self.port}"
+
+    def log(self, name: str) -> Path:
+        """Where a process prints."""
+        return self.folder / f"{name}.log"
+
+    def running(self, name: str) -> bool:
+        """Whether the process of that name was started here and still runs."""
+        return any(p.name == name and p.alive for p in self.processes)
+
+    # -- up and down -------------------------------------------------------------------------
+
+    def up(self) -> list[str]:
+        """Start what does not run; returns the names of what was started."""
+        started = []
+        if not self.running(SUPERLINK):
+            process = self._start(SUPERLINK, self._superlink_command())
+            where = "127.0.0.1" if self.host == "0.0.0.0" else self.host
+            wait_until_listening(where, self.port, process, self.log(SUPERLINK), START_S)
+            started.append(SUPERLINK)
+            if self.tls:
+                self._register()
+        if not self.remote:
+            started += self._start_nodes()
+        return started
+
+    def down(self) -> list[str]:
+        """End what was started; returns the names of what was still running."""
+        nodes_first = sorted(self.processes, key=lambda p: p.name == SUPERLINK)
+        ended = [process.name for process in nodes_first if process.end()]
+        self.processes = []
+        self.save()
+        return ended
+
+    def online(self) -> int:
+        """How many nodes the SuperLink sees."""
+        told = json.loads(self.flower("supernode", "list", SUPERLINK, "--format", "json"))
+        return sum(1 for node in told.get("nodes", []) if node.get("status") == "online")
+
+    def flower(self, *arguments: str) -> str:
+        """What a command of Flower's prints. Raises FedsimError where it fails."""
+        done = subprocess.run(
+            [program("flwr"), *arguments],
+            env=environment(self.home),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_S,
+            check=False,
+        )
+        if done.returncode:
+            said = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
+            raise FedsimError(f"`flwr {' '.join(arguments)}` failed: {said[-1]}")
+        return done.stdout
+
+    # -- details -----------------------------------------------------------------------------
+
+    def _start(self, name: str, command: Sequence[str]) -> Process:
+        process = start(name, command, self.home, self.log(name))
+        self.processes = [p for p in self.processes if p.name != name] + [process]
+        self.save()
+        return process
+
+    def _superlink_command(self) -> list[str]:
+        server = self.folder / SERVER
+        command = [program("flower-superlink"), "--host", self.host, "--port", str(self.port)]
+        command += ["--database", str(server / "superlink.db")]
+        if not self.tls:
+            return [*command, "--insecure"]
+        return [
+            *command,
+            "--ssl-ca-certfile", str(server / keys.CA),
+            "--ssl-certfile", str(server / keys.CERTIFICATE),
+            "--ssl-keyfile", str(server / keys.SERVER_KEY),
+            "--enable-supernode-auth",
+        ]  # fmt: skip
+
+    def _write_flower_config(self) -> None:
+        security = "insecure = true"
+        if self.tls:
+            security = f"root-certificates = {json.dumps(str(self.folder / SERVER / keys.CA))}"
+        text = f'[superlink]\ndefault = "{SUPERLINK}"\n\n[superlink.{SUPERLINK}]\n'
+        text += f'address = "{self.address}"\n{security}\n'
+        self.home.mkdir()
+        (self.home / "config.toml").write_text(text)
+
+    def _register(self) -> None:
+        """Tell the SuperLink the nodes' public keys; it keeps them in its database."""
+        done = self.folder / SERVER / "registered"
+        if done.exists():
+            return
+        for number in range(self.nodes):
+            key = self.node_folder(number) / keys.NODE_PUBLIC_KEY
+            self.flower("supernode", "register", str(key), SUPERLINK)
+        done.touch()
+
+    def _start_nodes(self) -> list[str]:
+        """Start the nodes that do not run, and wait until all have stayed online for a while.
+
+        The SuperLink takes a killed node for connected for up to a minute, and refuses its
+        successor meanwhile: that one is started again.
+        """
+        names = {shard_name(number): self.node_folder(number) for number in range(self.nodes)}
+        missing = [name for name in names if not self.running(name)]
+        deadline, calm_since = time.monotonic() + ONLINE_S, time.monotonic()
+        while missing and time.monotonic() - calm_since < CALM_S:
+            for name in [name for name in missing if not self.running(name)]:
+                if time.monotonic() > deadline:
+                    raise FedsimError(
+                        f"{name} ended: {complaint(self.log(name))} (see {self.log(name)})."
+                    )
+                self._start(name, node_command(names[name], self.address, free_port()))
+                calm_since = time.monotonic()
+            time.sleep(0.5)
+        if missing and self.online() < self.nodes:
+            raise FedsimError(f"Not all {self.nodes} nodes are online; see the logs.")
+        return missing
+
+
+def node_command(folder: Path, superlink: str, port: int) -> list[str]:
+    """The program that runs a node from its folder; TLS where the folder has a key."""
+    if not (folder / "meta.json").is_file():
+        raise FedsimError(f"{folder} is not the folder of a node, as `deploy up` writes it.")
+    command = [program("flower-supernode"), "--superlink", superlink, "--port", str(port)]
+    command += ["--node-config", f"shard={json.dumps(str(folder.resolve()))}"]
+    if not (folder / keys.NODE_KEY).is_file():
+        return [*command, "--insecure"]
+    certificate, key = str(folder / keys.CA), str(folder / keys.NODE_KEY)
+    return [*command, "--root-certificates", certificate, "--auth-supernode-private-key", key]

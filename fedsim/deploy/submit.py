@@ -1,0 +1,101 @@
+"""Run the two apps on a deployment: a bundle of two imports, submitted to its SuperLink."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from fedsim import __version__
+from fedsim.deploy.deployment import SUPERLINK, Deployment
+from fedsim.deploy.processes import environment, program
+from fedsim.errors import FedsimError
+from fedsim.runs import Run
+
+# The code is the installed fedsim of each machine: a bundle that carried it would be a second,
+# older copy as soon as somebody edits the first.
+PROJECT = """
+[project]
+name = "fedsim-on-a-deployment"
+version = "{version}"
+description = "The apps of the installed fedsim"
+license = "Apache-2.0"
+
+[tool.flwr.app]
+publisher = "fedsim"
+
+[tool.flwr.app.components]
+serverapp = "fedsim_bundle.server_app:app"
+clientapp = "fedsim_bundle.client_app:app"
+
+[tool.flwr.app.config]
+config = ""
+run = ""
+resume = false
+quiet = false
+"""
+MODULE = '"""The app of the installed fedsim."""\n\nfrom {module} import app\n\n__all__ = ["app"]\n'
+RUN_ID = re.compile(r"started run (\d+)")
+
+
+def submit(deployment: Deployment, settings: dict[str, Any]) -> Run:
+    """Run the apps with the ServerApp's `settings`; returns when the ServerApp has ended.
+
+    What it prints is passed on. A Ctrl-C stops it on the SuperLink; the run can be resumed.
+    """
+    if not deployment.running(SUPERLINK):
+        raise FedsimError(f"The SuperLink of {deployment.folder} does not run: `deploy up` again.")
+    bundle = _write_bundle(deployment.folder / "bundle")
+    wanted = bundle / "run.toml"
+    wanted.write_text("\n".join(f"{k} = {json.dumps(v)}" for k, v in settings.items()) + "\n")
+    command = [program("flwr"), "run", str(bundle), SUPERLINK, "--stream", "-c", str(wanted)]
+    stream = subprocess.Popen(
+        command,
+        env=environment(deployment.home),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,  # a Ctrl-C is ours to handle
+    )
+    run_id, said = "", ""
+    assert stream.stdout is not None
+    try:
+        for line in stream.stdout:
+            said = line.strip() or said
+            found = RUN_ID.search(line)
+            run_id = run_id or (found[1] if found else "")
+            if not settings["quiet"]:
+                print(line, end="", file=sys.stderr)
+    except KeyboardInterrupt:
+        if run_id:
+            deployment.flower("stop", run_id, SUPERLINK)
+        raise
+    finally:
+        stream.terminate()
+        stream.wait()
+    return _outcome(Path(settings["run"]), said)
+
+
+def _outcome(folder: Path, said: str) -> Run:
+    """The finished run; FedsimError where it did not finish."""
+    if not (folder / "status.json").is_file():
+        raise FedsimError(f"The run did not start: {said}")
+    run = Run.open(folder)
+    if run.status["state"] != "finished":
+        reason = run.status.get("error") or said
+        raise FedsimError(f"The run ended before its time: {reason}; `deploy resume {folder}`.")
+    return run
+
+
+def _write_bundle(folder: Path) -> Path:
+    package = folder / "fedsim_bundle"
+    package.mkdir(parents=True, exist_ok=True)
+    (folder / "pyproject.toml").write_text(PROJECT.lstrip().format(version=__version__))
+    (package / "__init__.py").write_text('"""What `deploy run` submits."""\n')
+    (package / "server_app.py").write_text(MODULE.format(module="server.app"))
+    (package / "client_app.py").write_text(MODULE.format(module="clients.app"))
+    return folder
