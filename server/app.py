@@ -1,7 +1,7 @@
 """The Flower ServerApp: builds a run from its context, trains, scores, and writes the record.
 
 The context's run config carries scalars only: either `config` (a resolved config as JSON) and
-`run` (the folder), as our engines pass them, or `preset` and `overrides` from `flwr run`.
+`run` (the folder), as our engines pass them, or `preset`, `overrides` and `out` of `flwr run`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from fedsim.models.base import LanguageModel
 from fedsim.parameters import Layout, Parameters
 from fedsim.progress import Reporter
 from fedsim.provenance import provenance
+from fedsim.references import load as load_reference
 from fedsim.runs import Run, new_run_folder
 from fedsim.seeding import torch_stream
 from server.baselines import baselines
@@ -35,6 +37,7 @@ from server.recording import Recorder, scores_row, user_rows
 from server.state import ServerState
 from server.strategies import STRATEGIES
 
+RUNS = Path.home() / "fedsim-runs"  # of `flwr run`, which has no folder of the user's
 MANY_CANARY_USERS = 0.25  # share of the population
 
 app = ServerApp()
@@ -54,11 +57,13 @@ def main(grid: Grid, context: Context) -> None:
         config = _on_this_device(_config_of(settings))
         federation = open_federation(config)
         corpus = federation.corpus
-        folder = str(settings.get("run") or new_run_folder("flower").resolve())
+        folder = str(settings.get("run") or settings.get("out") or new_run_folder("flower", RUNS))
         run = Run.create(folder, config, provenance(corpus.name, corpus.digest))
     with run.locked():  # outside: who finds the lock taken must not touch the status
         try:
             _run(grid, run, config, federation, resumed, quiet)
+            if not settings.get("run"):  # else who started it writes the report
+                load_reference("fedsim.report:write_report")(run)
         except BaseException as error:
             # The newest state was saved by `_run`; what is left is to say how it ended.
             stopped = isinstance(error, KeyboardInterrupt)
@@ -70,8 +75,19 @@ def main(grid: Grid, context: Context) -> None:
 def _config_of(settings: Any) -> Config:
     if settings.get("config"):
         return from_dict(json.loads(str(settings["config"])))
+    preset, out = str(settings.get("preset", "default")), str(settings.get("out", ""))
     overrides = shlex.split(str(settings.get("overrides", "")))
-    return load(str(settings.get("preset", "default")), overrides)
+    paths = {"out": out, "preset": preset if preset.endswith(".toml") else ""}
+    for key, _, value in (override.partition("=") for override in overrides):
+        if key == "data.path" or (key in ("data", "data.name") and value.endswith(".toml")):
+            paths[key] = value
+    for key, path in paths.items():
+        if path and not Path(path).is_absolute():
+            raise FedsimError(
+                f"{key} = '{path}' is not an absolute path: `flwr run` starts the app in the "
+                "folder where the SuperLink was started."
+            )
+    return load(preset, overrides)
 
 
 def _on_this_device(config: Config) -> Config:

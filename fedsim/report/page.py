@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -13,24 +12,23 @@ from fedsim.report.facts import NEVER_SEEN_BITS, Facts
 from fedsim.report.formats import MISSING, percent
 from fedsim.report.intervals import mean
 from fedsim.report.summary import NOT_PRIVATE, summary
+from fedsim.report.template import PAGE, STYLE
 from fedsim.runs import Run
-
-ROOM = Path(__file__).parent
 
 
 def render(run: Run) -> str:
     """The whole report as HTML."""
     facts = Facts.of(run)
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(ROOM),
+        loader=jinja2.DictLoader({"page": PAGE.lstrip()}),
         autoescape=True,  # names, paths and errors are other people's text
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html").render(
+    return environment.get_template("page").render(
         facts=facts,
-        style=Markup((ROOM / "report.css").read_text(encoding="utf-8")),
+        style=Markup(STYLE.lstrip()),
         started=str(facts.provenance.get("started", ""))[:16].replace("T", " "),
         summary=summary(facts),
         not_private=NOT_PRIVATE,
