@@ -91,7 +91,7 @@ def build(
     lengths = np.array(found.lengths, np.int64)
     users = np.array(found.users, np.int64)
     kept = _kept_users(found, users, lengths, cleaning, recipe)
-    sizes = split_sizes(len(kept), recipe.split, recipe.name)
+    sizes = split_sizes(len(kept), recipe.split, recipe.name, len(found.names))
     order = kept[split_order(len(kept), recipe.split)]
 
     # Sentences in the final order of users, each user's in the order of reading.
@@ -135,6 +135,10 @@ def _kept_users(
     """The users with enough words, sorted by name so that the order of reading cannot matter."""
     totals = np.bincount(users, weights=lengths, minlength=len(found.names))
     enough = np.flatnonzero(totals >= cleaning.min_words)
+    if not found.names:
+        raise FedsimError(
+            f"The data set '{recipe.name}' has no message: give a file with rows of text."
+        )
     if not len(enough):
         raise FedsimError(
             f"The data set '{recipe.name}' has no user with at least {cleaning.min_words} words "
