@@ -135,10 +135,6 @@ def _kept_users(
     """The users with enough words, sorted by name so that the order of reading cannot matter."""
     totals = np.bincount(users, weights=lengths, minlength=len(found.names))
     enough = np.flatnonzero(totals >= cleaning.min_words)
-    if not found.names:
-        raise FedsimError(
-            f"The data set '{recipe.name}' has no message: give a file with rows of text."
-        )
     if not len(enough):
         raise FedsimError(
             f"The data set '{recipe.name}' has no user with at least {cleaning.min_words} words "

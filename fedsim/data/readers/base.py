@@ -26,17 +26,24 @@ class Reader(Options):
     def read(self, files: Sequence[Path]) -> Iterator[tuple[str, str]]:
         """Yield (user, text) message by message, in the order of the files.
 
-        Raises FedsimError naming file and line or row for input that is not of this format.
+        Raises FedsimError naming file and line or row for input that is not of this format, and
+        where there is no message at all.
         """
         for file in files:
             need_file(file)
+        found = False
         try:
-            yield from self.messages(files)
+            for message in self.messages(files):
+                found = True
+                yield message
         except OSError as error:
             raise FedsimError(
                 f"{error.filename or files[0]}: cannot be read ({error.strerror or error}): "
                 "check the file and its permissions."
             ) from error
+        if not found:
+            more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+            raise FedsimError(f"{files[0]}{more}: holds no message: give a file with text in it.")
 
     @abstractmethod
     def messages(self, files: Sequence[Path]) -> Iterator[tuple[str, str]]:

@@ -13,14 +13,18 @@ class _Repeated(ValueError):
     """A key that an object has twice."""
 
 
-def load_json(file: Path) -> Any:
-    """The value of a whole file, in UTF-8, UTF-16 or UTF-32.
+def parsed(text: str | bytes) -> Any:
+    """The value; a key that an object has twice is an error, since Python would drop one.
 
-    Raises FedsimError where it is not JSON, or where an object has a key twice, of which Python
-    would silently drop one.
+    Raises what `json_fault` explains: ValueError or RecursionError.
     """
+    return json.loads(text, object_pairs_hook=_object)
+
+
+def load_json(file: Path) -> Any:
+    """The value of a whole file, in UTF-8, UTF-16 or UTF-32; FedsimError where it is not JSON."""
     try:
-        return json.loads(file.read_bytes(), object_pairs_hook=_object)
+        return parsed(file.read_bytes())
     except (ValueError, RecursionError) as error:
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise FedsimError(
@@ -44,7 +48,7 @@ def json_fault(error: Exception) -> str:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        keys = [key for key, _ in pairs]
+        twice = next(key for number, key in enumerate(keys) if key in keys[:number])
         raise _Repeated(f"the key '{twice[:60]}' occurs twice in one object")
     return found

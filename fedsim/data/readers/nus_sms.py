@@ -88,5 +88,3 @@ def _messages(stream: IO[bytes], file: Path) -> Iterator[tuple[str, str]]:
                 yield user, check_text(text, place)
         if depth == 1:
             root.clear()  # or the tree would grow to the size of the file
-    if not count:
-        raise FedsimError(f"{file}: holds no <message>: give the XML of the NUS SMS corpus.")

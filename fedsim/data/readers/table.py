@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedsim.data.readers.base import READERS
 from fedsim.data.readers.columns import Columns, Rows
-from fedsim.data.readers.json_text import json_fault
+from fedsim.data.readers.json_text import json_fault, parsed
 from fedsim.data.readers.lines import numbered_lines
 from fedsim.errors import FedsimError
 
@@ -55,7 +55,7 @@ class Table(Columns):
                 continue
             place = f"{file}, line {number}"
             try:
-                row = json.loads(line)
+                row = parsed(line)
             except (ValueError, RecursionError) as error:
                 raise FedsimError(
                     f"{place}: is not valid JSON ({json_fault(error)}): mend or remove the line."
@@ -102,10 +102,11 @@ class Table(Columns):
     def _delimiter(self, file: Path, header: str) -> str:
         """The usual one of the ending, or the one of spreadsheets whose header has our columns."""
         usual = "\t" if file.suffix.lower() == ".tsv" else ","
-        for delimiter in (usual, *({",", ";", "\t"} - {usual})):
-            names = next(csv.reader([header], delimiter=delimiter))
-            if self.user in names and self.text in names:
-                return delimiter
+        for delimiter in (usual, ",", ";", "\t"):
+            with suppress(csv.Error):  # a long header is one long field with the wrong delimiter
+                names = next(csv.reader([header], delimiter=delimiter))
+                if self.user in names and self.text in names:
+                    return delimiter
         return usual
 
     def _parquet(self, file: Path) -> Rows:

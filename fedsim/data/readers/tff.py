@@ -112,7 +112,7 @@ class Tff(Reader):
         try:
             with h5py.File(file, "r") as store:
                 examples = _inside(store, "examples", h5py, f"{file}")
-                for client in examples:
+                for client in examples if isinstance(examples, h5py.Group) else ():
                     place = f"{file}, client '{client}'"
                     user = check_user(client, place, "client")
                     group = _inside(examples, client, h5py, place)

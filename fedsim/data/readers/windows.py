@@ -11,7 +11,8 @@ def joined(windows: Sequence[tuple[str, str]]) -> list[str]:
 
     A window that moves on by one character continues the text, wherever it stands in the list
     (samplers shuffle). Where windows are left out, the rest is joined if half a window overlaps;
-    otherwise a new text starts. Spaces that fill the whole first window are padding.
+    otherwise a new text starts. Spaces that fill the first window pad a line: they and the line
+    end are dropped.
     """
     waiting: dict[str, deque[int]] = defaultdict(deque)
     for index, (window, _) in enumerate(windows):
@@ -29,8 +30,8 @@ def joined(windows: Sequence[tuple[str, str]]) -> list[str]:
             if overlap:
                 texts[-1] += window[overlap:] + tail
             else:
-                texts.append((window if window.strip(" ") else "") + tail)
-    return [text.removesuffix("\n") for text in texts]
+                texts.append(window + tail if window.strip(" ") else tail.removesuffix("\n"))
+    return texts
 
 
 def _follow(
