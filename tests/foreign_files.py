@@ -19,6 +19,10 @@ from pyarrow import parquet
 
 People = dict[str, list[str]]
 WINDOW = 80
+PEOPLE_TEXT: People = {
+    f"person{user}": [f"message {turn} of person {user} it says" for turn in range(4)]
+    for user in range(8)
+}
 
 
 def installed(distribution: str) -> bool:
