@@ -517,6 +517,14 @@ HDF5 = {
         hdf5(lambda f, h: f.create_dataset("examples/ann/tokens", data=[b"a", b"\xe9"])),
         "client 'ann', row 2: byte 1 (0xe9)",
     ),
+    "a width of a gigabyte": (
+        hdf5(
+            lambda f, h: f.create_dataset(
+                "examples/ann/tokens", (9,), "S1000000000", chunks=(1,), compression="gzip"
+            )
+        ),
+        "client 'ann': 'tokens' has texts of 1,000,000,000 bytes",
+    ),
     "link to another file": (
         hdf5(lambda f, h: f.update({"examples": h.ExternalLink("other.h5", "/examples")})),
         "'examples' leads to another place",

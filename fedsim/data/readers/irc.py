@@ -53,7 +53,7 @@ def _said(file: Path) -> list[tuple[str, str, str]]:
         match = _LINE.match(line.rstrip("\r\n"))
         if match:
             nick = check_user(_person(match[1]), f"{file}, line {number}", "nick")
-            found.append((nick, match[2], match[0]))
+            found.append((nick, match[2], line))
     if not found:
         raise FedsimError(
             f"{file}: has no line of the form '[12:34] <nick> text': give raw IRC logs."

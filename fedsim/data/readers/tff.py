@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedsim.data.readers.base import READERS, Reader, check_text, check_user, reason
+from fedsim.data.readers.lines import LONGEST_BYTES
 from fedsim.data.readers.tf_example import bytes_features
 from fedsim.errors import FedsimError
 from fedsim.registry import nearest
@@ -135,10 +136,20 @@ class Tff(Reader):
             raise FedsimError(
                 f"{place}: '{self.text}' is no list of texts: name another with data.text_column."
             )
-        for first in range(0, len(data), _BLOCK):
-            for row, text in enumerate(data[first : first + _BLOCK], first + 1):
+        # Texts of a fixed width may be any width, and compressed to nothing.
+        block = min(_BLOCK, LONGEST_BYTES // max(1, data.dtype.itemsize))
+        if not block:
+            raise FedsimError(
+                f"{place}: '{self.text}' has texts of {data.dtype.itemsize:,} bytes, which no "
+                "message has: write them as strings of variable length."
+            )
+        for first in range(0, len(data), block):
+            for row, text in enumerate(data[first : first + block], first + 1):
                 if not isinstance(text, bytes):
-                    raise FedsimError(f"{place}: '{self.text}' is no list of texts.")
+                    raise FedsimError(
+                        f"{place}, row {row}: is no text: name another data set with "
+                        "data.text_column."
+                    )
                 yield f"{place}, row {row}", user, text
 
 
