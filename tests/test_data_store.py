@@ -346,10 +346,10 @@ def test_nothing_to_read(tmp_path: Path) -> None:
         open_corpus(DataOptions(path=str(empty)))
     # More text of the same two people would not help, and of four people a lower bound would.
     few = write_jsonl(tmp_path / "few.jsonl", people(2))
-    with pytest.raises(FedsimError, match=r"has 2 people .*\(of 2 read\).* at least 4 people\."):
+    with pytest.raises(FedsimError, match=r"leaves 2 user.*\(of 2 read\).* at least 4 people\."):
         open_corpus(DataOptions(path=str(few)))
     short = write_jsonl(tmp_path / "short.jsonl", [*people(3), ("brief", "hello there")])
-    with pytest.raises(FedsimError, match=r"has 3 people .*\(of 4 read\).*lower data\.min_words"):
+    with pytest.raises(FedsimError, match=r"leaves 3 user.*\(of 4 read\).*lower data\.min_words"):
         open_corpus(DataOptions(path=str(short)))
     assert open_corpus(DataOptions(path=str(short), min_words=2)).users == 4
     with pytest.raises(FedsimError, match="no user with at least 500 words"):

@@ -29,8 +29,8 @@ def split_sizes(users: int, split: Split, name: str, read: int) -> dict[str, int
         else f"give text of at least {needed} people."
     )
     raise FedsimError(
-        f"The data set '{name}' has {users} people with enough words (of {read} read), and a "
-        f"split by person needs {needed}: {cure}"
+        f"The data set '{name}' leaves {users} user(s) with enough words (of {read} read), too few "
+        f"to split by person: {cure}"
     )
 
 
