@@ -10,12 +10,22 @@ from fedsim.errors import FedsimError
 
 T = TypeVar("T")
 
+# Names may be the columns of somebody's file: any number, of any length.
+_COMPARED, _LISTED, _LONGEST = 1_000, 40, 60
+
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """A hint for a mistyped name: the closest one, or the list of those that exist."""
-    names = sorted(names)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'?" if close else f"choose one of: {', '.join(names)}"
+    shown = sorted(_short(known) for known in names)
+    close = difflib.get_close_matches(_short(name), shown[:_COMPARED], n=1, cutoff=0.5)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    more = f" and {len(shown) - _LISTED:,} more" if len(shown) > _LISTED else ""
+    return f"choose one of: {', '.join(shown[:_LISTED])}{more}"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."
 
 
 class Registry(Generic[T]):

@@ -66,7 +66,9 @@ def test_the_store_holds_what_plain_python_says(
     file = write_jsonl(tmp_path / "rows.jsonl", rows)
     options = DataOptions(path=str(file), max_words=max_words, cap_words=cap, min_words=4)
     if len(expected) < 4:
-        with pytest.raises(FedsimError, match=r"lower data\.min_words"):
+        with pytest.raises(
+            FedsimError, match=r"lower data\.min_words|at least 4 people|holds no message"
+        ):
             open_corpus(options)
         return
     corpus = open_corpus(options)
@@ -340,11 +342,18 @@ def test_a_corpus_travels_to_workers_by_its_path(own: DataOptions) -> None:
 def test_nothing_to_read(tmp_path: Path) -> None:
     empty = tmp_path / "empty.jsonl"
     empty.write_text("")
-    with pytest.raises(FedsimError, match=r"no user with at least 50 words \(0 users read\)"):
+    with pytest.raises(FedsimError, match=r"empty\.jsonl: holds no message"):
         open_corpus(DataOptions(path=str(empty)))
+    # More text of the same two people would not help, and of four people a lower bound would.
     few = write_jsonl(tmp_path / "few.jsonl", people(2))
-    with pytest.raises(FedsimError, match="leaves 2 user"):
+    with pytest.raises(FedsimError, match=r"leaves 2 user.*\(of 2 read\).* at least 4 people\."):
         open_corpus(DataOptions(path=str(few)))
+    short = write_jsonl(tmp_path / "short.jsonl", [*people(3), ("brief", "hello there")])
+    with pytest.raises(FedsimError, match=r"leaves 3 user.*\(of 4 read\).*lower data\.min_words"):
+        open_corpus(DataOptions(path=str(short)))
+    assert open_corpus(DataOptions(path=str(short), min_words=2)).users == 4
+    with pytest.raises(FedsimError, match="no user with at least 500 words"):
+        open_corpus(DataOptions(path=str(short), min_words=500))
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "notes.md").write_text("no data")

@@ -232,8 +232,11 @@ def test_synth_writes_a_corpus_to_train_on(tmp_path: Path) -> None:
     [
         (("show", "chitcaht"), "did you mean 'chitchat'?"),
         (("show", "nus-sms"), "is not shipped and needs"),
-        (("show", "own"), "data.name='own' needs data.path"),
-        (("show", "--vocabulary", "3"), "data.vocabulary = 3 is not accepted"),
+        (("show", "own"), "NAME='own' needs --path"),
+        (("show", "--path", "no.csv"), "'no.csv' to be read: check --path"),
+        (("show", "--user-column", "x"), "--user-column='x' has no effect without --path"),
+        (("show", "--min-words", "3000"), "--cap-words=2000 is below --min-words=3000"),
+        (("show", "--vocabulary", "3"), "--vocabulary = 3 is not accepted"),
         (("synth", "--users", "0", "--out", "x"), "users = 0 is not accepted"),
         (("--json", "show", "chitchat"), "--json after 'show'"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -78,6 +79,8 @@ def show(
     user_column: Annotated[str, typer.Option(help="Column of the user.")] = "user",
     text_column: Annotated[str, typer.Option(help="Column of the text.")] = "text",
     vocabulary: Annotated[int, typer.Option(help="Ids, special ones included.")] = 10_000,
+    min_words: Annotated[int | None, typer.Option(help="Users with fewer are dropped.")] = None,
+    cap_words: Annotated[int | None, typer.Option(help="Kept of each user.")] = None,
     samples: Annotated[int, typer.Option(min=0, help="Sample sentences to print.")] = 5,
     as_json: Json = False,
 ) -> None:
@@ -87,15 +90,27 @@ def show(
         "user_column": user_column,
         "text_column": text_column,
         "vocabulary": vocabulary,
+        "min_words": min_words,
+        "cap_words": cap_words,
     }
     if name is not None:
         values["name"] = name
-    corpus = open_corpus(validated(DataOptions, values, "data"))
+    try:
+        corpus = open_corpus(validated(DataOptions, values, "data"))
+    except FedsimError as error:
+        raise FedsimError(_in_options(str(error))) from error
     numbers = {**statistics(corpus), "samples": sample_sentences(corpus, samples)}
     if as_json:
         typer.echo(json.dumps(numbers, indent=1, ensure_ascii=False))
     else:
         _print_statistics(numbers)
+
+
+def _in_options(advice: str) -> str:
+    """Advice about the keys of a configuration, said in the options of `data show`."""
+    keys = r"\bdata\.(path|user_column|text_column|vocabulary|min_words|cap_words)\b"
+    advice = re.sub(keys, lambda key: "--" + key[1].replace("_", "-"), advice)
+    return advice.replace("data.name", "NAME")
 
 
 def _print_statistics(numbers: dict[str, Any]) -> None:

@@ -91,7 +91,7 @@ def build(
     lengths = np.array(found.lengths, np.int64)
     users = np.array(found.users, np.int64)
     kept = _kept_users(found, users, lengths, cleaning, recipe)
-    sizes = split_sizes(len(kept), recipe.split, recipe.name)
+    sizes = split_sizes(len(kept), recipe.split, recipe.name, len(found.names))
     order = kept[split_order(len(kept), recipe.split)]
 
     # Sentences in the final order of users, each user's in the order of reading.

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from fedsim.data.hub import folder_of
 from fedsim.data.options import DataOptions
 from fedsim.data.recipes import load_recipe, recipe_names
+from fedsim.data.sources import cache_folder
 from fedsim.data.splitting import PARTS
 from fedsim.data.storage import META
 from fedsim.data.store import Corpus, plan
@@ -51,7 +53,9 @@ def _entry(name: str) -> Entry:
     words = expected.words if expected else None
     state, note = "ready", ""
     if recipe.source.kind == "own":
-        state, note = "own", "Give data.path=FILE (JSONL, CSV or Parquet)."
+        state, note = "own", f"Give data.path: {recipe.source.get or 'the path of your file'}."
+    elif recipe.source.kind == "hub" and not folder_of(recipe.source, cache_folder()).is_dir():
+        state, note = "missing", "Is fetched from the Hugging Face hub when it is used first."
     else:
         try:
             folder, _ = plan(recipe, DataOptions(name=name))

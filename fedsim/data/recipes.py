@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import tomllib
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 import fedsim
 from fedsim.data.readers import READERS
 from fedsim.data.readers.base import Reader
 from fedsim.errors import FedsimError
 from fedsim.options import Options
+from fedsim.paths import expanded
 from fedsim.registry import nearest
 
 
@@ -24,7 +25,7 @@ class _Part(Options):
 class Source(_Part):
     """Where the bytes come from, and for a corpus that is not shipped the way to get it."""
 
-    kind: Literal["package", "files", "own", "generated"]
+    kind: Literal["package", "files", "own", "hub", "generated"]
     package: str | None = None
     version: str | None = None
     file: str | None = Field(default=None, description="path inside the package")
@@ -33,17 +34,37 @@ class Source(_Part):
         default=None, description="glob below FEDSIM_DATA or the recipe's folder"
     )
     get: str | None = Field(default=None, description="one sentence: how to get the files")
+    dataset: str | None = Field(default=None, description="owner/name on the Hugging Face hub")
+    revision: str | None = Field(
+        default=None, pattern="^[0-9a-f]{40}$", description="commit, so that it cannot change"
+    )
+    split: str | None = Field(default=None, description="of the hub's data set, such as train")
 
     @model_validator(mode="after")
     def _complete(self) -> Source:
-        needed = {"package": ("package", "version", "file", "sha256"), "files": ("path", "get")}
-        for key in ("package", "version", "file", "sha256", "path", "get"):
+        needed = {
+            "package": ("package", "version", "file", "sha256"),
+            "files": ("path", "get"),
+            "hub": ("dataset", "revision", "split"),
+        }
+        for key in [key for key in type(self).model_fields if key != "kind"]:
             given, wanted = getattr(self, key) is not None, key in needed.get(self.kind, ())
             if wanted and not given:
                 raise ValueError(f"kind '{self.kind}' needs the key '{key}'")
-            if given and not wanted:
+            if given and not wanted and (self.kind, key) != ("own", "get"):
                 raise ValueError(f"the key '{key}' has no effect with kind '{self.kind}'")
         return self
+
+    @field_validator("path")
+    @classmethod
+    def _below_the_folder(cls, path: str | None) -> str | None:
+        if path is not None:
+            pattern = PurePath(path)
+            if not pattern.parts or pattern.is_absolute() or ".." in pattern.parts or "\0" in path:
+                raise ValueError("give a pattern below the folder, such as 'mine/*.txt'")
+            if any("**" in part and part != "**" for part in pattern.parts):
+                raise ValueError("'**' has to stand alone between two slashes")
+        return path
 
 
 class Cleaning(_Part):
@@ -147,7 +168,7 @@ def load_recipe(name: str) -> Recipe:
     value, naming file and key.
     """
     if name.endswith(".toml"):
-        file = Path(name).expanduser()
+        file = expanded(name, "data.name")
         if not file.is_file():
             raise FedsimError(f"There is no recipe file '{name}': check the path in data.name.")
         called = file.stem if file.stem != "recipe" else file.resolve().parent.name
@@ -161,8 +182,8 @@ def load_recipe(name: str) -> Recipe:
 
 def _parse(file: Path, name: str) -> Recipe:
     try:
-        values = tomllib.loads(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        values = tomllib.loads(file.read_text("utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
         raise FedsimError(f"{file}: cannot be read as TOML: {error}.") from error
     for key in ("name", "folder"):
         if key in values:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import time
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePath
 
+from fedsim.data import hub
 from fedsim.data.recipes import Recipe
 from fedsim.errors import FedsimError
+from fedsim.paths import expanded
 
 _RACY_S = 2.0  # a file younger than this may still change without a new time stamp
 
@@ -18,7 +21,7 @@ _RACY_S = 2.0  # a file younger than this may still change without a new time st
 def cache_folder() -> Path:
     """Where built corpora lie: $FEDSIM_CACHE, else ~/.cache/fedsim."""
     given = os.environ.get("FEDSIM_CACHE")
-    return Path(given).expanduser() if given else Path.home() / ".cache" / "fedsim"
+    return expanded(given, "FEDSIM_CACHE") if given else Path.home() / ".cache" / "fedsim"
 
 
 def find_files(recipe: Recipe, path: str | None = None) -> list[Path]:
@@ -37,7 +40,9 @@ def find_files(recipe: Recipe, path: str | None = None) -> list[Path]:
     if kind == "package":
         return [_package_file(recipe)]
     if path is not None:
-        return _given_files(recipe, Path(path).expanduser())
+        return _given_files(recipe, expanded(path, "data.path"))
+    if kind == "hub":
+        return _found(recipe, hub.fetched(recipe.source, cache_folder()))
     if kind == "own":
         raise FedsimError(f"The data set '{recipe.name}' needs data.path: the path of your file.")
     return _dropped_files(recipe)
@@ -62,29 +67,61 @@ def _package_file(recipe: Recipe) -> Path:
 
 
 def _given_files(recipe: Recipe, path: Path) -> list[Path]:
-    if path.is_file():
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        said = "" if missing else f" ({getattr(error, 'strerror', None) or error})"
+        raise FedsimError(
+            f"There is no file or folder '{path}' to be read{said}: check data.path."
+        ) from error
+    if stat.S_ISREG(mode):
         return [path]
-    if not path.is_dir():
-        raise FedsimError(f"There is no file or folder '{path}': check data.path.")
-    pattern = Path(recipe.source.path or "*").name
+    if not stat.S_ISDIR(mode):
+        raise FedsimError(
+            f"{path}: is a pipe or a device, which cannot be read twice: save the text in a file "
+            "and give that as data.path."
+        )
+    return _found(recipe, path)
+
+
+def _found(recipe: Recipe, folder: Path) -> list[Path]:
+    """The files in the folder, at any depth, that the recipe's reader takes."""
+    pattern = PurePath(recipe.source.path or "*").name
     takes = recipe.make_reader().takes
-    files = sorted(file for file in path.rglob(pattern) if file.is_file() and takes(file))
+    files = sorted(file for file in folder.rglob(pattern) if file.is_file() and takes(file))
     if not files:
         raise FedsimError(
-            f"The folder '{path}' holds no file that the reader '{recipe.reader['name']}' takes "
+            f"The folder '{folder}' holds no file that the reader '{recipe.reader['name']}' takes "
             f"('{pattern}'): check data.path."
         )
+    return _no_way_out(files, folder)
+
+
+def _no_way_out(files: list[Path], folder: Path) -> list[Path]:
+    """The files; FedsimError for a link out of the folder, as an archive can hold.
+
+    Else whoever packs an archive of text decides which file of this machine is trained on.
+    """
+    root = folder.resolve()
+    for file in files:
+        if not file.resolve().is_relative_to(root):
+            raise FedsimError(
+                f"{file}: is a link that leads out of its folder: put a copy of the file in its "
+                "place, or give the path of that file as data.path."
+            )
     return files
 
 
 def _dropped_files(recipe: Recipe) -> list[Path]:
     pattern = recipe.source.path or ""
     given = os.environ.get("FEDSIM_DATA")
-    folders = [Path(given).expanduser()] if given else []
+    folders = [expanded(given, "FEDSIM_DATA")] if given else []
     for folder in [*folders, recipe.folder]:
         files = sorted(file for file in folder.glob(pattern) if file.is_file())
         if files:
-            return files
+            # People may keep the folders wherever they like, but a file does not lead elsewhere.
+            return [_no_way_out([file], file.parent)[0] for file in files]
     where = f"the folder FEDSIM_DATA={given}" if given else "a folder that FEDSIM_DATA names"
     get = (recipe.source.get or "").rstrip(".")
     raise FedsimError(
@@ -110,7 +147,9 @@ def content_digest(files: list[Path]) -> str:
             return known
         digest = _digest_of_hashes([_sha256(file) for file in files])
     except OSError as error:
-        raise FedsimError(f"Cannot read {error.filename}: {error.strerror}.") from error
+        raise FedsimError(
+            f"{error.filename}: cannot be read ({error.strerror}): check its permissions."
+        ) from error
     newest = max((max(s.st_mtime, s.st_ctime) for s in stats), default=0.0)
     if newest < time.time() - _RACY_S:
         _remember(note, digest)

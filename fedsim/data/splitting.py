@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import numpy as np
 
 from fedsim.data.recipes import Split
@@ -12,19 +14,30 @@ PARTS = ("train", "validation", "donors", "test")
 _SURE_HELDOUT = 5  # from this many sentences on, at least one is held out
 
 
-def split_sizes(users: int, split: Split, name: str) -> dict[str, int]:
-    """Number of users in each part; a part with a share above 0 has at least one user."""
-    sizes = {}
-    for part in PARTS[1:]:
-        share = getattr(split, part)
-        sizes[part] = max(1, round(share * users)) if share else 0
-    train = users - sum(sizes.values())
-    if train < 1:
-        raise FedsimError(
-            f"The data set '{name}' leaves {users} user(s) with enough words, too few to split "
-            "by person: give more text or lower data.min_words."
-        )
-    return {"train": train, **sizes}
+def split_sizes(users: int, split: Split, name: str, read: int) -> dict[str, int]:
+    """Number of users in each part; a part with a share above 0 has at least one user.
+
+    read: how many there are with those of too few words; it decides which advice helps.
+    """
+    sizes = _parts(users, split)
+    if sum(sizes.values()) < users:
+        return {"train": users - sum(sizes.values()), **sizes}
+    needed = next(n for n in count(1) if sum(_parts(n, split).values()) < n)
+    cure = (
+        "give more text or lower data.min_words."
+        if read >= needed
+        else f"give text of at least {needed} people."
+    )
+    raise FedsimError(
+        f"The data set '{name}' leaves {users} user(s) with enough words (of {read} read), too few "
+        f"to split by person: {cure}"
+    )
+
+
+def _parts(users: int, split: Split) -> dict[str, int]:
+    """The sizes of all parts but train."""
+    shares = {part: getattr(split, part) for part in PARTS[1:]}
+    return {part: max(1, round(share * users)) if share else 0 for part, share in shares.items()}
 
 
 def split_order(users: int, split: Split) -> np.ndarray:

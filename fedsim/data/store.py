@@ -16,6 +16,7 @@ import numpy as np
 from fedsim.data import synthetic
 from fedsim.data.build import build
 from fedsim.data.options import DataOptions
+from fedsim.data.readers import READERS
 from fedsim.data.recipes import Recipe, load_recipe
 from fedsim.data.sequences import Sequences
 from fedsim.data.sources import cache_folder, content_digest, find_files
@@ -32,6 +33,7 @@ from fedsim.data.storage import (
 )
 from fedsim.data.vocabulary import Vocabulary
 from fedsim.errors import FedsimError
+from fedsim.paths import expanded
 from fedsim.registry import nearest
 
 __all__ = ["Corpus", "Sequences", "Vocabulary", "open_corpus"]
@@ -156,7 +158,7 @@ def open_corpus(options: DataOptions) -> Corpus:
     A cached corpus that is damaged or of another format version is built again. Raises
     FedsimError for an unknown data set, a missing corpus, broken input or effect-less options.
     """
-    if options.path and _is_corpus(Path(options.path).expanduser()):
+    if options.path and _is_corpus(expanded(options.path, "data.path")):
         return _open_directory(options)
     recipe = load_recipe(options.name)
     folder, make = plan(recipe, options)
@@ -214,13 +216,14 @@ def plan(recipe: Recipe, options: DataOptions) -> tuple[Path, Callable[[Path], N
 def _columns(recipe: Recipe, options: DataOptions) -> dict[str, str]:
     """The reader's column options that the user changed."""
     changed = {}
+    has = READERS[recipe.reader["name"]].model_fields
     for key, option in (("user", "user_column"), ("text", "text_column")):
         value = getattr(options, option)
         if value != DataOptions.model_fields[option].default:
-            if recipe.reader["name"] != "table":
+            if key not in has:
                 raise FedsimError(
                     f"data.{option}='{value}' has no effect with the data set '{recipe.name}': "
-                    "its format has no columns."
+                    "its format has no such choice."
                 )
             changed[key] = value
     return changed
@@ -237,7 +240,9 @@ def _refuse_cleaning(recipe: Recipe, options: DataOptions) -> None:
 
 def _is_corpus(folder: Path) -> bool:
     """Whether it is a corpus, or what is left of one."""
-    return (folder / META).is_file() or (folder / "tokens.npy").is_file()
+    with suppress(OSError):  # a name that is too long, a folder that may not be looked into
+        return (folder / META).is_file() or (folder / "tokens.npy").is_file()
+    return False
 
 
 def _open_directory(options: DataOptions) -> Corpus:

@@ -52,7 +52,7 @@ def write(folder: Path, recipe: Recipe, vocabulary: int, max_words: int) -> None
     # The size is in the seed so that nobody takes two sizes for prefixes of one federation.
     text = json.dumps([plan.model_dump(), vocabulary, max_words])
     seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "little")
-    sizes = split_sizes(plan.users, recipe.split, recipe.name)
+    sizes = split_sizes(plan.users, recipe.split, recipe.name, plan.users)
     language = _language(words, seed)
     writer = CorpusWriter(folder)
     try:

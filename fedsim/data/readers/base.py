@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,21 +13,62 @@ from fedsim.registry import Registry
 
 
 class Reader(Options):
-    """A file format; the fields of a subclass are its options in a recipe's [reader] table."""
+    """A file format; the fields of a subclass are its options in a recipe's [reader] table.
+
+    Options called `user` and `text` name columns; `data.user_column` and `data.text_column` set
+    them.
+    """
 
     def takes(self, file: Path) -> bool:
         """Whether a file found in a folder is meant; other files beside the text are left out."""
         return not file.name.startswith(".")
 
-    @abstractmethod
     def read(self, files: Sequence[Path]) -> Iterator[tuple[str, str]]:
         """Yield (user, text) message by message, in the order of the files.
 
-        Raises FedsimError naming file and line or row for input that is not of this format.
+        Raises FedsimError naming file and line or row for input that is not of this format, and
+        where there is no message at all.
         """
+        for file in files:
+            need_file(file)
+        found = False
+        try:
+            for message in self.messages(files):
+                found = True
+                yield message
+        except OSError as error:
+            raise FedsimError(
+                f"{error.filename or files[0]}: cannot be read ({error.strerror or error}): "
+                "check the file and its permissions."
+            ) from error
+        if not found:
+            more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+            raise FedsimError(f"{files[0]}{more}: holds no message: give a file with text in it.")
+
+    @abstractmethod
+    def messages(self, files: Sequence[Path]) -> Iterator[tuple[str, str]]:
+        """What `read` yields; the files are known to be regular ones."""
 
 
 READERS: Registry[type[Reader]] = Registry("reader")
+
+
+def need_file(file: Path) -> None:
+    """FedsimError for what is no regular file: opening a pipe would wait for ever."""
+    try:
+        mode = file.stat().st_mode
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = getattr(error, "strerror", None) or error
+        raise FedsimError(f"{file}: cannot be read ({reason}): check the path.") from error
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise FedsimError(f"{file}: is {kind} where a file is needed: give the path of a file.")
+
+
+def reason(error: BaseException) -> str:
+    """What another library says about a damaged file, in one clause."""
+    lines = str(error).strip().splitlines()
+    return lines[0].strip().rstrip(".")[:200] if lines else type(error).__name__
 
 
 def check_user(user: object, place: str, column: str = "user") -> str:

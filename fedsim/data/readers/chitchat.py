@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fedsim.data.readers.base import READERS, Reader
+from fedsim.data.readers.base import READERS, Reader, check_text, check_user
+from fedsim.data.readers.json_text import load_json
 from fedsim.errors import FedsimError
 
 
@@ -17,16 +17,17 @@ class ChitChat(Reader):
     The keys `prompt` and `ratings` are missing in a sixth of the conversations and not needed.
     """
 
-    def read(self, files: Sequence[Path]) -> Iterator[tuple[str, str]]:
-        """Yield (sender, text) in the order of the file."""
+    def messages(self, files: Sequence[Path]) -> Iterator[tuple[str, str]]:
+        """(sender, text) in the order of the file."""
         for file in files:
             try:
-                conversations = json.loads(file.read_bytes())
-                for conversation in conversations.values():
+                for key, conversation in load_json(file).items():
+                    place = f"{file}, conversation '{key[:60]}'"
                     for turn in conversation["messages"]:
                         for message in turn:
-                            yield message["sender"], message["text"]
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                            user = check_user(message["sender"], place, "sender")
+                            yield user, check_text(message["text"], place)
+            except (KeyError, TypeError, AttributeError) as error:
                 raise FedsimError(
                     f"{file}: is not the chitchat data set ({type(error).__name__}: {error}): "
                     "reinstall the package chitchat-dataset."

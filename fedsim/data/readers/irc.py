@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
-from fedsim.data.readers.base import READERS, Reader
+from fedsim.data.readers.base import READERS, Reader, check_user
 from fedsim.data.readers.lines import numbered_lines
 from fedsim.errors import FedsimError
 
@@ -29,8 +29,8 @@ class Irc(Reader):
 
     bots: tuple[str, ...] = ()  # patterns with * and ?, lower case
 
-    def read(self, files: Sequence[Path]) -> Iterator[tuple[str, str]]:
-        """Yield (nick, text) line by line."""
+    def messages(self, files: Sequence[Path]) -> Iterator[tuple[str, str]]:
+        """(nick, text) line by line."""
         seen: set[bytes] = set()
         is_bot = cache(lambda nick: any(fnmatchcase(nick, bot) for bot in self.bots))
         for file in files:
@@ -49,10 +49,11 @@ class Irc(Reader):
 def _said(file: Path) -> list[tuple[str, str, str]]:
     """(nick, text, whole line) of what was said in one file."""
     found = []
-    for _, line in numbered_lines(file):
-        match = _LINE.match(line)
+    for number, line in numbered_lines(file):
+        match = _LINE.match(line.rstrip("\r\n"))
         if match:
-            found.append((_person(match[1]), match[2], line))
+            nick = check_user(_person(match[1]), f"{file}, line {number}", "nick")
+            found.append((nick, match[2], line))
     if not found:
         raise FedsimError(
             f"{file}: has no line of the form '[12:34] <nick> text': give raw IRC logs."

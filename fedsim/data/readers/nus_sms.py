@@ -2,29 +2,54 @@
 
 from __future__ import annotations
 
+import lzma
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 from xml.etree import ElementTree
 
-from fedsim.data.readers.base import READERS, Reader, check_text, check_user
+from fedsim.data.readers.base import READERS, Reader, check_text, check_user, reason
 from fedsim.errors import FedsimError
+
+# What zipfile and expat raise for damaged, encrypted (RuntimeError) or exotic input.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    ElementTree.ParseError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    OverflowError,
+)
+# Text packs to a tenth or so; an archive beyond both bounds is made to fill memory or time.
+_LARGE_BYTES, _MOST_PACKED = 64 << 20, 100
 
 
 @READERS.register("nus_sms")
 class NusSms(Reader):
-    """`<message><text>...</text><source><userProfile><userID>...`, streamed."""
+    """`<message><text>...</text><source><userProfile><userID>...`, streamed.
 
-    def read(self, files: Sequence[Path]) -> Iterator[tuple[str, str]]:
-        """Yield (userID, text) in the order of the file."""
+    A zip is read where it lies and nothing is unpacked to a file, so no name in it leads anywhere.
+    """
+
+    def messages(self, files: Sequence[Path]) -> Iterator[tuple[str, str]]:
+        """(userID, text) in the order of the file."""
         for file in files:
             try:
                 with _xml(file) as stream:
                     yield from _messages(stream, file)
-            except (zipfile.BadZipFile, ElementTree.ParseError, EOFError) as error:
-                raise FedsimError(f"{file}: is damaged ({error}): get the corpus again.") from error
+            except _DAMAGE as error:
+                raise FedsimError(
+                    f"{file}: is damaged ({reason(error)}): get the corpus again."
+                ) from error
 
 
 @contextmanager
@@ -35,24 +60,31 @@ def _xml(file: Path) -> Iterator[IO[bytes]]:
             yield stream
         return
     with zipfile.ZipFile(file) as archive:
-        names = [name for name in archive.namelist() if name.lower().endswith(".xml")]
-        if len(names) != 1:
-            raise FedsimError(f"{file}: holds {len(names)} XML files: give an archive with one.")
-        with archive.open(names[0]) as stream:
+        found = [one for one in archive.infolist() if one.filename.lower().endswith(".xml")]
+        if len(found) != 1:
+            raise FedsimError(f"{file}: holds {len(found)} XML files: give an archive with one.")
+        unpacked, packed = found[0].file_size, found[0].compress_size
+        if unpacked > _LARGE_BYTES and unpacked > _MOST_PACKED * packed:
+            raise FedsimError(
+                f"{file}: unpacks {packed:,} bytes to {unpacked:,}, as no text does: "
+                "get the corpus from a source that you trust."
+            )
+        with archive.open(found[0]) as stream:
             yield stream
 
 
 def _messages(stream: IO[bytes], file: Path) -> Iterator[tuple[str, str]]:
     events = ElementTree.iterparse(stream, events=("start", "end"))
     _, root = next(events)
-    count = 0
+    count, depth = 0, 1
     for event, element in events:
-        if event == "start" or element.tag != "message":
-            continue
-        count += 1
-        place = f"{file}, message {count}"
-        user = check_user(element.findtext("source/userProfile/userID"), place, "userID")
-        text = element.findtext("text") or ""
-        root.clear()  # or the tree would grow to the size of the file
-        if text:
-            yield user, check_text(text, place)
+        depth += 1 if event == "start" else -1
+        if event == "end" and element.tag == "message":
+            count += 1
+            place = f"{file}, message {count}"
+            user = check_user(element.findtext("source/userProfile/userID"), place, "userID")
+            text = element.findtext("text") or ""
+            if text:
+                yield user, check_text(text, place)
+        if depth == 1:
+            root.clear()  # or the tree would grow to the size of the file

@@ -1,0 +1,264 @@
+"""Files of every format that a reader takes, written as the format's own makers describe it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sqlite3
+import zipfile
+from collections.abc import Callable
+from contextlib import closing
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+import pyarrow as pa
+from pyarrow import parquet
+
+People = dict[str, list[str]]
+WINDOW = 80
+PEOPLE_TEXT: People = {
+    f"person{user}": [f"message {turn} of person {user} it says" for turn in range(4)]
+    for user in range(8)
+}
+
+
+def installed(distribution: str) -> bool:
+    """Whether a package is there; importing `datasets` would find our folder of recipes."""
+    try:
+        metadata.distribution(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def rows(people: People) -> list[tuple[str, str]]:
+    """(user, text), user by user."""
+    return [(user, text) for user, texts in people.items() for text in texts]
+
+
+def jsonl(file: Path, people: People) -> None:
+    """One object a line."""
+    lines = [json.dumps({"user": u, "text": t}, ensure_ascii=False) for u, t in rows(people)]
+    file.write_bytes("\n".join(lines).encode())
+
+
+def table(file: Path, people: People, delimiter: str = ",") -> None:
+    """CSV as spreadsheets write it."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL)
+    writer.writerows([("user", "text"), *rows(people)])
+    file.write_bytes(out.getvalue().encode())
+
+
+def semicolons(file: Path, people: People) -> None:
+    """What a spreadsheet makes of CSV where the comma is the decimal sign."""
+    table(file, people, ";")
+
+
+def arrow_table(people: People) -> pa.Table:
+    """Columns user and text, and one more."""
+    all_rows = rows(people)
+    columns = {
+        "text": pa.array([text for _, text in all_rows], pa.string()),
+        "n": list(range(len(all_rows))),
+        "user": pa.array([user for user, _ in all_rows], pa.string()),
+    }
+    return pa.table(columns)
+
+
+def parquet_file(file: Path, people: People) -> None:
+    """Several row groups."""
+    parquet.write_table(arrow_table(people), file, row_group_size=3)
+
+
+def chitchat(file: Path, people: People) -> None:
+    """A conversation a user, a turn a message."""
+    content = {
+        f"c{number}": {"messages": [[{"sender": user, "text": text}] for text in texts]}
+        for number, (user, texts) in enumerate(people.items())
+    }
+    file.write_text(json.dumps(content))
+
+
+def irc(file: Path, people: People) -> None:
+    """Lines of different minutes, for a line that is repeated is taken once."""
+    lines = [
+        f"[{number // 60 % 24:02}:{number % 60:02}] <{user}> {text}\n"
+        for number, (user, text) in enumerate(rows(people))
+    ]
+    file.write_bytes("".join(lines).encode())
+
+
+def sms_xml(people: People) -> str:
+    """The XML of the NUS SMS corpus."""
+    messages = [
+        f'<message id="{number}"><text>{escape(text)}</text><source><userProfile><userID>'
+        f"{escape(user)}</userID></userProfile></source></message>"
+        for number, (user, text) in enumerate(rows(people))
+    ]
+    return f'<?xml version="1.0" encoding="UTF-8"?><smsCorpus>{"".join(messages)}</smsCorpus>'
+
+
+def sms(file: Path, people: People) -> None:
+    """The XML alone."""
+    file.write_text(sms_xml(people), "utf-8")
+
+
+def sms_zip(file: Path, people: People) -> None:
+    """The XML in a zip, as it is handed out."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("sms.xml", sms_xml(people))
+
+
+def leaf(file: Path, data: dict[str, tuple[list[Any], list[Any]]]) -> None:
+    """LEAF's JSON of {user: (x, y)}."""
+    content = {
+        "users": list(data),
+        "num_samples": [len(y) for _, y in data.values()],
+        "user_data": {user: {"x": x, "y": y} for user, (x, y) in data.items()},
+    }
+    file.write_text(json.dumps(content))
+
+
+def slid(text: str, window: int = WINDOW) -> list[tuple[str, str]]:
+    """(window, next character) at every place of the text, as LEAF's shake_utils.py does."""
+    return [(text[i : i + window], text[i + window]) for i in range(max(0, len(text) - window))]
+
+
+def leaf_flat(file: Path, people: People) -> None:
+    """Shakespeare, with all that a role says in one run; a user has one text."""
+    data = {user: slid(texts[0]) for user, texts in people.items()}
+    leaf(file, {user: ([x for x, _ in d], [y for _, y in d]) for user, d in data.items()})
+
+
+def leaf_lines(file: Path, people: People) -> None:
+    """Shakespeare, each line after 80 spaces, the line end being the last that is predicted."""
+    data = {
+        user: [pair for text in texts for pair in slid(f"{' ' * WINDOW}{text}\n")]
+        for user, texts in people.items()
+    }
+    leaf(file, {user: ([x for x, _ in d], [y for _, y in d]) for user, d in data.items()})
+
+
+def leaf_tweets(file: Path, people: People) -> None:
+    """sent140."""
+    leaf(
+        file,
+        {
+            user: (
+                [["7", "Mon Apr 06", "NO_QUERY", user, text, "training"] for text in texts],
+                [0 for _ in texts],
+            )
+            for user, texts in people.items()
+        },
+    )
+
+
+def leaf_comments(file: Path, people: People) -> None:
+    """reddit, as LEAF's preprocess.py cuts comments into sequences of ten."""
+    data: dict[str, tuple[list[Any], list[Any]]] = {}
+    for user, texts in people.items():
+        x = []
+        for text in texts:
+            tokens = ["<BOS>", *text.split(), "<EOS>"]
+            tokens += ["<PAD>"] * (-len(tokens) % 10)
+            x.append([tokens[i : i + 10] for i in range(0, len(tokens), 10)])
+        data[user] = (x, [{"subreddit": "s", "score": 1} for _ in x])
+    leaf(file, data)
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A length-delimited field on protobuf's wire."""
+    size, out = len(content), bytearray([number << 3 | 2])
+    while size > 127:
+        out.append(size & 127 | 128)
+        size >>= 7
+    return bytes([*out, size]) + content
+
+
+def example(features: dict[str, bytes | int]) -> bytes:
+    """A tf.train.Example, byte by byte after feature.proto: bytes_list is 1, int64_list is 3."""
+    out = b""
+    for name, value in features.items():
+        if isinstance(value, int):
+            feature = _field(3, _field(1, bytes([value])))
+        else:
+            feature = _field(1, _field(1, value))
+        out += _field(1, _field(1, name.encode()) + _field(2, feature))
+    return _field(1, out)
+
+
+def tff_sqlite(file: Path, people: People, split: str = "train") -> None:
+    """The tables of TFF's sql_client_data_utils.py."""
+    file.unlink(missing_ok=True)
+    with closing(sqlite3.connect(file)) as store:
+        store.execute("PRAGMA synchronous = OFF")
+        store.execute(
+            "CREATE TABLE examples (split_name TEXT NOT NULL, client_id TEXT NOT NULL, "
+            "serialized_example_proto BLOB NOT NULL);"
+        )
+        store.execute(
+            "CREATE TABLE client_metadata (client_id TEXT NOT NULL, split_name TEXT NOT NULL, "
+            "num_examples INTEGER NOT NULL);"
+        )
+        for user, texts in people.items():
+            store.execute("INSERT INTO client_metadata VALUES (?, ?, ?)", (user, split, len(texts)))
+            for text in texts:
+                record = example({"title": b"a title", "score": 3, "tokens": text.encode()})
+                store.execute("INSERT INTO examples VALUES (?, ?, ?)", (split, user, record))
+        store.commit()
+
+
+def tff_hdf5(file: Path, people: People) -> None:
+    """The groups that TFF's hdf5_client_data.py reads."""
+    import h5py
+
+    with h5py.File(file, "w") as store:
+        for user, texts in people.items():
+            group = store.create_group(f"examples/{user}")
+            for name, values in (("tokens", texts), ("title", ["a title"] * len(texts))):
+                group.create_dataset(name, data=values, dtype=h5py.string_dtype())
+
+
+def saved_arrow(folder: Path, people: People) -> None:
+    """What save_to_disk leaves: Arrow streams, and a state that lists them in order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = arrow_table(people)
+    half = len(whole) // 2
+    names = []
+    for number, part in enumerate((whole.slice(0, half), whole.slice(half))):
+        names.append(f"data-{number:05}-of-00002.arrow")
+        with pa.ipc.new_stream(str(folder / names[-1]), whole.schema) as stream:
+            stream.write_table(part, max_chunksize=2)
+    state = {"_data_files": [{"filename": name} for name in names], "_split": "train"}
+    (folder / "state.json").write_text(json.dumps(state))
+    (folder / "dataset_info.json").write_text("{}")
+
+
+# format -> the reader's name, the file's name, who writes it
+FORMATS: dict[str, tuple[str, str, Callable[[Path, People], None]]] = {
+    "jsonl": ("table", "a.jsonl", jsonl),
+    "csv": ("table", "a.csv", table),
+    "semicolons": ("table", "b.csv", semicolons),
+    "parquet": ("table", "a.parquet", parquet_file),
+    "chitchat": ("chitchat", "dataset.json", chitchat),
+    "irc": ("irc", "a.raw.txt", irc),
+    "sms": ("nus_sms", "sms.xml", sms),
+    "sms zip": ("nus_sms", "sms.zip", sms_zip),
+    "leaf flat": ("leaf", "flat.json", leaf_flat),
+    "leaf lines": ("leaf", "lines.json", leaf_lines),
+    "leaf tweets": ("leaf", "tweets.json", leaf_tweets),
+    "leaf comments": ("leaf", "comments.json", leaf_comments),
+    "tff sqlite": ("tff", "a.sqlite", tff_sqlite),
+    "huggingface": ("huggingface", "saved", saved_arrow),
+}
+if installed("h5py"):
+    FORMATS["tff hdf5"] = ("tff", "a.h5", tff_hdf5)
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file, or the files in the folder."""
+    return sorted(path.iterdir()) if path.is_dir() else [path]
