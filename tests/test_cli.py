@@ -151,7 +151,7 @@ def test_mistakes_around_presets_and_folders(
     (tmp_path / "mine.toml").write_text("server = 3")
     assert_one_sentence(fedsim("train", "--preset", "mine.toml", "server.rounds=2"), "server = 3")
     assert_one_sentence(fedsim("train", "--preset", tiny, "--out", finished.path), "exists")
-    assert_one_sentence(fedsim("train", "--preset", tiny, "--engine", "ray"), "engine.name")
+    assert_one_sentence(fedsim("train", "--preset", tiny, "--engine", "dask"), "engine.name")
     assert_one_sentence(fedsim("train", "--preset", tiny, "--workers", "-1"), "engine.workers = -1")
     for command in ("resume", "show", "suggest"):
         assert_one_sentence(fedsim(command, "nowhere"), "nowhere is not a run folder")
