@@ -181,7 +181,10 @@ def load_array(folder: Path, name: str) -> np.ndarray:
 
 def load_names(folder: Path) -> np.ndarray:
     """The UTF-8 names of all users in one run, uint8, mapped read-only."""
-    return np.memmap(folder / "names.bin", np.uint8, "r").view(np.ndarray)
+    file = folder / "names.bin"
+    if not file.stat().st_size:  # the server's shard; an empty file cannot be mapped
+        return np.empty(0, np.uint8)
+    return np.memmap(file, np.uint8, "r").view(np.ndarray)
 
 
 def load_vocabulary(folder: Path) -> Vocabulary:

@@ -1,0 +1,223 @@
+"""Shards: nobody holds another's text, and a federation over shards is the whole one's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from federations import Notes, fresh_strategy, play
+from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
+
+from fedsim.config import Config, from_dict, load
+from fedsim.data.shards import SERVER, write_shards
+from fedsim.data.store import Corpus, open_corpus
+from fedsim.engines.flower_compat import FIRST_NODE, RUN_ID, isolated
+from fedsim.engines.local import LocalGrid
+from fedsim.engines.wire import to_record
+from fedsim.errors import FedsimError
+from fedsim.federation import open_federation
+from fedsim.simulation import check
+
+APP = "clients.app:app"
+
+
+@pytest.fixture
+def shards(config: Config, tmp_path: Path) -> list[Path]:
+    """The tiny corpus on three nodes."""
+    return write_shards(open_corpus(config.data), tmp_path / "shards", 3)
+
+
+# -- what is in a shard ---------------------------------------------------------------------------
+
+
+def test_every_users_text_is_in_one_shard_and_nowhere_else(
+    config: Config, shards: list[Path]
+) -> None:
+    whole, parts = open_corpus(config.data), [Corpus(shard) for shard in shards]
+    hosted = np.array([part.hosted for part in parts])
+    assert hosted.sum(axis=0).tolist() == [1] * whole.users
+    assert hosted.sum(axis=1).min() > 0
+    for part, mine in zip(parts, hosted, strict=True):
+        assert part.digest == whole.digest
+        assert part.vocabulary.words == whole.vocabulary.words
+        for user in range(whole.users):
+            for name in ("train", "heldout", "all"):
+                there = part.sequences(user, name)
+                expected = list(whole.sequences(user, name)) if mine[user] else []
+                assert [s.tolist() for s in there] == [s.tolist() for s in expected]
+            assert part.user_name(user) == (whole.user_name(user) if mine[user] else "")
+        assert part.counts["words"] == sum(whole.words_per_user()[mine])
+
+
+def test_the_servers_part_holds_nobodys_text(config: Config, shards: list[Path]) -> None:
+    folder = shards[0].with_name(SERVER)
+    part, whole = Corpus(folder), open_corpus(config.data)
+    assert not part.hosted.any()
+    assert part.counts["words"] == part.counts["sentences"] == 0
+    assert (folder / "names.bin").read_bytes() == b""
+    assert part.digest == whole.digest
+    assert [part.split(name) for name in ("train", "donors", "test")] == [
+        whole.split(name) for name in ("train", "donors", "test")
+    ]
+
+
+def test_canary_users_live_where_the_donors_do(config: Config, shards: list[Path]) -> None:
+    whole = open_federation(config)
+    first, second = (open_federation(config, str(shard)) for shard in shards[:2])
+    donors = whole.corpus.split("donors")
+    assert first.corpus.hosted[donors.start : donors.stop].all()
+    for user in range(whole.corpus.users, whole.users):
+        assert first.sequences(user).tokens.tolist() == whole.sequences(user).tokens.tolist()
+        with pytest.raises(FedsimError, match=f"User {user} is not hosted here"):
+            second.sequences(user)
+    assert first.planted.canaries == second.planted.canaries == whole.planted.canaries
+
+
+def test_text_of_others_is_refused_and_not_taken_for_none(
+    config: Config, shards: list[Path]
+) -> None:
+    federation = open_federation(config, str(shards[1]))
+    stranger = int(np.flatnonzero(~federation.corpus.hosted)[0])
+    with pytest.raises(FedsimError, match="is not hosted here"):
+        federation.sequences(stranger)
+
+
+def test_shards_are_not_cut_again_nor_written_over(
+    config: Config, shards: list[Path], tmp_path: Path
+) -> None:
+    with pytest.raises(FedsimError, match="is a shard itself"):
+        write_shards(Corpus(shards[0]), tmp_path / "again", 2)
+    with pytest.raises(FedsimError, match="exists; choose another folder"):
+        write_shards(open_corpus(config.data), tmp_path / "shards", 2)
+    with pytest.raises(FedsimError, match="30 users cannot be spread over 31 nodes"):
+        write_shards(open_corpus(config.data), tmp_path / "many", 31)
+
+
+def test_a_server_without_text_trains_but_has_no_baselines(
+    config: Config, shards: list[Path]
+) -> None:
+    tree = {**config.as_dict(), "data": {"path": str(shards[0].with_name(SERVER))}}
+    blind = from_dict(tree)
+    check(blind)
+    evaluation = blind.evaluation.model_copy(update={"trigram": True})
+    with pytest.raises(FedsimError, match=r"evaluation\.trigram=false"):
+        check(replace(blind, evaluation=evaluation))
+    played, _ = play(blind, ShardGrid(shards))
+    assert played.state.parameters.digest() == play(config)[0].state.parameters.digest()
+
+
+# -- a federation over shards ---------------------------------------------------------------------
+
+
+class ShardGrid(LocalGrid):
+    """The local engine with a node a shard; nodes may be away."""
+
+    def __init__(self, shards: list[Path]) -> None:
+        super().__init__(APP, len(shards))
+        self.shards = shards
+        self.away: set[int] = set()
+        self.sent: list[Message] = []
+
+    def get_node_ids(self) -> Iterable[int]:
+        """The nodes that are not away."""
+        return [n for n in super().get_node_ids() if n not in self.away]
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Push and remember."""
+        messages = list(messages)
+        self.sent += messages
+        return super().push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Execute the first waiting message whose node is there, on its own shard."""
+        for message_id in message_ids:
+            message = self._inbox.get(message_id)
+            if message is None or message.metadata.dst_node_id in self.away:
+                continue
+            del self._inbox[message_id]
+            message.content = isolated(message.content)
+            node = message.metadata.dst_node_id
+            shard = {"shard": str(self.shards[node - FIRST_NODE])}
+            try:
+                context = Context(RUN_ID, node, shard, RecordDict(), {})
+                return [self._app(message=message, context=context)]
+            except Exception as error:
+                return [Message(Error(code=2, reason=str(error)), reply_to=message)]
+        return []
+
+    def asked(self, kind: str) -> list[Message]:
+        """The messages of a type that were sent."""
+        return [m for m in self.sent if m.metadata.message_type == kind]
+
+
+def test_a_federation_over_shards_has_the_bits_of_the_whole_one(
+    config: Config, shards: list[Path]
+) -> None:
+    expected, noted = play(config, rounds=3)
+    grid = ShardGrid(shards)
+    found, notes = play(config, grid, rounds=3)
+    assert found.state.parameters.digest() == expected.state.parameters.digest()
+    for ours, theirs in zip(notes.outcomes, noted.outcomes, strict=True):
+        assert ours.results == theirs.results
+    assert len(grid.asked("query")) == 3, "each node is asked once what it hosts"
+    rounds = [m.content["config"]["round"] for m in grid.asked("train")]
+    nodes = [m.metadata.dst_node_id for m in grid.asked("train")]
+    assert len(set(zip(rounds, nodes, strict=True))) == len(rounds), "one message a node and round"
+
+
+class Returning(Notes):
+    """Lets the missing node come back when the first round has failed for its users."""
+
+    def __init__(self, grid: ShardGrid) -> None:
+        super().__init__()
+        self.grid = grid
+
+    def clients_failed(self, round: int, cohort: np.ndarray, failures: dict[int, str]) -> None:
+        """See `server.strategy.Listener`."""
+        super().clients_failed(round, cohort, failures)
+        self.grid.away.clear()
+
+
+def test_users_of_a_node_that_is_away_fail_and_take_part_again_when_it_is_back(
+    tiny: str, shards: list[Path]
+) -> None:
+    config = load(tiny, ["server.timeout_s=0.2", "server.retries=0", "evaluation.every=9"])
+    strategy, _, _ = fresh_strategy(config)
+    grid = ShardGrid(shards)
+    grid.away.add(FIRST_NODE + 1)
+    strategy.listener = notes = Returning(grid)
+    strategy.start(grid, to_record(strategy.state.parameters), 2, 5)
+    theirs = Corpus(shards[1]).hosted
+    lost = {int(u) for u in strategy.cohort(1) if u < len(theirs) and theirs[u]}
+    assert notes.failures == {1: dict.fromkeys(lost, "no connected node hosts this user")}
+    assert lost
+    assert len(notes.outcomes[1].results) == config.server.cohort
+
+
+def test_a_node_that_leaves_with_a_message_is_noticed_before_the_timeout(
+    tiny: str, shards: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.exchange.LOOK_S", 0.1)
+    config = load(tiny, ["server.retries=0", "evaluation.every=9"])
+    strategy, notes, _ = fresh_strategy(config)
+    grid = ShardGrid(shards)
+    strategy.configure_train(1, to_record(strategy.state.parameters), ConfigRecord(), grid)
+    messages = strategy.configure_train(
+        1, to_record(strategy.state.parameters), ConfigRecord(), grid
+    )
+    grid.away.add(FIRST_NODE)
+    replies = list(strategy.dispatch.replies(grid, messages, 3600))
+    strategy.aggregate_train(1, replies)
+    assert set(notes.failures[1].values()) == {"its node has disconnected"}
+
+
+def test_a_node_with_another_corpus_is_refused(
+    config: Config, tiny: str, shards: list[Path], tmp_path: Path
+) -> None:
+    other = replace(config, data=config.data.model_copy(update={"max_words": 4}))
+    foreign = write_shards(open_corpus(other.data), tmp_path / "foreign", 3)
+    with pytest.raises(FedsimError, match=r"Node 3 cannot take part: .* is not the server's"):
+        play(config, ShardGrid([shards[0], foreign[1], shards[2]]))
