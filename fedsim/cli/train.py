@@ -24,7 +24,7 @@ Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on 
 def train(
     overrides: Overrides = None,
     preset: Annotated[str, typer.Option(help="a shipped preset, or a TOML file")] = "default",
-    engine: Annotated[str, typer.Option(help="pool or local; the same as engine.name=")] = "",
+    engine: Annotated[str, typer.Option(help="pool, local or ray; the same as engine.name=")] = "",
     workers: Annotated[int | None, typer.Option(help="the same as engine.workers=")] = None,
     out: Annotated[Path | None, typer.Option(help="the run's folder; must not exist")] = None,
     dry_run: Annotated[bool, typer.Option(help="print the config and the cost, train not")] = False,
@@ -67,7 +67,7 @@ def _run(config: configs.Config, folder: Path, as_json: bool) -> None:
 def resume(
     run: Annotated[Path, typer.Argument(help="the run's folder")],
     workers: Annotated[int | None, typer.Option(help="worker processes from now on")] = None,
-    engine: Annotated[str, typer.Option(help="pool or local, from now on")] = "",
+    engine: Annotated[str, typer.Option(help="pool, local or ray, from now on")] = "",
     as_json: Json = False,
 ) -> None:
     """Continue an interrupted run; the result is that of an unbroken one."""
