@@ -81,6 +81,8 @@ def main() -> None:
                 time.sleep(0.2)
             victim = next(p for p in deployment.processes if p.name == "node-1")
             os.killpg(victim.pid, signal.SIGKILL)
+            while victim.alive:
+                time.sleep(0.05)
             print(f"node-1 was killed after round {rounds_of(out)}")
             started = time.monotonic()
             print(f"started again: {deployment.up()} after {time.monotonic() - started:.0f} s")

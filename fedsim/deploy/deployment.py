@@ -32,6 +32,7 @@ from fedsim.files import write_atomically
 
 STATE = "deployment.json"
 SUPERLINK = "superlink"  # in Flower's config, and as the name of the process
+LOCAL = "127.0.0.1"
 START_S = 60.0
 ONLINE_S = 120.0
 CALM_S = 8.0  # a node that is refused ends within this time
@@ -125,8 +126,7 @@ class Deployment:
         started = []
         if not self.running(SUPERLINK):
             process = self._start(SUPERLINK, self._superlink_command())
-            where = "127.0.0.1" if self.host == "0.0.0.0" else self.host
-            wait_until_listening(where, self.port, process, self.log(SUPERLINK), START_S)
+            wait_until_listening(self.port, process, self.log(SUPERLINK), START_S)
             started.append(SUPERLINK)
             if self.tls:
                 self._register()
@@ -173,7 +173,9 @@ class Deployment:
 
     def _superlink_command(self) -> list[str]:
         server = self.folder / SERVER
-        command = [program("flower-superlink"), "--host", self.host, "--port", str(self.port)]
+        # Not the name itself, which may belong to a router in front of this machine.
+        listen = LOCAL if self.host in (LOCAL, "localhost") else "0.0.0.0"
+        command = [program("flower-superlink"), "--host", listen, "--port", str(self.port)]
         command += ["--database", str(server / "superlink.db")]
         if not self.tls:
             return [*command, "--insecure"]

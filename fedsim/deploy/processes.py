@@ -98,18 +98,21 @@ def program(name: str) -> str:
     return found
 
 
-def free_port(host: str = "127.0.0.1") -> int:
+def free_port() -> int:
     """A port that nothing listens on."""
     with socket.socket() as probe:
-        probe.bind((host, 0))
+        probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
-def wait_until_listening(host: str, port: int, process: Process, log: Path, limit_s: float) -> None:
-    """Wait for a program to accept connections. Raises FedsimError where it ends or takes long."""
+def wait_until_listening(port: int, process: Process, log: Path, limit_s: float) -> None:
+    """Wait for a program to accept connections on this machine.
+
+    Raises FedsimError where it ends or takes too long.
+    """
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
-        with suppress(OSError), socket.create_connection((host, port), 1.0):
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
             return
         if not process.alive:
             break
