@@ -218,6 +218,9 @@ def _options_of(entry: Any) -> Any:
 
 def _section(tree: Mapping[str, Any], section: str) -> dict[str, Any]:
     values = tree.get(section, {})
+    for key in values if isinstance(values, Mapping) else ():
+        if key in NAMED_SECTIONS:  # no option is called so; the section is meant
+            raise FedsimError(f"Unknown key '{section}.{key}': '{key}' is a section: {key}=NAME.")
     if isinstance(values, str) and section in {*NAMED_SECTIONS, "data", "engine"}:
         return {"name": values}
     if not isinstance(values, Mapping):

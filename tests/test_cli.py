@@ -22,7 +22,7 @@ from pandas.testing import assert_frame_equal
 import server.app
 from fedsim.cli import dry_run
 from fedsim.cli import main as cli
-from fedsim.config import Config
+from fedsim.config import Config, load
 from fedsim.data.text import words
 from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
@@ -223,6 +223,25 @@ def test_a_run_without_a_name_gets_one_below_runs(
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name.endswith("-tiny")
     assert Run.open(folder).status["state"] == "finished"
+
+
+def test_the_keys_are_those_that_can_be_overridden(
+    fedsim: Callable[..., Outcome], tiny: str
+) -> None:
+    rows = json.loads(fedsim("keys", "--preset", tiny, "model=lstm", "--json").out)
+    values = {row["key"]: row["value"] for row in rows}
+    assert values["model"] == "lstm"
+    assert values["model.hidden"] == 670
+    assert values["server.cohort"] == 7
+    names = next(row["description"] for row in rows if row["key"] == "strategy")
+    assert names == "one of: fedavg, fedsgd"
+    again = [f"{key}={json.dumps(value)}" for key, value in values.items() if value is not None]
+    accepted = load(tiny, [a for a in again if "column" not in a and ".workers" not in a
+                           and ".address" not in a and ".central_" not in a])  # fmt: skip
+    assert accepted == load(tiny, ["model=lstm"])
+    plain = fedsim("keys", "--preset", tiny).out
+    assert "server.cohort = 7  users a round" in plain
+    assert_one_sentence(fedsim("keys", "server.optimizer=adam"), "'optimizer' is a section")
 
 
 def test_presets_and_help(fedsim: Callable[..., Outcome]) -> None:

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from fedsim.cli import compare, data, deploy, report, show, suggest, train
+from fedsim.cli import compare, data, deploy, keys, report, show, suggest, train
 from fedsim.errors import FedsimError
 
 EXIT_USER_ERROR = 2
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("resume")(train.resume)
 app.command("presets")(train.presets)
+app.command("keys")(keys.keys)
 app.command("show")(show.show)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
