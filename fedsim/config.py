@@ -90,10 +90,12 @@ class CanaryOptions(Options):
 class EngineOptions(Options):
     """Where clients run. Recorded, but only the device is part of the run's identity."""
 
-    name: Literal["pool", "local", "ray"] = "pool"
+    name: Literal["pool", "local", "ray", "deploy"] = "pool"
     workers: int = Field(0, ge=0, description="processes; 0 means one a core")
     chunk: int = Field(2, ge=1, description="users a message")
-    address: str = Field("", description="of a Ray cluster; empty starts one on this machine")
+    address: str = Field(
+        "", description="of a Ray cluster, else one is started; or the folder of a deployment"
+    )
     device: str = "auto"
 
 
@@ -330,9 +332,9 @@ def _refuse_without_effect(config: Config, explicit: list[list[str]]) -> None:
     strategy = load_reference(NAMED_SECTIONS["strategy"])[config.strategy.name]
     ignored = dict.fromkeys(strategy.without_effect, f"strategy '{config.strategy.name}'")
     engine = config.engine
-    if engine.name == "local":
-        ignored["engine.workers"] = "engine 'local'"
-    if engine.name != "ray":
+    if engine.name in ("local", "deploy"):
+        ignored["engine.workers"] = f"engine '{engine.name}'"
+    if engine.name in ("local", "pool"):
         ignored["engine.address"] = f"engine '{engine.name}'"
     if not config.evaluation.central:
         central = [n for n in EvaluationOptions.model_fields if n.startswith("central_")]

@@ -1,4 +1,4 @@
-"""Run the two apps on an engine of this machine: the whole product behind one call."""
+"""Run the two apps on an engine: the whole product behind one call."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from fedsim.config import Config, EngineOptions, load
-from fedsim.deploy.deployment import Deployment
-from fedsim.deploy.submit import submit
 from fedsim.device import resolve_device
 from fedsim.errors import EngineLost, FedsimError
 from fedsim.federation import open_federation
@@ -23,6 +21,7 @@ ENGINES = {
     "local": "fedsim.engines.local:serve",
     "pool": "fedsim.engines.pool:serve",
     "ray": "fedsim.engines.ray:serve",
+    "deploy": "fedsim.deploy.submit:serve",
 }
 
 
@@ -36,31 +35,21 @@ def simulate(
     """
     config = config or load()
     check(config)
-    folder = _new_folder(out, config)
-    return _serve(config.engine, folder, _to_start(config, folder, quiet))
-
-
-def deploy(deployment: Deployment, config: Config, out: str | Path | None = None) -> Run:
-    """`simulate` on a real SuperLink with SuperNodes (`fedsim.deploy`)."""
-    check(config)
-    folder = _new_folder(out, config)
-    run = submit(deployment, _to_start(config, folder, quiet=False))
-    write_report(run)
-    return run
-
-
-def deploy_resume(deployment: Deployment, path: str | Path) -> Run:
-    """`resume` on a real SuperLink with SuperNodes."""
-    run = submit(deployment, _to_resume(_unfinished(path).path, quiet=False))
-    write_report(run)
-    return run
+    folder = Path(out) if out is not None else new_run_folder(config.strategy.name)
+    if folder.exists():
+        raise FedsimError(f"{folder} exists; choose another folder, or `resume {folder}`.")
+    settings = {"config": config.as_json(), "run": str(folder.resolve()), "quiet": quiet}
+    return _serve(config.engine, folder, settings)
 
 
 def resume(path: str | Path, quiet: bool = False, engine: EngineOptions | None = None) -> Run:
     """Continue an interrupted run from its newest checkpoint; the result is that of an unbroken
     one. `engine` may name another engine or number of workers: they do not change the result. The
     device stays what it was."""
-    run = _unfinished(path)
+    run = Run.open(path)
+    if run.status["state"] == "finished":
+        raise FedsimError(f"{path} is finished; there is nothing to resume.")
+    check(run.config)
     return _serve(engine or run.config.engine, run.path, _to_resume(run.path, quiet))
 
 
@@ -107,25 +96,6 @@ def _serve(engine: EngineOptions, folder: Path, settings: dict[str, Any]) -> Run
     run = Run.open(folder)
     write_report(run)
     return run
-
-
-def _new_folder(out: str | Path | None, config: Config) -> Path:
-    folder = Path(out) if out is not None else new_run_folder(config.strategy.name)
-    if folder.exists():
-        raise FedsimError(f"{folder} exists; choose another folder, or `resume {folder}`.")
-    return folder
-
-
-def _unfinished(path: str | Path) -> Run:
-    run = Run.open(path)
-    if run.status["state"] == "finished":
-        raise FedsimError(f"{path} is finished; there is nothing to resume.")
-    check(run.config)
-    return run
-
-
-def _to_start(config: Config, folder: Path, quiet: bool) -> dict[str, Any]:
-    return {"config": config.as_json(), "run": str(folder.resolve()), "quiet": quiet}
 
 
 def _to_resume(folder: Path, quiet: bool) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -17,12 +18,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.verification import PolicyBuilder, Store
 
-from fedsim.config import Config
+from fedsim.config import Config, EngineOptions
 from fedsim.deploy import keys
 from fedsim.deploy.deployment import Deployment, node_command
 from fedsim.deploy.processes import Process, complaint, free_port, start
-from fedsim.deploy.submit import submit
 from fedsim.errors import FedsimError
+from fedsim.simulation import simulate
 
 ROOT = Path(__file__).parents[1]
 
@@ -138,10 +139,12 @@ def test_a_deployment_is_found_again_and_nothing_else_is(
     deployment: Deployment, tmp_path: Path, config: Config
 ) -> None:
     assert Deployment.open(deployment.folder) == deployment
+    on = EngineOptions(name="deploy", address=str(deployment.folder))
     with pytest.raises(FedsimError, match=r"no deployment in .*; start one"):
         Deployment.open(tmp_path)
     with pytest.raises(FedsimError, match="does not run: `deploy up` again"):
-        submit(deployment, {"run": str(tmp_path / "run"), "quiet": True})
+        simulate(replace(config, engine=on), tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
     (deployment.folder / "deployment.json").write_text('{"nodes": 2')
     with pytest.raises(FedsimError, match="is damaged"):
         Deployment.open(deployment.folder)

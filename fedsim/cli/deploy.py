@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,9 +12,9 @@ import typer
 from rich.console import Console
 
 from fedsim import config as configs
-from fedsim.cli.show import print_run
-from fedsim.cli.train import Json, Overrides
+from fedsim.cli.train import Json, Overrides, start
 from fedsim.errors import FedsimError
+from fedsim.runs import new_run_folder
 
 app = typer.Typer(help="Run on a real SuperLink with SuperNodes, each with its own users' text.")
 
@@ -85,30 +84,15 @@ def run(
     folder: Folder = HERE,
     as_json: Json = False,
 ) -> None:
-    """Train on the deployment, with the data that it was started with."""
+    """Train on the deployment, with the data that it was started with; continue with `resume`."""
     from fedsim.deploy.deployment import Deployment
-    from fedsim.simulation import deploy
 
     deployment = Deployment.open(folder)
-    keys = list(overrides or [])
+    keys = [*(overrides or []), "engine.name=deploy", f"engine.address={deployment.folder}"]
     config = configs.load(preset, keys)
     if not any(key.startswith("data") for key in keys):
-        tree = {**config.as_dict(), "data": deployment.data}
-        config = replace(configs.from_dict(tree), engine=config.engine)
-    print_run(deploy(deployment, config, out), as_json)
-
-
-@app.command()
-def resume(
-    run: Annotated[Path, typer.Argument(help="the run's folder")],
-    folder: Folder = HERE,
-    as_json: Json = False,
-) -> None:
-    """Continue an interrupted run on the deployment."""
-    from fedsim.deploy.deployment import Deployment
-    from fedsim.simulation import deploy_resume
-
-    print_run(deploy_resume(Deployment.open(folder), run), as_json)
+        config = configs.from_dict({**config.as_dict(), "data": deployment.data})
+    start(config, out or new_run_folder(Path(preset).stem), as_json)
 
 
 @app.command()

@@ -24,7 +24,7 @@ Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on 
 def train(
     overrides: Overrides = None,
     preset: Annotated[str, typer.Option(help="a shipped preset, or a TOML file")] = "default",
-    engine: Annotated[str, typer.Option(help="pool, local or ray; the same as engine.name=")] = "",
+    engine: Annotated[str, typer.Option(help="pool, local, ray or deploy")] = "",
     workers: Annotated[int | None, typer.Option(help="the same as engine.workers=")] = None,
     out: Annotated[Path | None, typer.Option(help="the run's folder; must not exist")] = None,
     dry_run: Annotated[bool, typer.Option(help="print the config and the cost, train not")] = False,
@@ -43,17 +43,18 @@ def train(
     from fedsim.runs import new_run_folder
 
     label = Path(preset).stem
-    _run(config, out or new_run_folder(label), as_json)
+    start(config, out or new_run_folder(label), as_json)
 
 
 def run_default(as_json: bool = False) -> None:
     """What `run_sim.py` alone does."""
     from fedsim.runs import new_run_folder
 
-    _run(configs.load(), new_run_folder("default"), as_json)
+    start(configs.load(), new_run_folder("default"), as_json)
 
 
-def _run(config: configs.Config, folder: Path, as_json: bool) -> None:
+def start(config: configs.Config, folder: Path, as_json: bool) -> None:
+    """Run a config into a new folder and print what came out."""
     from fedsim.simulation import simulate
 
     try:
@@ -67,7 +68,7 @@ def _run(config: configs.Config, folder: Path, as_json: bool) -> None:
 def resume(
     run: Annotated[Path, typer.Argument(help="the run's folder")],
     workers: Annotated[int | None, typer.Option(help="worker processes from now on")] = None,
-    engine: Annotated[str, typer.Option(help="pool, local or ray, from now on")] = "",
+    engine: Annotated[str, typer.Option(help="pool, local, ray or deploy, from now on")] = "",
     as_json: Json = False,
 ) -> None:
     """Continue an interrupted run; the result is that of an unbroken one."""

@@ -30,6 +30,7 @@ from fedsim.deploy.processes import (
 from fedsim.errors import FedsimError
 from fedsim.files import write_atomically
 
+FOLDER = "deployment"  # unless another is named
 STATE = "deployment.json"
 SUPERLINK = "superlink"  # in Flower's config, and as the name of the process
 LOCAL = "127.0.0.1"

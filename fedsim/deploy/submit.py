@@ -1,4 +1,4 @@
-"""Run the two apps on a deployment: a bundle of two imports, submitted to its SuperLink."""
+"""The `deploy` engine: a bundle of two imports, submitted to a deployment's SuperLink."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fedsim import __version__
-from fedsim.deploy.deployment import SUPERLINK, Deployment
+from fedsim.config import EngineOptions
+from fedsim.deploy.deployment import FOLDER, SUPERLINK, Deployment
 from fedsim.deploy.processes import environment, program
 from fedsim.errors import FedsimError
 from fedsim.runs import Run
@@ -41,14 +42,18 @@ MODULE = '"""The app of the installed fedsim."""\n\nfrom {module} import app\n\n
 RUN_ID = re.compile(r"started run (\d+)")
 
 
-def submit(deployment: Deployment, settings: dict[str, Any]) -> Run:
-    """Run the apps with the ServerApp's `settings`; returns when the ServerApp has ended.
+def serve(
+    server_app: str, client_app: str, settings: dict[str, Any], engine: EngineOptions
+) -> None:
+    """Run the apps on the deployment in the folder `engine.address`.
 
-    What it prints is passed on. A Ctrl-C stops it on the SuperLink; the run can be resumed.
+    What the ServerApp prints is passed on. A Ctrl-C stops it on the SuperLink; the run can be
+    resumed. Raises FedsimError where the run did not finish.
     """
+    deployment = Deployment.open(Path(engine.address or FOLDER))
     if not deployment.running(SUPERLINK):
         raise FedsimError(f"The SuperLink of {deployment.folder} does not run: `deploy up` again.")
-    bundle = _write_bundle(deployment.folder / "bundle")
+    bundle = _write_bundle(deployment.folder / "bundle", server_app, client_app)
     wanted = bundle / "run.toml"
     wanted.write_text("\n".join(f"{k} = {json.dumps(v)}" for k, v in settings.items()) + "\n")
     command = [program("flwr"), "run", str(bundle), SUPERLINK, "--stream", "-c", str(wanted)]
@@ -77,25 +82,25 @@ def submit(deployment: Deployment, settings: dict[str, Any]) -> Run:
     finally:
         stream.terminate()
         stream.wait()
-    return _outcome(Path(settings["run"]), said)
+    _check_outcome(Path(settings["run"]), said)
 
 
-def _outcome(folder: Path, said: str) -> Run:
-    """The finished run; FedsimError where it did not finish."""
+def _check_outcome(folder: Path, said: str) -> None:
+    """Raise FedsimError where the run did not finish."""
     if not (folder / "status.json").is_file():
         raise FedsimError(f"The run did not start: {said}")
     run = Run.open(folder)
     if run.status["state"] != "finished":
         reason = run.status.get("error") or said
-        raise FedsimError(f"The run ended before its time: {reason}; `deploy resume {folder}`.")
-    return run
+        raise FedsimError(f"The run ended before its time: {reason}; then `resume {folder}`.")
 
 
-def _write_bundle(folder: Path) -> Path:
+def _write_bundle(folder: Path, server_app: str, client_app: str) -> Path:
     package = folder / "fedsim_bundle"
     package.mkdir(parents=True, exist_ok=True)
     (folder / "pyproject.toml").write_text(PROJECT.lstrip().format(version=__version__))
     (package / "__init__.py").write_text('"""What `deploy run` submits."""\n')
-    (package / "server_app.py").write_text(MODULE.format(module="server.app"))
-    (package / "client_app.py").write_text(MODULE.format(module="clients.app"))
+    for name, reference in (("server_app", server_app), ("client_app", client_app)):
+        module = reference.partition(":")[0]
+        (package / f"{name}.py").write_text(MODULE.format(module=module))
     return folder
