@@ -9,6 +9,7 @@ from fedsim.config import Config, EngineOptions, load
 from fedsim.device import resolve_device
 from fedsim.errors import EngineLost, FedsimError
 from fedsim.federation import open_federation
+from fedsim.memory import require_memory
 from fedsim.references import load as load_reference
 from fedsim.report import write_report
 from fedsim.runs import Run, new_run_folder
@@ -74,6 +75,8 @@ def check(config: Config) -> None:
             "take part; lower it."
         )
     resolve_device(config.engine.device)
+    if config.engine.name != "deploy" and not config.engine.address:  # else on other machines
+        require_memory(config, len(federation.corpus.vocabulary))
 
 
 def _serve(engine: EngineOptions, folder: Path, settings: dict[str, Any]) -> Run:

@@ -27,6 +27,7 @@ FLOORS = {
     "clients": 3,
     "server": 3,
     "fedsim.deploy": 4,
+    "fedsim.memory": 4,
     "fedsim.simulation": 4,
     "fedsim.studies": 4,
     "fedsim.report": 4,

@@ -225,6 +225,14 @@ def test_a_run_without_a_name_gets_one_below_runs(
     assert Run.open(folder).status["state"] == "finished"
 
 
+def test_a_model_that_no_memory_holds_is_refused_before_the_run(
+    fedsim: Callable[..., Outcome], tiny: str, tmp_path: Path
+) -> None:
+    outcome = fedsim("train", "--preset", tiny, "model.hidden=10000000")
+    assert_one_sentence(outcome, "make the model smaller")
+    assert not (tmp_path / "runs").exists()
+
+
 def test_the_keys_are_those_that_can_be_overridden(
     fedsim: Callable[..., Outcome], tiny: str
 ) -> None:

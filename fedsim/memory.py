@@ -1,0 +1,29 @@
+"""Refuse what cannot fit into this machine's memory, before a run is started."""
+
+from __future__ import annotations
+
+import psutil
+import torch
+
+from fedsim.config import Config
+from fedsim.device import available_cores
+from fedsim.errors import FedsimError
+from fedsim.models import build
+
+# A client holds start, weights, gradients and update in float32, the sum in int64; the server has
+# no less. Text, activations and the optimizer come on top: this is the least.
+BYTES_A_PARAMETER = 24
+
+
+def require_memory(config: Config, vocabulary: int) -> None:
+    """Raise FedsimError where the model alone, once a process, is more than there is."""
+    parameters = build(config.model.options, vocabulary, torch.device("meta")).n_parameters
+    workers = 0 if config.engine.name == "local" else config.engine.workers or available_cores()
+    needed = parameters * BYTES_A_PARAMETER * (1 + workers)
+    there = psutil.virtual_memory().total
+    if needed > there:
+        raise FedsimError(
+            f"A model of {parameters:,} parameters needs at least {needed / 1e9:,.0f} GB with "
+            f"{workers} workers, and this machine has {there / 1e9:,.0f} GB: make the model "
+            "smaller, or lower engine.workers."
+        )
