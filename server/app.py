@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from fedsim.engines.wire import to_record
 from fedsim.errors import FedsimError
 from fedsim.evaluation import latency
 from fedsim.federation import Federation, open_federation
+from fedsim.interrupts import held_back
 from fedsim.models import build
 from fedsim.models.base import LanguageModel
 from fedsim.parameters import Layout, Parameters
@@ -63,7 +65,9 @@ def main(grid: Grid, context: Context) -> None:
             # The newest state was saved by `_run`; what is left is to say how it ended.
             stopped = isinstance(error, KeyboardInterrupt)
             text = "" if stopped else str(error) or type(error).__name__
-            run.set_status("interrupted" if stopped else "failed", run.status["round"], error=text)
+            state = "interrupted" if stopped else "failed"
+            with held_back(), suppress(FedsimError):  # on a full disk `error` says more
+                run.set_status(state, run.status["round"], error=text)
             raise
 
 
@@ -117,6 +121,10 @@ def _run(
         reporter.say(f"Scoring {len(federation.corpus.split('test'))} unseen test users")
         test_users = strategy.evaluate(grid, "test", timeout)
         finish(run, config, federation, model, strategy.state, test_users, reporter)
+    except FedsimError:
+        with suppress(FedsimError):  # the first sentence says more: a full disk fails twice
+            recorder.checkpoint()
+        raise
     except BaseException:
         recorder.checkpoint()
         raise

@@ -539,7 +539,7 @@ def test_without_locks_a_run_goes_on(
         patch.setattr("fcntl.flock", refuse)
         with run.locked():
             pass
-    monkeypatch.setattr("fedsim.runs.fcntl", None)
+    monkeypatch.setattr("fedsim.locks.fcntl", None)
     with run.locked(), run.locked():
         pass
 
