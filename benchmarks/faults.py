@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -52,7 +53,8 @@ def attempt(lab: Lab, kind: Callable[[Attempt], str], name: str, rng: np.random.
     except Exception as error:  # a fault that breaks the campaign's own look at it is a failure
         outcome = FAILED
         trial.problems.append(f"{type(error).__name__}: {error}")
-    trial.close()
+    finally:
+        trial.close()
     return {
         "outcome": FAILED if trial.problems else outcome,
         "problems": trial.problems,
@@ -87,6 +89,8 @@ def main() -> None:
         print("No mounts here: left out", *kinds_files.WITH_MOUNTS, file=sys.stderr)
     kinds = {name: kind for name, kind in kinds.items() if arguments.only in name}
     os.environ["OMP_NUM_THREADS"] = "1"
+    # Ended by a signal it still ends what it has started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     rows = []
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         os.environ["FEDSIM_CACHE"] = str(Path(folder) / "cache")

@@ -32,6 +32,8 @@ from fedsim.tables import TABLES
 if TYPE_CHECKING:
     from fedsim.models.base import LanguageModel
 
+STATES = ("running", "finished", "interrupted", "failed")
+
 
 class Run:
     """One run folder. Reading it never changes it; the server writes through the same class."""
@@ -58,12 +60,29 @@ class Run:
     @property
     def status(self) -> dict[str, Any]:
         """`state` (running, finished, interrupted or failed), `round`, `error` where it failed."""
-        return self._read_json("status.json")
+        status = self._read_json("status.json")
+        round = status.get("round")
+        if status.get("state") not in STATES or type(round) is not int or round < 0:
+            raise FedsimError(
+                f"{self.path / 'status.json'} does not say how far the run is; restore it."
+            )
+        return status
 
     @property
     def provenance(self) -> dict[str, Any]:
         """Versions, machine, corpus digest and git state."""
         return self._read_json("provenance.json")
+
+    @property
+    def corpus_digest(self) -> str:
+        """What the run's corpus was, to the byte."""
+        corpus = self.provenance.get("corpus")
+        if not isinstance(corpus, dict) or not isinstance(corpus.get("digest"), str):
+            raise FedsimError(
+                f"{self.path / 'provenance.json'} does not say of which corpus the run is; "
+                "restore it."
+            )
+        return corpus["digest"]
 
     def table(self, name: str) -> pd.DataFrame:
         """One of the tables in `fedsim.tables.TABLES`, with its types; empty before any row.
@@ -82,7 +101,7 @@ class Run:
             )
             if list(table.columns) != list(schema):
                 raise ValueError(f"its columns should be {', '.join(schema)}")
-        except ValueError as error:  # pandas' ParserError is one too
+        except (ValueError, OverflowError) as error:  # pandas' ParserError is a ValueError too
             reason = str(error).strip().splitlines()[0].rstrip(".")
             raise FedsimError(
                 f"{path} is damaged ({reason}); restore it from a copy, or train the run anew."
@@ -122,22 +141,34 @@ class Run:
     def model(self) -> LanguageModel:
         """The final global model, in eval mode on the CPU."""
         from fedsim.models import build
-        from fedsim.parameters import Parameters
+        from fedsim.parameters import Layout, Parameters
 
         file = self.path / "model.safetensors"
-        if not file.is_file():
+        if not file.is_file() or not self.digest:
             raise FedsimError(
                 f"{self.path} has no model yet; it is saved at the end of the run, so `resume` it."
             )
         arrays, meta = load_arrays(file)
+        if meta.get("vocabulary_size") != len(self.vocabulary()):
+            raise FedsimError(
+                f"{self.path / 'vocabulary.txt'} is not the vocabulary of {file.name}; restore it."
+            )
         model = build(self.config.model.options, meta["vocabulary_size"])
-        named = {name: arrays[name] for name, _ in model.named_parameters()}
-        Parameters.from_arrays(named).load_into(model)
+        named = {name: arrays[name] for name, _ in model.named_parameters() if name in arrays}
+        parameters = Parameters.from_arrays(named)
+        if parameters.digest() != self.digest or parameters.layout != Layout.of(model):
+            raise FedsimError(f"{file} is not the model that the run ended with; restore it.")
+        parameters.load_into(model)
         return model.eval()
 
     def vocabulary(self) -> list[str]:
         """The words by id, the special ones first."""
-        return (self.path / "vocabulary.txt").read_text(encoding="utf-8").split("\n")
+        path = self.path / "vocabulary.txt"
+        try:
+            return path.read_text(encoding="utf-8").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is no UTF-8"
+            raise FedsimError(f"Cannot read {path}: {reason}; restore it.") from None
 
     # -- writing -----------------------------------------------------------------------------
 

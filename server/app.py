@@ -26,7 +26,7 @@ from fedsim.federation import Federation, open_federation
 from fedsim.interrupts import held_back
 from fedsim.models import build
 from fedsim.models.base import LanguageModel
-from fedsim.parameters import Layout, Parameters
+from fedsim.parameters import Parameters
 from fedsim.progress import Reporter
 from fedsim.provenance import provenance
 from fedsim.runs import Run, new_run_folder
@@ -90,17 +90,16 @@ def _run(
     device = resolve_device(config.engine.device)
     model = build(config.model.options, len(federation.corpus.vocabulary), device)
     problems: list[str] = []
+    state = initial_state(config, federation, model)
     if resumed:
-        if run.provenance["corpus"]["digest"] != federation.corpus.digest:
+        if run.corpus_digest != federation.corpus.digest:
             raise FedsimError(
                 f"The text of '{federation.corpus.name}' was changed after {run.path} began; "
                 "restore it, or start a new run."
             )
         round, arrays, problems = run.rewind()
-        state = ServerState.from_arrays(round, arrays, Layout.of(model))
+        state = state.restored(round, arrays)
         run.set_status("running", round)
-    else:
-        state = initial_state(config, federation, model)
     reporter = Reporter(config.server.rounds, state.round, quiet)
     for problem in problems:
         reporter.say(f"{problem} Using the checkpoint of round {state.round} instead.")

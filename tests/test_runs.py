@@ -308,11 +308,11 @@ def test_checkpoints_keep_arrays_exactly_and_only_the_last_few(tmp_path: Path) -
         "turned": np.arange(6, dtype=np.float32).reshape(2, 3).T,
     }
     for round in (1, 2, 10):
-        save_checkpoint(tmp_path, round, arrays, {"identity": "x"}, keep=2)
+        save_checkpoint(tmp_path, round, arrays, {"identity": "x", "tables": {}}, keep=2)
     kept = [file.name for file in sorted(tmp_path.iterdir())]
     assert kept == ["round-0000002.safetensors", "round-0000010.safetensors"]
     read, meta, problems = load_latest(tmp_path)
-    assert (meta, problems) == ({"identity": "x", "round": 10}, [])
+    assert (meta, problems) == ({"identity": "x", "tables": {}, "round": 10}, [])
     assert set(read) == set(arrays)
     for name, array in arrays.items():
         assert read[name].dtype == array.dtype

@@ -65,7 +65,7 @@ def raises_and_aborts(attempt: Attempt) -> str:
     fault = ClientFault("raise", round, None if everybody else user)
     keys = [] if everybody else ["server.on_failure=abort"]
     command = attempt.train(*keys, orders=attempt.orders(clients=[fault]))
-    said = "All 7 clients" if everybody else "1 of 7 clients .* on_failure is 'abort'"
+    said = "All 7 clients" if everybody else "1 of 7 clients .*on_failure is 'abort'"
     attempt.expect_sentence(command, rf"{said}.*was told to fail")
     status = attempt.status()
     attempt.expect((status["state"], status["round"]) == ("failed", round - 1), f"{status}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -19,10 +21,13 @@ BENCHMARKS = Path(__file__).resolve().parents[1]
 SHARED_MEMORY = Path("/dev/shm")
 LONGEST_S = 300.0
 LOOK_S = 0.002
+MOST_SAID = 1 << 20  # bytes, what Linux lets anybody ask for
 
 
 class Command:
-    """One command of the product; what it says is in files, so that no pipe can block it.
+    """One command of the product; what it says goes into a pipe that holds all of it.
+
+    Not into a file, which could be what grows too large or fills a disk.
 
     By default it is a fork of this process, which has loaded the libraries already: a process
     like any other, but seconds cheaper. `fresh` starts a new interpreter.
@@ -37,13 +42,13 @@ class Command:
     ) -> None:
         """`within` is a command that starts another one, as `nsenter` does; it needs `fresh`."""
         self.arguments = [str(a) for a in arguments]
-        number = len(list(Path(orders.folder).glob("said-*"))) // 2
-        self.out = Path(orders.folder) / f"said-{number}.out"
-        self.err = Path(orders.folder) / f"said-{number}.err"
-        self.out.touch()
-        self.err.touch()
         self.code: int | None = None
+        self._said = b""
+        self._err, self._writable = os.pipe()
+        fcntl.fcntl(self._err, fcntl.F_SETPIPE_SZ, MOST_SAID)
+        os.set_blocking(self._err, False)
         self.pid = self._start_fresh(orders, within) if fresh else self._fork(orders)
+        os.close(self._writable)
 
     def running(self) -> bool:
         """Whether it has not ended yet."""
@@ -96,23 +101,29 @@ class Command:
 
     def said(self) -> str:
         """What it wrote to stderr."""
-        return self.err.read_text(errors="replace")
+        with suppress(BlockingIOError):  # a process that it has started is still there
+            while more := os.read(self._err, MOST_SAID):
+                self._said += more
+        return self._said.decode(errors="replace")
+
+    def close(self) -> None:
+        """Nothing is read any more."""
+        os.close(self._err)
 
     def _start_fresh(self, orders: Orders, within: Sequence[str]) -> int:
         search = [str(BENCHMARKS), str(BENCHMARKS.parent), os.environ.get("PYTHONPATH", "")]
-        with self.out.open("wb") as out, self.err.open("wb") as err:
-            process = subprocess.Popen(
-                [*within, sys.executable, "-m", "faulty.inside", *self.arguments],
-                env={
-                    **os.environ,
-                    **orders.environment(),
-                    "PYTHONPATH": os.pathsep.join(p for p in search if p),
-                },
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,
-            )
+        process = subprocess.Popen(
+            [*within, sys.executable, "-m", "faulty.inside", *self.arguments],
+            env={
+                **os.environ,
+                **orders.environment(),
+                "PYTHONPATH": os.pathsep.join(p for p in search if p),
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._writable,
+            start_new_session=True,
+        )
         process.returncode = 0  # waited for by `running`, not by Popen
         return process.pid
 
@@ -126,8 +137,8 @@ class Command:
         try:
             os.setsid()
             os.environ.update(orders.environment())
-            for path, descriptor in ((self.out, 1), (self.err, 2)):
-                os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), descriptor)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            os.dup2(self._writable, 2)
             sys.argv = ["run_sim.py", *self.arguments]
             code = _exit_code(inside.main)
         finally:
