@@ -31,6 +31,17 @@ import server.app  # noqa: F401 - loaded here, once: the attempts are forks of t
 from fedsim.seeding import stream
 
 FAILED = "failed"
+# One of each sort comes first, so that a short campaign has them all.
+FIRST = [
+    "main process killed in a round",
+    "worker killed",
+    "second signal in the checkpoint",
+    "client raises always",
+    "client hangs once",
+    "update is not finite",
+    "no file can grow",
+    "newest checkpoint torn",
+]
 Kind = tuple[int, Callable[[Attempt], str]]
 
 
@@ -87,7 +98,9 @@ def main() -> None:
         kinds |= kinds_files.WITH_MOUNTS
     else:
         print("No mounts here: left out", *kinds_files.WITH_MOUNTS, file=sys.stderr)
-    kinds = {name: kind for name, kind in kinds.items() if arguments.only in name}
+    kinds = {
+        name: kinds[name] for name in dict.fromkeys([*FIRST, *kinds]) if arguments.only in name
+    }
     os.environ["OMP_NUM_THREADS"] = "1"
     # Ended by a signal it still ends what it has started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

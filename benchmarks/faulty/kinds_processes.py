@@ -19,8 +19,13 @@ def _engine(attempt: Attempt) -> tuple[str, ...]:
 
 
 def _when_rows(attempt: Attempt, command: Command, table: str, rows: int) -> bool:
-    """Wait until a table has so many rows, and then a random part of a round."""
-    there = command.wait_until(lambda: attempt.rows(table) >= rows)
+    """Wait until a table has so many rows, and then a random part of a round.
+
+    No rows: until there is a checkpoint, so in the first round.
+    """
+    there = command.wait_until(
+        lambda: attempt.rows(table) >= rows and bool(list(attempt.path.glob("checkpoints/round-*")))
+    )
     time.sleep(attempt.seconds(SOON_S))
     return there
 
