@@ -32,12 +32,19 @@ def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+    # TypeError and the like: a foreign file of a type of number that NumPy does not have.
+    except (SafetensorError, OSError, TypeError, AttributeError, ValueError, KeyError) as error:
         raise FedsimError(f"{path} is damaged or not a safetensors file ({error}).") from None
     text = header.get("meta", "")
     if header.get("sha256") != _digest(arrays, text):
         raise FedsimError(f"{path} is damaged: its content does not match its checksum.")
-    return arrays, json.loads(text)
+    try:
+        meta = json.loads(text)
+    except (ValueError, RecursionError):
+        meta = None
+    if not isinstance(meta, dict):
+        raise FedsimError(f"{path} is damaged: what it says of itself is no JSON object.")
+    return arrays, meta
 
 
 def _file(folder: Path, round: int) -> Path:
@@ -72,6 +79,20 @@ def remove_after(folder: Path, round: int) -> None:
             path.unlink(missing_ok=True)
 
 
+def _check(path: Path, meta: Mapping[str, Any]) -> None:
+    """Raise FedsimError where a whole file does not say what a checkpoint of ours says."""
+    lengths = meta.get("tables")
+    fine = (
+        isinstance(meta.get("identity"), str)
+        and isinstance(meta.get("round"), int)
+        and path == _file(path.parent, meta["round"])
+        and isinstance(lengths, dict)
+        and all(isinstance(length, int) and length >= 0 for length in lengths.values())
+    )
+    if not fine:
+        raise FedsimError(f"{path} is damaged: it does not hold what a checkpoint of it would.")
+
+
 def load_latest(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[str]]:
     """The newest checkpoint that is whole, and a sentence for each newer one that is not.
 
@@ -81,6 +102,7 @@ def load_latest(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], li
     for path in sorted(folder.glob(PATTERN), reverse=True):
         try:
             arrays, meta = load_arrays(path)
+            _check(path, meta)
         except FedsimError as error:
             problems.append(str(error))
             continue

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt
 
 from fedsim.errors import FedsimError
-from fedsim.options import Options, validated
+from fedsim.options import Options, short, validated
 from fedsim.references import load as load_reference
 from fedsim.registry import Registry, nearest
 
@@ -193,7 +193,7 @@ def _built(tree: Mapping[str, Any], sections: Iterable[str]) -> dict[str, Any]:
     """The named sections of `tree`, validated."""
     seed = tree.get("seed", 1)
     if not isinstance(seed, int) or isinstance(seed, bool):
-        raise FedsimError(f"seed = {seed!r} is not accepted: it should be a whole number.")
+        raise FedsimError(f"seed = {short(seed)} is not accepted: it should be a whole number.")
     built: dict[str, Any] = {"seed": seed}
     defaults = {"model": "cifg-small", "strategy": "fedavg", "optimizer": "sgd"}
     for section in sections:
@@ -202,7 +202,7 @@ def _built(tree: Mapping[str, Any], sections: Iterable[str]) -> dict[str, Any]:
         values = _section(tree, section)
         name = values.pop("name", defaults[section])
         if not isinstance(name, str):
-            raise FedsimError(f"{section} = {name!r} is not accepted: it should be a name.")
+            raise FedsimError(f"{section} = {short(name)} is not accepted: it should be a name.")
         registry: Registry[Any] = load_reference(NAMED_SECTIONS[section])
         built[section] = Named(name, validated(_options_of(registry[name]), values, section))
     for section in sections:
@@ -226,7 +226,9 @@ def _section(tree: Mapping[str, Any], section: str) -> dict[str, Any]:
     if isinstance(values, str) and section in {*NAMED_SECTIONS, "data", "engine"}:
         return {"name": values}
     if not isinstance(values, Mapping):
-        raise FedsimError(f"{section} = {values!r} is not accepted: it is a section with keys.")
+        raise FedsimError(
+            f"{section} = {short(values)} is not accepted: it is a section with keys."
+        )
     return dict(values)
 
 
@@ -273,8 +275,10 @@ def _read_preset(preset: str) -> dict[str, Any]:
         source = resources.files("fedsim.presets") / f"{preset}.toml"
     try:
         return tomllib.loads(source.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, a number without end
         raise FedsimError(f"{preset} is not valid TOML: {error}.") from None
+    except OSError as error:
+        raise FedsimError(f"Cannot read {preset}: {error.strerror}.") from None
 
 
 def _parse(text: str) -> tuple[list[str], Any]:
@@ -282,9 +286,11 @@ def _parse(text: str) -> tuple[list[str], Any]:
     if not equals or not key.strip():
         raise FedsimError(f"'{text}' is not an override; write it as section.key=value.")
     try:
-        value = tomllib.loads(f"value = {raw}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = raw
+        tree = tomllib.loads(f"value = {raw}")
+    except (ValueError, RecursionError):
+        tree = {}
+    # A line break would begin a second key, which is not what an override is.
+    value = tree["value"] if tree.keys() == {"value"} else raw
     return key.strip().split("."), value
 
 
@@ -305,7 +311,9 @@ def _override(tree: dict[str, Any], path: list[str], value: Any) -> None:
     if isinstance(values, str):
         values = tree[section] = {"name": values}
     if not isinstance(values, dict):
-        raise FedsimError(f"{section} = {values!r} is not accepted: it is a section with keys.")
+        raise FedsimError(
+            f"{section} = {short(values)} is not accepted: it is a section with keys."
+        )
     if path[1] == "name" and section in NAMED_SECTIONS and values.get("name") != value:
         # The preset's other keys belonged to the thing that was replaced.
         tree[section] = {"name": value}
@@ -324,7 +332,9 @@ def _make_absolute(tree: dict[str, Any]) -> None:
             try:
                 data[key] = str(Path(value).expanduser().resolve())
             except (ValueError, RuntimeError) as error:  # a NUL, a home that nobody has
-                raise FedsimError(f"data.{key} = {value!r} is not accepted: {error}.") from None
+                raise FedsimError(
+                    f"data.{key} = {short(value)} is not accepted: {error}."
+                ) from None
 
 
 def _refuse_without_effect(config: Config, explicit: list[list[str]]) -> None:

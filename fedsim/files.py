@@ -19,8 +19,19 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise FedsimError(
             f"Cannot write {path} ({error.strerror}); free space or choose another folder."
         ) from None
+    finally:  # also after a Ctrl-C; once it is renamed there is nothing to remove
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def remove_temporaries(folder: Path, of: str = "*") -> None:
+    """Remove what writers of the file `of` (of all files) left that were killed half-way.
+
+    Nobody may be writing them meanwhile.
+    """
+    for temporary in folder.glob(f".{of}.*.tmp"):
+        with contextlib.suppress(OSError):
+            temporary.unlink()

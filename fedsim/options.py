@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fedsim.errors import FedsimError
 from fedsim.registry import nearest
 
+LONGEST = 100
+
 O = TypeVar("O", bound="Options")  # noqa: E741
 
 
@@ -28,6 +30,8 @@ def validated(cls: type[O], values: Mapping[str, Any], where: str) -> O:
         return cls.model_validate_json(json.dumps(dict(values), default=str))
     except ValidationError as error:
         first = error.errors()[0]
+    except RecursionError:
+        raise FedsimError(f"{where} is not accepted: it is nested too deeply.") from None
     path = [str(part) for part in first["loc"]]
     key = ".".join([where, *path]) if where else ".".join(path)
     if first["type"] == "extra_forbidden":
@@ -35,4 +39,10 @@ def validated(cls: type[O], values: Mapping[str, Any], where: str) -> O:
     if first["type"] == "missing":
         raise FedsimError(f"The key '{key}' is missing; give it a value.")
     message = first["msg"].removeprefix("Value error, ")
-    raise FedsimError(f"{key} = {first['input']!r} is not accepted: {message}.")
+    raise FedsimError(f"{key} = {short(first['input'])} is not accepted: {message}.")
+
+
+def short(value: Any) -> str:
+    """A value as it was given, but no more of it than a sentence can hold."""
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

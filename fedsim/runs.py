@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -25,16 +25,14 @@ from fedsim.checkpoints import (
 )
 from fedsim.config import Config, from_dict
 from fedsim.errors import FedsimError
-from fedsim.files import write_atomically
+from fedsim.files import remove_temporaries, write_atomically
+from fedsim.locks import lock
 from fedsim.tables import TABLES
-
-try:
-    import fcntl
-except ImportError:  # Windows, where two processes on one run are not noticed
-    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from fedsim.models.base import LanguageModel
+
+STATES = ("running", "finished", "interrupted", "failed")
 
 
 class Run:
@@ -62,12 +60,29 @@ class Run:
     @property
     def status(self) -> dict[str, Any]:
         """`state` (running, finished, interrupted or failed), `round`, `error` where it failed."""
-        return self._read_json("status.json")
+        status = self._read_json("status.json")
+        round = status.get("round")
+        if status.get("state") not in STATES or type(round) is not int or round < 0:
+            raise FedsimError(
+                f"{self.path / 'status.json'} does not say how far the run is; restore it."
+            )
+        return status
 
     @property
     def provenance(self) -> dict[str, Any]:
         """Versions, machine, corpus digest and git state."""
         return self._read_json("provenance.json")
+
+    @property
+    def corpus_digest(self) -> str:
+        """What the run's corpus was, to the byte."""
+        corpus = self.provenance.get("corpus")
+        if not isinstance(corpus, dict) or not isinstance(corpus.get("digest"), str):
+            raise FedsimError(
+                f"{self.path / 'provenance.json'} does not say of which corpus the run is; "
+                "restore it."
+            )
+        return corpus["digest"]
 
     def table(self, name: str) -> pd.DataFrame:
         """One of the tables in `fedsim.tables.TABLES`, with its types; empty before any row.
@@ -86,7 +101,7 @@ class Run:
             )
             if list(table.columns) != list(schema):
                 raise ValueError(f"its columns should be {', '.join(schema)}")
-        except ValueError as error:  # pandas' ParserError is one too
+        except (ValueError, OverflowError) as error:  # pandas' ParserError is a ValueError too
             reason = str(error).strip().splitlines()[0].rstrip(".")
             raise FedsimError(
                 f"{path} is damaged ({reason}); restore it from a copy, or train the run anew."
@@ -126,22 +141,34 @@ class Run:
     def model(self) -> LanguageModel:
         """The final global model, in eval mode on the CPU."""
         from fedsim.models import build
-        from fedsim.parameters import Parameters
+        from fedsim.parameters import Layout, Parameters
 
         file = self.path / "model.safetensors"
-        if not file.is_file():
+        if not file.is_file() or not self.digest:
             raise FedsimError(
                 f"{self.path} has no model yet; it is saved at the end of the run, so `resume` it."
             )
         arrays, meta = load_arrays(file)
+        if meta.get("vocabulary_size") != len(self.vocabulary()):
+            raise FedsimError(
+                f"{self.path / 'vocabulary.txt'} is not the vocabulary of {file.name}; restore it."
+            )
         model = build(self.config.model.options, meta["vocabulary_size"])
-        named = {name: arrays[name] for name, _ in model.named_parameters()}
-        Parameters.from_arrays(named).load_into(model)
+        named = {name: arrays[name] for name, _ in model.named_parameters() if name in arrays}
+        parameters = Parameters.from_arrays(named)
+        if parameters.digest() != self.digest or parameters.layout != Layout.of(model):
+            raise FedsimError(f"{file} is not the model that the run ended with; restore it.")
+        parameters.load_into(model)
         return model.eval()
 
     def vocabulary(self) -> list[str]:
         """The words by id, the special ones first."""
-        return (self.path / "vocabulary.txt").read_text(encoding="utf-8").split("\n")
+        path = self.path / "vocabulary.txt"
+        try:
+            return path.read_text(encoding="utf-8").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is no UTF-8"
+            raise FedsimError(f"Cannot read {path}: {reason}; restore it.") from None
 
     # -- writing -----------------------------------------------------------------------------
 
@@ -152,13 +179,7 @@ class Run:
         Raises FedsimError where another one holds it. Take it before anything is written, the
         status included.
         """
-        path = self.path / ".lock"
-        try:
-            file = path.open("a+")  # never removed: a waiting process may have it open
-        except OSError as error:
-            raise FedsimError(f"Cannot write {path}: {error.strerror}.") from None
-        with file:
-            _lock(file, self.path)
+        with lock(self.path):
             yield
 
     @classmethod
@@ -172,7 +193,9 @@ class Run:
                 f"{path} exists; choose another --out, or continue it with `resume {path}`."
             ) from None
         except OSError as error:
-            raise FedsimError(f"Cannot create {path}: {error.strerror}.") from None
+            raise FedsimError(
+                f"Cannot create {path}: {error.strerror}; choose another --out."
+            ) from None
         run._write_json("status.json", {"state": "running", "round": 0})
         run._write_json("config.json", config.as_dict())
         run._write_json("provenance.json", provenance)
@@ -184,23 +207,17 @@ class Run:
 
     def append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows to a table's CSV; every row has exactly the schema's columns."""
-        path, columns = self.path / f"{name}.csv", list(TABLES[name])
         text = io.StringIO()
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        try:
-            with path.open("ab") as file:
-                if file.tell() == 0:
-                    writer.writeheader()
-                writer.writerows({k: _cell(v) for k, v in row.items()} for row in rows)
-                file.write(text.getvalue().encode())
-        except OSError as error:
-            raise FedsimError(
-                f"Cannot write {path} ({error.strerror}); free space, then `resume {self.path}`."
-            ) from None
+        writer = csv.DictWriter(text, list(TABLES[name]), lineterminator="\n")
+        with self._writing(f"{name}.csv") as path, path.open("ab") as file:
+            if file.tell() == 0:
+                writer.writeheader()
+            writer.writerows({k: _cell(v) for k, v in row.items()} for row in rows)
+            file.write(text.getvalue().encode())
 
     def log(self, text: str) -> None:
         """Add to `run.log`, with the time."""
-        with (self.path / "run.log").open("a", encoding="utf-8") as file:
+        with self._writing("run.log") as path, path.open("a", encoding="utf-8") as file:
             file.write(f"{datetime.now().isoformat(timespec='seconds')} {text.rstrip()}\n")
 
     def table_lengths(self) -> dict[str, int]:
@@ -217,7 +234,7 @@ class Run:
     ) -> None:
         """Checkpoint the server's state and how far the tables were when it was reached."""
         for name in table_lengths:
-            with (self.path / f"{name}.csv").open("rb") as file:
+            with self._writing(f"{name}.csv") as path, path.open("rb") as file:
                 os.fsync(file.fileno())
         meta = {"tables": dict(table_lengths), "identity": self.config.identity()}
         save_checkpoint(self.path / "checkpoints", round, arrays, meta, keep)
@@ -234,17 +251,24 @@ class Run:
                 f"{self.path}/config.json was changed after the run began; a resumed run keeps "
                 "its config."
             )
-        for name in TABLES:
-            path, length = self.path / f"{name}.csv", meta["tables"].get(name, 0)
-            size = path.stat().st_size if path.is_file() else 0
-            if size < length:
+        lengths, sizes = (
+            {name: meta["tables"].get(name, 0) for name in TABLES},
+            self.table_lengths(),
+        )
+        for name, length in lengths.items():
+            if sizes.get(name, 0) < length:
                 raise FedsimError(
-                    f"{path} is missing or shorter than its checkpoint says; restore it."
+                    f"{self.path / name}.csv is missing or shorter than its checkpoint says; "
+                    "restore it."
                 )
-            if size > length:
-                os.truncate(path, length)
-            path.with_suffix(".parquet").unlink(missing_ok=True)  # of rows that are made again
+        for name, length in lengths.items():
+            with self._writing(f"{name}.csv") as path:
+                if sizes.get(name, 0) > length:
+                    os.truncate(path, length)
+                path.with_suffix(".parquet").unlink(missing_ok=True)  # its rows are made again
         remove_after(self.path / "checkpoints", meta["round"])
+        for folder in (self.path, self.path / "checkpoints"):
+            remove_temporaries(folder)
         return meta["round"], arrays, problems
 
     def save_model(self, arrays: Mapping[str, np.ndarray], words: list[str], digest: str) -> None:
@@ -261,14 +285,30 @@ class Run:
                 self.table(name).to_parquet(buffer, index=False)
                 write_atomically(self.path / f"{name}.parquet", buffer.getvalue())
 
+    @contextmanager
+    def _writing(self, name: str) -> Iterator[Path]:
+        """The path of a file of the record; what the system refuses becomes one sentence."""
+        path = self.path / name
+        try:
+            yield path
+        except OSError as error:
+            raise FedsimError(
+                f"Cannot write {path} ({error.strerror}); free space, then `resume {self.path}`."
+            ) from None
+
     def _read_json(self, name: str) -> dict[str, Any]:
         path = self.path / name
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            tree = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise FedsimError(f"{self.path} is not a run folder: it has no {name}.") from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except OSError as error:
+            raise FedsimError(f"Cannot read {path}: {error.strerror}.") from None
+        except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, a number without end
             raise FedsimError(f"{path} is not valid JSON ({error}); restore it.") from None
+        if not isinstance(tree, dict):
+            raise FedsimError(f"{path} should hold a JSON object; restore it.")
+        return tree
 
     def _write_json(self, name: str, value: Mapping[str, Any]) -> None:
         write_atomically(self.path / name, (json.dumps(value, indent=2) + "\n").encode())
@@ -280,26 +320,6 @@ def _whole_rows(text: bytes) -> bytes:
     while text.count(b'"', 0, end) % 2:
         end = text.rfind(b"\n", 0, end - 1) + 1
     return text[:end]
-
-
-def _lock(file: IO[str], folder: Path) -> None:
-    """Lock an open file until it is closed, and leave the process's id in it."""
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        holder = file.read().strip() or "unknown"
-        raise FedsimError(
-            f"{folder} is in use by another process (id {holder}); wait until it has ended, or "
-            "stop it."
-        ) from None
-    except OSError:
-        return  # a file system without locks
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
 
 
 def _cell(value: Any) -> Any:

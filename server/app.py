@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,10 @@ from fedsim.engines.wire import to_record
 from fedsim.errors import FedsimError
 from fedsim.evaluation import latency
 from fedsim.federation import Federation, open_federation
+from fedsim.interrupts import held_back
 from fedsim.models import build
 from fedsim.models.base import LanguageModel
-from fedsim.parameters import Layout, Parameters
+from fedsim.parameters import Parameters
 from fedsim.progress import Reporter
 from fedsim.provenance import provenance
 from fedsim.references import load as load_reference
@@ -68,7 +70,9 @@ def main(grid: Grid, context: Context) -> None:
             # The newest state was saved by `_run`; what is left is to say how it ended.
             stopped = isinstance(error, KeyboardInterrupt)
             text = "" if stopped else str(error) or type(error).__name__
-            run.set_status("interrupted" if stopped else "failed", run.status["round"], error=text)
+            state = "interrupted" if stopped else "failed"
+            with held_back(), suppress(FedsimError):  # on a full disk `error` says more
+                run.set_status(state, run.status["round"], error=text)
             raise
 
 
@@ -102,17 +106,16 @@ def _run(
     device = resolve_device(config.engine.device)
     model = build(config.model.options, len(federation.corpus.vocabulary), device)
     problems: list[str] = []
+    state = initial_state(config, federation, model)
     if resumed:
-        if run.provenance["corpus"]["digest"] != federation.corpus.digest:
+        if run.corpus_digest != federation.corpus.digest:
             raise FedsimError(
                 f"The text of '{federation.corpus.name}' was changed after {run.path} began; "
                 "restore it, or start a new run."
             )
         round, arrays, problems = run.rewind()
-        state = ServerState.from_arrays(round, arrays, Layout.of(model))
+        state = state.restored(round, arrays)
         run.set_status("running", round)
-    else:
-        state = initial_state(config, federation, model)
     reporter = Reporter(config.server.rounds, state.round, quiet)
     for problem in problems:
         reporter.say(f"{problem} Using the checkpoint of round {state.round} instead.")
@@ -133,6 +136,10 @@ def _run(
         reporter.say(f"Scoring {len(federation.corpus.split('test'))} unseen test users")
         test_users = strategy.evaluate(grid, "test", timeout)
         finish(run, config, federation, model, strategy.state, test_users, reporter)
+    except FedsimError:
+        with suppress(FedsimError):  # the first sentence says more: a full disk fails twice
+            recorder.checkpoint()
+        raise
     except BaseException:
         recorder.checkpoint()
         raise

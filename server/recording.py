@@ -11,6 +11,7 @@ import pandas as pd
 from fedsim.config import Config
 from fedsim.evaluation import summarise
 from fedsim.federation import Federation
+from fedsim.interrupts import held_back
 from fedsim.leakage.exposure import measure_exposure
 from fedsim.models.base import LanguageModel
 from fedsim.progress import Reporter
@@ -101,13 +102,14 @@ class Recorder:
             self._measure_exposure(state)
 
     def checkpoint(self) -> None:
-        """Save the newest state, unless it is saved already."""
-        state, lengths = self.latest
-        if state is not self.checkpointed:
-            keep = self.config.server.keep_checkpoints
-            self.run.save_checkpoint(state.round, state.arrays(), lengths, keep)
-            self.run.set_status("running", state.round)
-            self.checkpointed = state
+        """Save the newest state, unless it is saved already. A Ctrl-C waits until it is."""
+        with held_back():
+            state, lengths = self.latest
+            if state is not self.checkpointed:
+                keep = self.config.server.keep_checkpoints
+                self.run.save_checkpoint(state.round, state.arrays(), lengths, keep)
+                self.run.set_status("running", state.round)
+                self.checkpointed = state
 
     def _client_rows(self, outcome: RoundOutcome) -> Iterable[Mapping[str, Any]]:
         for result in outcome.results:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fedsim.errors import FedsimError
 from fedsim.parameters import Layout, Parameters
 from server.optimizers import State
 
@@ -53,6 +54,28 @@ class ServerState:
         if self.average is not None:
             out["average"] = self.average.flat
         return out | {"participations": self.participations}
+
+    def restored(self, round: int, arrays: Mapping[str, np.ndarray]) -> ServerState:
+        """What a checkpoint says of the run that began with this state.
+
+        Raises FedsimError where it holds other arrays than such a run has.
+        """
+        expected = self.arrays()
+        for name in sorted({*expected, *arrays}):
+            if name not in arrays or name not in expected:
+                wrong = "is missing" if name in expected else "belongs to another run"
+            elif (arrays[name].shape, arrays[name].dtype) != (
+                expected[name].shape,
+                expected[name].dtype,
+            ):
+                wrong = f"should be {expected[name].dtype}{list(expected[name].shape)}"
+            else:
+                continue
+            raise FedsimError(
+                f"The checkpoint of round {round} does not fit the run's config: '{name}' {wrong}; "
+                "restore it from a copy, or train the run anew."
+            )
+        return self.from_arrays(round, arrays, self.parameters.layout)
 
     @classmethod
     def from_arrays(

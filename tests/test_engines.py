@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import shutil
@@ -13,6 +14,7 @@ from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from federations import assert_same_record
@@ -270,6 +272,41 @@ def test_a_client_that_hangs_costs_its_own_round_only() -> None:
         assert not grid._broadcaster._segments
     finally:
         grid.close()
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_does_not_outlive_a_killed_main_process() -> None:
+    code = (
+        "import multiprocessing, time, test_engines\n"
+        "from fedsim.engines.pool import PoolGrid\n"
+        "if __name__ == '__main__':\n"
+        "    grid = PoolGrid('toy_apps:app', workers=1)\n"
+        "    assert len(list(grid.send_and_receive(test_engines.orders('answer')))) == 1\n"
+        "    grid.push_messages(test_engines.orders('hang'))\n"
+        "    print(multiprocessing.active_children()[0].pid, flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    search = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # the resource tracker says that it has cleaned up
+        text=True,
+        env={**os.environ, "PYTHONPATH": search},
+    ) as main:
+        assert main.stdout is not None
+        worker = psutil.Process(int(main.stdout.readline()))
+        main.kill()
+        worker.wait(timeout=60)
+
+
+def test_shared_memory_that_cannot_be_had_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **named: object) -> None:
+        raise OSError(errno.EFBIG, "File too large")
+
+    monkeypatch.setattr(broadcast, "SharedMemory", refuse)
+    with pytest.raises(FedsimError, match=r"cannot be put into shared memory \(File too large\)"):
+        Broadcaster().pack("message-1", orders("sum")[0].content)
 
 
 def test_a_model_that_does_not_fit_into_shared_memory_is_refused(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import pytest
 from federations import assert_same_record
 from pandas.testing import assert_frame_equal
 
+import fedsim.checkpoints
 import server.app
 import server.recording
 from clients import app as client_app
@@ -133,6 +135,26 @@ def test_a_run_may_be_interrupted_again_and_again(
     assert_same_record(resume(run.path, quiet=True), finished)
 
 
+def test_a_second_ctrl_c_waits_until_the_first_has_saved(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No checkpoint but the first and that of the interruption, in which the second comes.
+    config = replace(config, server=config.server.model_copy(update={"checkpoint_every": 50}))
+    real, saved = fedsim.checkpoints.write_atomically, []
+
+    def again(path: Path, data: bytes) -> None:
+        if path.name == "round-0000003.safetensors":
+            signal.raise_signal(signal.SIGINT)
+            saved.append(path)
+        real(path, data)
+
+    monkeypatch.setattr(fedsim.checkpoints, "write_atomically", again)
+    run = interrupted_run(monkeypatch, config, tmp_path / "run", client_app, "train_chunk", 14)
+    assert saved
+    assert run.status == {"state": "interrupted", "round": 3, "error": ""}
+    assert run.rewind()[0] == 3
+
+
 @pytest.mark.parametrize("optimizer", ["momentum", "adam", "yogi", "adagrad"])
 def test_optimizer_state_and_averages_survive_a_resume(
     optimizer: str, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -164,6 +186,51 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing_but_the_round(
     run = Run.open(tmp_path / "run")
     assert run.status["state"] == "failed"
     assert_same_record(resume(run.path, quiet=True), finished)
+
+
+def test_a_disk_that_stays_full_does_not_hide_what_failed_first(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, full = Path.open, []
+
+    def no_room(self: Path, *arguments: Any, **named: Any) -> Any:
+        writing = arguments and arguments[0][0] in "aw"
+        if writing and (full or self.name == "run.log"):
+            full.append(self)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(self, *arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", no_room)
+        with pytest.raises(FedsimError, match=r"Cannot write .*run\.log \(No space left"):
+            simulate(config, tmp_path / "run", quiet=True)
+    # The state and the status were tried as well, and could not be written either.
+    assert {file.suffix for file in full} >= {".tmp"}
+    assert Run.open(tmp_path / "run").status == {"state": "running", "round": 2}
+
+
+@pytest.mark.parametrize("way", ["interrupted", "killed"])
+def test_half_written_files_do_not_stay(
+    way: str, config: Config, finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fsync
+
+    def stop(descriptor: int) -> None:
+        if len(list((tmp_path / "run" / "checkpoints").glob("round-*"))) == 2:
+            raise KeyboardInterrupt
+        real(descriptor)
+
+    run = Run(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", stop)
+        with pytest.raises(KeyboardInterrupt):
+            simulate(config, run.path, quiet=True)
+    assert not list(run.path.rglob("*.tmp"))
+    if way == "killed":  # which runs no code of ours: what a writer had begun is still there
+        for name in (".status.json.77.tmp", "checkpoints/.round-0000002.safetensors.77.tmp"):
+            (run.path / name).write_text("{")
+    assert_same_record(resume(run.path, quiet=True), finished)
+    assert not list(run.path.rglob("*.tmp"))
 
 
 def test_a_resumed_run_keeps_its_config_and_may_change_engine(
@@ -308,11 +375,11 @@ def test_checkpoints_keep_arrays_exactly_and_only_the_last_few(tmp_path: Path) -
         "turned": np.arange(6, dtype=np.float32).reshape(2, 3).T,
     }
     for round in (1, 2, 10):
-        save_checkpoint(tmp_path, round, arrays, {"identity": "x"}, keep=2)
+        save_checkpoint(tmp_path, round, arrays, {"identity": "x", "tables": {}}, keep=2)
     kept = [file.name for file in sorted(tmp_path.iterdir())]
     assert kept == ["round-0000002.safetensors", "round-0000010.safetensors"]
     read, meta, problems = load_latest(tmp_path)
-    assert (meta, problems) == ({"identity": "x", "round": 10}, [])
+    assert (meta, problems) == ({"identity": "x", "tables": {}, "round": 10}, [])
     assert set(read) == set(arrays)
     for name, array in arrays.items():
         assert read[name].dtype == array.dtype
@@ -473,8 +540,11 @@ def test_a_record_that_lost_rows_is_not_resumed(gone: bool, config: Config, tmp_
         file.unlink()
     else:
         truncate(file)
+    run.append("rounds", [dict.fromkeys(TABLES["rounds"], 1)])
+    kept = (run.path / "rounds.csv").read_bytes()
     with pytest.raises(FedsimError, match=r"failures\.csv is missing or shorter"):
         run.rewind()
+    assert (run.path / "rounds.csv").read_bytes() == kept, "cut back before all was looked at"
 
 
 # -- one process at a time ------------------------------------------------------------------------
@@ -539,7 +609,7 @@ def test_without_locks_a_run_goes_on(
         patch.setattr("fcntl.flock", refuse)
         with run.locked():
             pass
-    monkeypatch.setattr("fedsim.runs.fcntl", None)
+    monkeypatch.setattr("fedsim.locks.fcntl", None)
     with run.locked(), run.locked():
         pass
 

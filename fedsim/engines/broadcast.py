@@ -80,7 +80,13 @@ class Broadcaster:
         if id(record) not in self._segments:
             size = sum(len(array.data) for array in record.values())
             _require_room(size)
-            memory = SharedMemory(create=True, size=max(size, 1))
+            try:
+                memory = SharedMemory(create=True, size=max(size, 1))
+            except OSError as error:
+                raise FedsimError(
+                    f"A model of {size / 1e6:.1f} MB cannot be put into shared memory "
+                    f"({error.strerror}); raise the limit, or use engine.name=local."
+                ) from None
             buffer = memory.buf
             assert buffer is not None  # None only after close()
             entries, start = [], 0

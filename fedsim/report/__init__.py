@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedsim.files import write_atomically
+from fedsim.files import remove_temporaries, write_atomically
 from fedsim.runs import Run
 
 
@@ -18,5 +18,6 @@ def write_report(run: Run) -> Path:
     from fedsim.report.page import render
 
     path = run.path / "report.html"
+    remove_temporaries(run.path, path.name)
     write_atomically(path, render(run).encode("utf-8"))
     return path

@@ -1,0 +1,1 @@
+"""What the fault campaign and the endurance run are made of."""

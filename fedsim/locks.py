@@ -1,0 +1,51 @@
+"""One process at a time in a folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import FileIO
+from pathlib import Path
+
+from fedsim.errors import FedsimError
+
+try:
+    import fcntl
+except ImportError:  # Windows, where two processes on one run are not noticed
+    fcntl = None  # type: ignore[assignment]
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; it ends with the process. FedsimError where another one holds it."""
+    path = folder / ".lock"
+    try:
+        file = path.open("ab+", buffering=0)  # never removed: a waiting process may have it open
+    except OSError as error:
+        raise FedsimError(
+            f"Cannot write {path}: {error.strerror}; continue the run where it can be written."
+        ) from None
+    with file:
+        _take(file, folder)
+        yield
+
+
+def _take(file: FileIO, folder: Path) -> None:
+    """Lock an open file until it is closed, and leave the process's id in it."""
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().decode(errors="replace").strip() or "unknown"
+        raise FedsimError(
+            f"{folder} is in use by another process (id {holder}); wait until it has ended, or "
+            "stop it."
+        ) from None
+    except OSError:
+        return  # a file system without locks
+    with suppress(OSError):  # on a full disk others learn less
+        file.truncate(0)
+        file.write(str(os.getpid()).encode())
