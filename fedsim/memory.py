@@ -17,7 +17,8 @@ BYTES_A_PARAMETER = 24
 
 def require_memory(config: Config, vocabulary: int) -> None:
     """Raise FedsimError where the model alone, once a process, is more than there is."""
-    parameters = build(config.model.options, vocabulary, torch.device("meta")).n_parameters
+    with torch.device("meta"):  # sizes without the memory
+        parameters = build(config.model.options, vocabulary, torch.device("meta")).n_parameters
     workers = 0 if config.engine.name == "local" else config.engine.workers or available_cores()
     needed = parameters * BYTES_A_PARAMETER * (1 + workers)
     there = psutil.virtual_memory().total

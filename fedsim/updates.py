@@ -29,11 +29,12 @@ NOT_FINITE = "the update is not finite, or too large to be averaged; lower clien
 def weighted(update: Tensor, weight: int) -> Tensor:
     """`weight` x `update` in multiples of `RESOLUTION`, int64, rounded towards zero.
 
-    Towards zero, so that no rounding makes a bounded update larger.
+    The product is exact in float64 (a float32 has 24 bits, the weight at most 24), so the only
+    rounding is the last, which makes no bounded update larger.
     """
     import torch
 
-    return (update * (weight / RESOLUTION)).to(torch.int64)
+    return (update.double() * (weight / RESOLUTION)).to(torch.int64)
 
 
 @dataclass(frozen=True)
@@ -63,21 +64,27 @@ class Aggregate:
         self.total = np.zeros(layout.size, np.int64)
         self.failures: dict[int, str] = {}
         self._results: dict[int, UserResult] = {}
+        self._reach = 0.0  # no coordinate of the sum is larger
 
     def add(self, update: ChunkUpdate) -> None:
         """Add one chunk; the order of the calls does not matter.
 
         A user that failed and is then asked again with success is no failure any more. Raises
         FedsimError where the sum could overflow: such updates come from a run that diverges.
+        ValueError where a user is in the sum already.
         """
+        twice = self._results.keys() & {r.user for r in update.results}
+        if twice:
+            raise ValueError(f"user {min(twice)} is in the sum already")
+        self._reach += sum(r.sequences * r.update_norm for r in update.results)
+        if self._reach > _LARGEST_SUM:
+            raise FedsimError("The clients' updates are too large to be added; lower client.lr.")
         if update.results:
             self.total += update.total
         self._results |= {r.user: r for r in update.results}
         self.failures |= update.failures
         for result in update.results:
             self.failures.pop(result.user, None)
-        if sum(r.sequences * r.update_norm for r in self._results.values()) > _LARGEST_SUM:
-            raise FedsimError("The clients' updates are too large to be added; lower client.lr.")
 
     @property
     def results(self) -> list[UserResult]:

@@ -379,3 +379,20 @@ def test_meta_carries_whose_the_text_is(own: DataOptions) -> None:
     assert (corpus.name, corpus.licence) == ("own", "yours")
     meta = json.loads((corpus.folder / "meta.json").read_text())
     assert meta["counts"] == corpus.counts
+
+
+@given(rows_of_many, st.integers(1, 4))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+def test_words_of_few_users_can_be_kept_out_of_the_vocabulary(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], least: int
+) -> None:
+    folder = tmp_path_factory.mktemp("few")
+    rows = [*rows, *((f"p{i}", f"w{i} only") for i in range(30))]
+    file = write_jsonl(folder / "own.jsonl", rows)
+    corpus = open_corpus(DataOptions(path=str(file), min_words=1, word_users=least))
+    whole = open_corpus(DataOptions(path=str(file), min_words=1))
+    typed: Counter[str] = Counter()
+    for user in whole.split("train"):
+        typed.update({whole.vocabulary.words[t] for t in whole.sequences(user, "train").tokens})
+    expected = {word for word in whole.vocabulary.words[4:] if typed[word] >= least}
+    assert set(corpus.vocabulary.words[4:]) == expected

@@ -12,7 +12,7 @@ from federations import Notes, fresh_strategy, play
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 
 from fedsim.config import Config, from_dict, load
-from fedsim.data.shards import SERVER, write_shards
+from fedsim.data.shards import SERVER, words_of_one_user, write_shards
 from fedsim.data.store import Corpus, open_corpus
 from fedsim.engines.flower_compat import FIRST_NODE, RUN_ID, isolated
 from fedsim.engines.local import LocalGrid
@@ -52,7 +52,7 @@ def test_every_users_text_is_in_one_shard_and_nowhere_else(
         assert part.counts["words"] == sum(whole.words_per_user()[mine])
 
 
-def test_the_servers_part_holds_nobodys_text(config: Config, shards: list[Path]) -> None:
+def test_the_servers_part_holds_no_sentence(config: Config, shards: list[Path]) -> None:
     folder = shards[0].with_name(SERVER)
     part, whole = Corpus(folder), open_corpus(config.data)
     assert not part.hosted.any()
@@ -107,6 +107,23 @@ def test_a_server_without_text_trains_but_has_no_baselines(
         check(replace(blind, evaluation=evaluation))
     played, _ = play(blind, ShardGrid(shards))
     assert played.state.parameters.digest() == play(config)[0].state.parameters.digest()
+
+
+def test_rare_words_in_the_vocabulary_are_counted_and_can_be_left_out(
+    config: Config, tmp_path: Path
+) -> None:
+    file = tmp_path / "own.csv"
+    people = [f"p{i},hello there my friend secret{i}" for i in range(30)]
+    file.write_text("user,text\n" + "\n".join(people * 3))
+    tree = {**config.as_dict(), "data": {"path": str(file), "min_words": 1}}
+    whole = open_corpus(from_dict(tree).data)
+    trained = {f"secret{i}" for i in range(30)} & set(whole.vocabulary.words)
+    assert words_of_one_user(whole) == len(trained) > 15
+    tree["data"]["word_users"] = 2
+    careful = open_corpus(from_dict(tree).data)
+    assert words_of_one_user(careful) == 0
+    for shard in write_shards(careful, tmp_path / "careful", 2):
+        assert "secret" not in (shard / "vocabulary.txt").read_text()
 
 
 # -- a federation over shards ---------------------------------------------------------------------

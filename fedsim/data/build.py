@@ -107,6 +107,10 @@ def build(
     lengths = lengths[sentence_order]
     training = _training_mask(sentences, heldout, sizes["train"])
     counts = _word_counts(tokens, starts[training], lengths[training], len(found.words))
+    if cleaning.word_users > 1:
+        mine = np.where(training, lengths, 0)
+        people = _word_users(tokens, starts, mine, sentences[: sizes["train"]], len(found.words))
+        counts[people < cleaning.word_users] = 0
     vocabulary = Vocabulary.choose(found.words, counts, vocabulary_size)
     final_ids = vocabulary.encode(found.words)
 
@@ -160,6 +164,20 @@ def _word_counts(
         block = gather(tokens, starts[span], lengths[span])
         counts += np.bincount(block.tokens, minlength=words)
     return counts
+
+
+def _word_users(
+    tokens: np.ndarray, starts: np.ndarray, lengths: np.ndarray, sentences: np.ndarray, words: int
+) -> np.ndarray:
+    """How many users typed each word, of users whose sentences follow each other."""
+    people = np.zeros(words, np.int64)
+    for part in _user_blocks(sentences):
+        span = slice(sentences[: part.start].sum(), sentences[: part.stop].sum())
+        block = gather(tokens, starts[span], lengths[span])
+        owners = np.repeat(np.arange(part.start, part.stop), sentences[part])
+        pairs = np.unique(np.repeat(owners, lengths[span]) * words + block.tokens)
+        people += np.bincount(pairs % words, minlength=words)
+    return people
 
 
 def _user_blocks(sentences: np.ndarray) -> list[slice]:

@@ -27,6 +27,9 @@ class DataOptions(Options):
     max_words: int = Field(default=30, ge=2, description="longer messages are cut into pieces")
     cap_words: int | None = Field(default=None, ge=1, description="words kept of each user")
     min_words: int | None = Field(default=None, ge=1, description="users with fewer are dropped")
+    word_users: int | None = Field(
+        default=None, ge=1, description="words of fewer training users are left out"
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -74,6 +74,9 @@ class Cleaning(_Part):
     drop_repeated_token: bool = False
     deduplicate: bool = False
     min_words: int = Field(default=50, ge=1, description="users with fewer words are dropped")
+    word_users: int = Field(
+        default=1, ge=1, description="words of fewer training users are left out of the vocabulary"
+    )
     cap_words: int = Field(
         default=2000, ge=1, description="of each user only the first words are kept"
     )

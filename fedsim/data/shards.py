@@ -2,7 +2,8 @@
 
 A shard is a corpus folder with all users' places and one part of their text, so user ids mean the
 same on every machine. Users are dealt out in turn; the donors all go to the first shard, which so
-can make the canary users' text from its own. The folder `server` holds nobody's text.
+can make the canary users' text from its own. The folder `server` holds no sentences. All hold the
+vocabulary, and with it what rare words it has.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 from fedsim.data.sequences import Sequences
 from fedsim.data.storage import CorpusWriter, drafted
 from fedsim.data.store import Corpus
+from fedsim.data.vocabulary import SPECIALS
 from fedsim.errors import FedsimError
 
 SERVER = "server"
@@ -31,6 +33,14 @@ def hosts(corpus: Corpus, nodes: int) -> np.ndarray:
     donors = corpus.split("donors")
     out[donors.start : donors.stop] = 0
     return out
+
+
+def words_of_one_user(corpus: Corpus) -> int:
+    """How many words of the vocabulary, which every shard holds, only one user typed."""
+    users = np.zeros(len(corpus.vocabulary), np.int64)
+    for user in range(corpus.users):
+        users[np.unique(corpus.sequences(user, "all").tokens)] += 1
+    return int(np.count_nonzero(users[len(SPECIALS) :] == 1))
 
 
 def write_shards(corpus: Corpus, folder: Path, nodes: int) -> list[Path]:
@@ -57,7 +67,7 @@ def write_shards(corpus: Corpus, folder: Path, nodes: int) -> list[Path]:
 
 
 def _write(corpus: Corpus, folder: Path, hosted: np.ndarray, donors: bool) -> None:
-    folder.mkdir()
+    folder.mkdir(0o700)  # wherever it is copied, it is for its owner
     writer = CorpusWriter(folder)
     try:
         for first in range(0, corpus.users, _BLOCK_USERS):

@@ -38,6 +38,7 @@ from fedsim.registry import nearest
 
 __all__ = ["Corpus", "Sequences", "Vocabulary", "open_corpus"]
 
+_CLEANING = ("cap_words", "min_words", "word_users")  # of a recipe, which options may change
 _log = logging.getLogger(__name__)
 
 
@@ -191,7 +192,7 @@ def plan(recipe: Recipe, options: DataOptions) -> tuple[Path, Callable[[Path], N
         make = partial(synthetic.write, recipe=recipe, **made)
     else:
         reader = recipe.make_reader(**_columns(recipe, options))
-        changes = {"cap_words": options.cap_words, "min_words": options.min_words}
+        changes = {key: getattr(options, key) for key in _CLEANING}
         cleaning = recipe.cleaning.model_copy(
             update={key: value for key, value in changes.items() if value is not None}
         )
@@ -230,7 +231,7 @@ def _columns(recipe: Recipe, options: DataOptions) -> dict[str, str]:
 
 
 def _refuse_cleaning(recipe: Recipe, options: DataOptions) -> None:
-    for key in ("cap_words", "min_words"):
+    for key in _CLEANING:
         if getattr(options, key) is not None:
             raise FedsimError(
                 f"data.{key} has no effect with the generated data set '{recipe.name}': "
@@ -255,7 +256,7 @@ def _open_directory(options: DataOptions) -> Corpus:
         )
     corpus = open_folder(folder)
     defaults = DataOptions(name="own", path=options.path)
-    for key in ("user_column", "text_column", "max_words", "cap_words", "min_words"):
+    for key in ("user_column", "text_column", "max_words", *_CLEANING):
         if getattr(options, key) != getattr(defaults, key):
             raise FedsimError(
                 f"data.{key} has no effect with the finished corpus '{folder}': leave it out."
