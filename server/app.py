@@ -68,7 +68,7 @@ def main(grid: Grid, context: Context) -> None:
                 load_reference("fedsim.report:write_report")(run)
         except BaseException as error:
             # The newest state was saved by `_run`; what is left is to say how it ended.
-            stopped = isinstance(error, KeyboardInterrupt)
+            stopped = isinstance(error, KeyboardInterrupt | SystemExit)
             text = "" if stopped else str(error) or type(error).__name__
             state = "interrupted" if stopped else "failed"
             with held_back(), suppress(FedsimError):  # on a full disk `error` says more

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedsim.config import Config
-from fedsim.engines.wire import failed, failures_in, users_in
+from fedsim.engines.wire import failures_in
 from fedsim.federation import Federation
 from fedsim.updates import NOT_FINITE
 from server.exchange import exchange
+from server.inspection import inspected
 from server.nodes import Nodes
 
 
 class Dispatch:
     """Builds the messages of a run and brings back a reply about every user."""
 
-    def __init__(self, config: Config, federation: Federation) -> None:
+    def __init__(
+        self, config: Config, federation: Federation, size: int, notice: Callable[[str], None]
+    ) -> None:
+        """`size` is that of the model; `notice` takes what whoever watches the run should know."""
         self._client_config = config.for_clients().as_json()
         self._corpus = federation.corpus.digest
         self._users = federation.users
         self._server = config.server
+        self._size = size
+        self._notice = notice
         self._nodes: Nodes | None = None
 
     def messages(
@@ -56,7 +62,7 @@ class Dispatch:
         for attempt in range(1 + self._server.retries):
             failures: dict[int, str] = {}
             for message, reply in exchange(grid, messages, timeout_s):
-                content = _about_the_asked(message, reply)
+                content = inspected(message, reply, self._size)
                 failures |= failures_in(content)
                 yield Message(content, reply_to=message)
             users = sorted(u for u, reason in failures.items() if reason != NOT_FINITE)
@@ -72,17 +78,5 @@ class Dispatch:
     def _nodes_of(self, grid: Grid) -> Nodes:
         if self._nodes is None or self._nodes.grid is not grid:
             question = ConfigRecord({"config": self._client_config, "corpus": self._corpus})
-            self._nodes = Nodes(grid, question, self._users, self._server.timeout_s)
+            self._nodes = Nodes(grid, question, self._users, self._server.timeout_s, self._notice)
         return self._nodes
-
-
-def _about_the_asked(message: Message, reply: Message) -> RecordDict:
-    """The reply's content; where it does not speak of the users asked for, why each failed."""
-    asked: Any = message.content.config_records["config"]["users"]
-    if reply.has_error():
-        reason = reply.error.reason or f"the node replied with error code {reply.error.code}"
-    elif sorted(users_in(reply.content)) == sorted(asked):
-        return reply.content
-    else:
-        reason = "the node replied about other users"
-    return failed(dict.fromkeys(asked, reason))

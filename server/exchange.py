@@ -15,7 +15,8 @@ LOOK_S = 5.0  # how often to see whether the nodes are still there
 NO_REPLY = 101
 NOT_SENT = 102
 NODE_GONE = 103
-UNANSWERED = {NO_REPLY, NOT_SENT, NODE_GONE}
+# With Flower's own for a node or a message that is unavailable: 3, 4 and 5 (flwr ErrorCode).
+UNANSWERED = {NO_REPLY, NOT_SENT, NODE_GONE, 3, 4, 5}
 
 NOWHERE = -1  # the node of a message that no connected node can take
 
@@ -45,11 +46,11 @@ def exchange(
             if asked is not None:  # else it came twice
                 yield asked, reply
         now = time.monotonic()
+        if now > deadline:
+            break
         if pulled:
             idle = IDLE_S
             continue
-        if now > deadline:
-            break
         if now - looked > LOOK_S:
             looked = now
             yield from _gone(grid, waiting)

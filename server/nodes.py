@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,12 @@ from flwr.serverapp import Grid
 
 from fedsim.errors import FedsimError
 from server.exchange import IDLE_S, NOWHERE, UNANSWERED, exchange
+
+PATIENCE_S = 5.0  # before saying that a node is waited for
+
+
+class Unfit(Exception):
+    """Why a node cannot take part."""
 
 
 class Nodes:
@@ -22,32 +28,47 @@ class Nodes:
     since a SuperNode handles one message at a time and starts a process for each.
     """
 
-    def __init__(self, grid: Grid, question: ConfigRecord, users: int, timeout_s: float) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        question: ConfigRecord,
+        users: int,
+        timeout_s: float,
+        notice: Callable[[str], None],
+    ) -> None:
         """`question` holds the run's client config and the server's corpus digest."""
         self.grid = grid
         self._question = question
         self._users = users
         self._timeout_s = timeout_s
+        self._notice = notice
         self._hosted: dict[int, np.ndarray | None] = {}  # node -> flag of each user; None: all
+        self._unfit: dict[int, str] = {}  # node -> why it cannot take part
 
     def spread(self, users: Sequence[int], chunk: int) -> list[tuple[int, list[int]]]:
         """(node, users) pairs that cover `users`; `NOWHERE` for those that no node has.
 
-        Waits for a node that hosts them until the timeout: one may be restarting.
+        Waits for a node that hosts them until the timeout: one may be restarting. Raises
+        FedsimError where no node is there, or one that would host them cannot take part.
         """
         if not users:
             return []
-        deadline = time.monotonic() + self._timeout_s
+        started = time.monotonic()
+        said = False
         while True:
             self._refresh()
             homeless = self._homeless(users)
-            if not homeless or time.monotonic() > deadline:
+            waited = time.monotonic() - started
+            if not homeless or waited > self._timeout_s:
                 break
+            if self._unfit:
+                self._give_up()
+            if waited > PATIENCE_S and not said:
+                self._notice(f"waiting for a node that hosts {len(homeless)} of the users")
+                said = True
             time.sleep(max(IDLE_S, min(1.0, self._timeout_s / 10)))
         if not self._hosted:
-            raise FedsimError(
-                f"No node connected within {self._timeout_s:.0f} s; start one and resume."
-            )
+            self._give_up()
         everywhere = [node for node, flags in self._hosted.items() if flags is None]
         if everywhere:
             starts = range(0, len(users), chunk)
@@ -56,6 +77,13 @@ class Nodes:
                 for i, start in enumerate(starts)
             ]
         return self._by_host(users, set(homeless))
+
+    def _give_up(self) -> None:
+        for node, reason in self._unfit.items():
+            raise FedsimError(f"Node {node} cannot take part: {reason}")
+        raise FedsimError(
+            f"No node connected within {self._timeout_s:.0f} s; start one and resume."
+        )
 
     def _by_host(self, users: Sequence[int], homeless: set[int]) -> list[tuple[int, list[int]]]:
         given: dict[int, list[int]] = {}
@@ -73,7 +101,7 @@ class Nodes:
         """Forget nodes that went away and ask the new ones what they host."""
         connected = sorted(self.grid.get_node_ids())
         self._hosted = {n: self._hosted[n] for n in connected if n in self._hosted}
-        new = [node for node in connected if node not in self._hosted]
+        new = [node for node in connected if node not in self._hosted and node not in self._unfit]
         if not new:
             return
         content = RecordDict({"config": self._question})
@@ -81,20 +109,32 @@ class Nodes:
         for question, reply in exchange(self.grid, questions, self._timeout_s):
             node = question.metadata.dst_node_id
             if reply.has_error() and reply.error.code in UNANSWERED:
-                continue  # it may have gone again
-            if reply.has_error():
-                reason = (reply.error.reason or "it gave no reason").strip().splitlines()[-1]
-                raise FedsimError(f"Node {node} cannot take part: {reason}")
-            self._hosted[node] = self._flags(node, reply.content.config_records["hosted"])
+                continue  # it may have gone again; if it is there, it is asked once more
+            try:
+                self._hosted[node] = self._flags(reply)
+            except Unfit as error:
+                self._unfit[node] = str(error)
+                self._notice(f"node {node} cannot take part: {error}")
         self._hosted = dict(sorted(self._hosted.items()))
 
-    def _flags(self, node: int, hosted: Any) -> np.ndarray | None:
-        if hosted["corpus"] != self._question["corpus"] or hosted["users"] != self._users:
-            raise FedsimError(
-                f"Node {node} holds another corpus than the server, or another version of it; "
-                "write the shards again with `data shard` and copy them."
+    def _flags(self, reply: Message) -> np.ndarray | None:
+        """Which users a node says it hosts; None where it says all."""
+        if reply.has_error():
+            reason = (reply.error.reason or "").strip() or "it gave no reason"
+            raise Unfit(reason.splitlines()[-1])
+        try:
+            hosted: Any = reply.content.config_records["hosted"]
+            corpus, users, flags = hosted["corpus"], hosted["users"], hosted["flags"]
+            bits = np.frombuffer(flags, np.uint8)
+        except (KeyError, TypeError, ValueError) as error:
+            raise Unfit(f"its answer is malformed ({error})") from None
+        if corpus != self._question["corpus"] or users != self._users:
+            raise Unfit(
+                "it holds another corpus than the server, or another version of it; write the "
+                "shards again and copy them"
             )
-        if not hosted["flags"]:
+        if not len(bits):
             return None
-        bits = np.frombuffer(hosted["flags"], np.uint8)
+        if len(bits) != -(-self._users // 8):
+            raise Unfit("its answer is malformed (the number of flags)")
         return np.unpackbits(bits, count=self._users).astype(bool)

@@ -43,6 +43,11 @@ class Recorder:
         self.latest = (state, run.table_lengths())
         self.checkpointed: ServerState | None = None
 
+    def notice(self, text: str) -> None:
+        """On the screen and in the log."""
+        self.run.log(text)
+        self.reporter.say(text)
+
     def clients_failed(self, round: int, cohort: np.ndarray, failures: dict[int, str]) -> None:
         """A row for each failed user, and its traceback in the log."""
         rows = [

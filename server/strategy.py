@@ -54,6 +54,9 @@ class RoundOutcome:
 class Listener(Protocol):
     """Told after every round and evaluation; it writes tables, checkpoints and progress."""
 
+    def notice(self, text: str) -> None:
+        """Something that whoever watches the run should know."""
+
     def clients_failed(self, round: int, cohort: np.ndarray, failures: dict[int, str]) -> None:
         """Users of the round's cohort that did not complete, with the reasons."""
 
@@ -80,7 +83,7 @@ class FederatedStrategy(Strategy):
         self.listener = listener
         optimizer = OPTIMIZERS[config.optimizer.name]
         self.optimizer = optimizer(config.optimizer.options)
-        self.dispatch = Dispatch(config, federation)
+        self.dispatch = Dispatch(config, federation, state.parameters.layout.size, listener.notice)
         self._drawn: tuple[int, np.ndarray] | None = None
 
     # -- what a strategy may change ----------------------------------------------------------

@@ -121,6 +121,11 @@ class Notes:
         self.states: list[ServerState] = []
         self.evaluations: list[tuple[int, str]] = []
         self.failures: dict[int, dict[int, str]] = {}
+        self.notices: list[str] = []
+
+    def notice(self, text: str) -> None:
+        """See `server.strategy.Listener`."""
+        self.notices.append(text)
 
     def clients_failed(self, round: int, cohort: np.ndarray, failures: dict[int, str]) -> None:
         """See `server.strategy.Listener`."""

@@ -38,8 +38,8 @@ FLOORS = {
 # Foreign library -> where it may be imported. A prefix covers the modules below it.
 ROOMS = {
     "flwr": ("clients.app", "server.app", "server.strategy", "server.dispatch",
-             "server.nodes", "server.exchange", "server.strategies", "fedsim.engines",
-             "fedsim.simulation"),
+             "server.nodes", "server.exchange", "server.inspection", "server.strategies",
+             "fedsim.engines", "fedsim.simulation"),
     "opacus": ("clients.private", "fedsim.privacy"),
     "ray": ("fedsim.engines.ray",),
     "typer": ("fedsim.cli",),

@@ -238,3 +238,40 @@ def test_a_node_with_another_corpus_is_refused(
     foreign = write_shards(open_corpus(other.data), tmp_path / "foreign", 3)
     with pytest.raises(FedsimError, match=r"Node 3 cannot take part: .* is not the server's"):
         play(config, ShardGrid([shards[0], foreign[1], shards[2]]))
+
+
+def test_a_stray_node_is_told_once_and_left_out(
+    config: Config, shards: list[Path], tmp_path: Path
+) -> None:
+    other = replace(config, data=config.data.model_copy(update={"max_words": 4}))
+    foreign = write_shards(open_corpus(other.data), tmp_path / "foreign", 3)
+    played, notes = play(config, ShardGrid([*shards, foreign[1]]), rounds=2)
+    assert played.state.parameters.digest() == play(config, rounds=2)[0].state.parameters.digest()
+    (notice,) = notes.notices
+    assert notice.startswith("node 5 cannot take part: ")
+
+
+class Mute(ShardGrid):
+    """A node whose first answer is Flower's own 'node unavailable'."""
+
+    muted = 0
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """The query to the first node fails once."""
+        replies = list(super().pull_messages(message_ids))
+        for i, reply in enumerate(replies):
+            if reply.metadata.message_type == "query" and not self.muted:
+                self.muted = 1
+                question = next(m for m in self.sent if m.metadata.message_id
+                                == reply.metadata.reply_to_message_id)  # fmt: skip
+                replies[i] = Message(Error(code=5, reason="Node Unavailable"), reply_to=question)
+        return replies
+
+
+def test_a_node_that_dies_while_it_answers_is_waited_for(
+    tiny: str, config: Config, shards: list[Path]
+) -> None:
+    grid = Mute(shards)
+    played, _ = play(load(tiny, ["server.timeout_s=5"]), grid)
+    assert grid.muted
+    assert played.state.parameters.digest() == play(config)[0].state.parameters.digest()

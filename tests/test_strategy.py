@@ -201,7 +201,7 @@ def test_a_node_that_answers_about_other_users_is_not_believed(tiny: str) -> Non
 
     cohort = fresh_strategy(config)[0].cohort(1)
     _, notes = play(config, AdverseGrid(APP, swapped))
-    said = "the node replied about other users"
+    said = "the node sent a malformed reply: it is about other users"
     assert notes.failures == {1: {int(u): said for u in cohort[:2]}}
 
 

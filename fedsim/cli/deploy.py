@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -15,6 +17,9 @@ from fedsim import config as configs
 from fedsim.cli.train import Json, Overrides, start
 from fedsim.errors import FedsimError
 from fedsim.runs import new_run_folder
+
+if TYPE_CHECKING:
+    from fedsim.deploy.deployment import Deployment
 
 app = typer.Typer(help="Run on a real SuperLink with SuperNodes, each with its own users' text.")
 
@@ -33,34 +38,48 @@ def up(
     remote: Annotated[
         bool, typer.Option("--remote", help="start the SuperLink only; nodes run elsewhere")
     ] = False,
-    host: Annotated[str, typer.Option(help="address under which nodes find this machine")] = (
-        "127.0.0.1"
-    ),
     port: Annotated[int, typer.Option(help="of the SuperLink; 0 takes a free one")] = 0,
     folder: Folder = HERE,
 ) -> None:
     """Write shards and keys, start the SuperLink and the nodes; again, start what has ended."""
+    from fedsim.data.shards import words_of_one_user
+    from fedsim.data.store import open_corpus
     from fedsim.deploy.deployment import STATE, Deployment
 
+    def say(text: str) -> None:
+        console.print(text, markup=False)
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
     if (folder / STATE).is_file():
-        deployment = Deployment.open(folder)
         if overrides:
-            raise FedsimError(f"{folder} exists with its data; `deploy down` and remove it first.")
+            raise FedsimError(
+                f"{folder} has its data already; leave out the keys to start again what has ended, "
+                "or name another --folder."
+            )
+        deployment = Deployment.open(folder)
     else:
         config = configs.load(preset, overrides or [])
-        deployment = Deployment.create(folder, config, nodes, tls, remote, host, port)
-    started = deployment.up()
-    console = Console(highlight=False)
-    console.print(f"started: {', '.join(started) or 'nothing, all was running'}", markup=False)
-    console.print(f"SuperLink at {deployment.address}, logs in {deployment.folder}", markup=False)
-    if deployment.remote:
-        for number in range(deployment.nodes):
-            name = deployment.node_folder(number).name
-            console.print(
-                f"copy {deployment.node_folder(number)} to its machine and start it there:\n"
-                f"  fedsim deploy node {name} --superlink {deployment.address}",
-                markup=False,
+        say(f"writing the shards of {nodes} nodes to {folder}")
+        deployment = Deployment.create(folder, config, nodes, tls, remote, port)
+        rare = words_of_one_user(open_corpus(config.data))
+        if rare:
+            say(
+                f"the vocabulary, which every node has, holds {rare:,} words that one person only "
+                "typed; data.word_users=2 leaves them out"
             )
+    started = deployment.up(say)
+    say(f"started: {', '.join(started) or 'nothing, all was running'}")
+    say(f"SuperLink at {deployment.address}, logs in {deployment.folder}")
+    if deployment.remote:
+        _say_where_nodes_go(deployment, say)
+
+
+def _say_where_nodes_go(deployment: Deployment, say: Callable[[str], None]) -> None:
+    for number in range(deployment.nodes):
+        folder = deployment.node_folder(number)
+        say(f"{folder.name}: copy {folder} to its machine, and there:")
+        say(f"  ssh -N -L {deployment.port}:{deployment.address} THIS-MACHINE &")
+        say(f"  fedsim deploy node {folder.name} --superlink localhost:{deployment.port}")
 
 
 @app.command()
@@ -72,7 +91,11 @@ def node(
     from fedsim.deploy.deployment import node_command
     from fedsim.deploy.processes import environment, free_port
 
+    host, _, port = superlink.rpartition(":")
+    if not host or not port.isdigit():
+        raise FedsimError(f"--superlink {superlink} is not of the form host:port.")
     command = node_command(folder, superlink, free_port())
+    print(f"connecting to {superlink}; tries until something answers there", file=sys.stderr)
     os.execve(command[0], command, dict(environment(folder.resolve() / "flower")))
 
 

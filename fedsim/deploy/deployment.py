@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from fedsim.deploy.processes import (
     environment,
     free_port,
     program,
+    require_free,
     start,
     wait_until_listening,
 )
@@ -48,24 +49,24 @@ class Deployment:
     nodes: int
     tls: bool
     remote: bool
-    host: str
     port: int
     data: dict[str, Any]
     processes: list[Process] = field(default_factory=list)
 
     @classmethod
     def create(
-        cls, folder: Path, config: Config, nodes: int, tls: bool, remote: bool, host: str, port: int
+        cls, folder: Path, config: Config, nodes: int, tls: bool, remote: bool, port: int
     ) -> Deployment:
         """Write shards and keys into the new `folder`; nothing is started yet."""
         folder = folder.resolve()
+        if any(char in str(folder) for char in '"\\'):  # Flower's node config cannot quote them
+            raise FedsimError(f"{folder} has a quote or a backslash; choose another --folder.")
         corpus = open_corpus(config.data)
         write_shards(corpus, folder, nodes)
         data = config.as_dict()["data"]
-        port = port or free_port()
-        deployment = cls(folder, nodes, tls, remote, host, port, data)
+        deployment = cls(folder, nodes, tls, remote, port or free_port(), data)
         if tls:
-            keys.write_certificates(folder / SERVER, host)
+            keys.write_certificates(folder / SERVER)
             for number in range(nodes):
                 node = deployment.node_folder(number)
                 keys.write_node_key(node)
@@ -109,8 +110,12 @@ class Deployment:
 
     @property
     def address(self) -> str:
-        """Where nodes and commands reach the SuperLink."""
-        return f"{self.host}:{self.port}"
+        """Where the SuperLink listens, on this machine only.
+
+        Whoever reaches it can run an app on it, and so on all nodes: Flower puts the interface
+        for nodes and the one for commands on one port, and asks only nodes for a key.
+        """
+        return f"{LOCAL}:{self.port}"
 
     def log(self, name: str) -> Path:
         """Where a process prints."""
@@ -122,17 +127,19 @@ class Deployment:
 
     # -- up and down -------------------------------------------------------------------------
 
-    def up(self) -> list[str]:
-        """Start what does not run; returns the names of what was started."""
+    def up(self, say: Callable[[str], None] = lambda text: None) -> list[str]:
+        """Start what does not run; returns the names of what was started. `say` hears of it."""
         started = []
         if not self.running(SUPERLINK):
+            say(f"starting the SuperLink at {self.address}")
+            require_free(self.port)
             process = self._start(SUPERLINK, self._superlink_command())
             wait_until_listening(self.port, process, self.log(SUPERLINK), START_S)
             started.append(SUPERLINK)
             if self.tls:
                 self._register()
         if not self.remote:
-            started += self._start_nodes()
+            started += self._start_nodes(say)
         return started
 
     def down(self) -> list[str]:
@@ -174,9 +181,7 @@ class Deployment:
 
     def _superlink_command(self) -> list[str]:
         server = self.folder / SERVER
-        # Not the name itself, which may belong to a router in front of this machine.
-        listen = LOCAL if self.host in (LOCAL, "localhost") else "0.0.0.0"
-        command = [program("flower-superlink"), "--host", listen, "--port", str(self.port)]
+        command = [program("flower-superlink"), "--host", LOCAL, "--port", str(self.port)]
         command += ["--database", str(server / "superlink.db")]
         if not self.tls:
             return [*command, "--insecure"]
@@ -191,7 +196,7 @@ class Deployment:
     def _write_flower_config(self) -> None:
         security = "insecure = true"
         if self.tls:
-            security = f"root-certificates = {json.dumps(str(self.folder / SERVER / keys.CA))}"
+            security = f'root-certificates = "{self.folder / SERVER / keys.CA}"'
         text = f'[superlink]\ndefault = "{SUPERLINK}"\n\n[superlink.{SUPERLINK}]\n'
         text += f'address = "{self.address}"\n{security}\n'
         self.home.mkdir()
@@ -199,15 +204,14 @@ class Deployment:
 
     def _register(self) -> None:
         """Tell the SuperLink the nodes' public keys; it keeps them in its database."""
-        done = self.folder / SERVER / "registered"
-        if done.exists():
-            return
         for number in range(self.nodes):
-            key = self.node_folder(number) / keys.NODE_PUBLIC_KEY
-            self.flower("supernode", "register", str(key), SUPERLINK)
-        done.touch()
+            done = self.folder / SERVER / f"{shard_name(number)}.registered"
+            if not done.exists():
+                key = self.node_folder(number) / keys.NODE_PUBLIC_KEY
+                self.flower("supernode", "register", str(key), SUPERLINK)
+                done.touch()
 
-    def _start_nodes(self) -> list[str]:
+    def _start_nodes(self, say: Callable[[str], None]) -> list[str]:
         """Start the nodes that do not run, and wait until all have stayed online for a while.
 
         The SuperLink takes a killed node for connected for up to a minute, and refuses its
@@ -222,6 +226,7 @@ class Deployment:
                     raise FedsimError(
                         f"{name} ended: {complaint(self.log(name))} (see {self.log(name)})."
                     )
+                say(f"starting {name}")
                 self._start(name, node_command(names[name], self.address, free_port()))
                 calm_since = time.monotonic()
             time.sleep(0.5)
@@ -235,7 +240,7 @@ def node_command(folder: Path, superlink: str, port: int) -> list[str]:
     if not (folder / "meta.json").is_file():
         raise FedsimError(f"{folder} is not the folder of a node, as `deploy up` writes it.")
     command = [program("flower-supernode"), "--superlink", superlink, "--port", str(port)]
-    command += ["--node-config", f"shard={json.dumps(str(folder.resolve()))}"]
+    command += ["--node-config", f'shard="{folder.resolve()}"']
     if not (folder / keys.NODE_KEY).is_file():
         return [*command, "--insecure"]
     certificate, key = str(folder / keys.CA), str(folder / keys.NODE_KEY)

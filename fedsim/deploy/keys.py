@@ -21,8 +21,8 @@ NODE_KEY = "key"
 NODE_PUBLIC_KEY = "key.pub"
 
 
-def write_certificates(folder: Path, host: str) -> None:
-    """Write a new CA's certificate, and a server certificate and key for `host` signed by it.
+def write_certificates(folder: Path) -> None:
+    """Write a new CA's certificate, and a certificate and key for this machine signed by it.
 
     The CA's own key is thrown away: it signs this one certificate.
     """
@@ -37,10 +37,8 @@ def write_certificates(folder: Path, host: str) -> None:
     )
     key = ec.generate_private_key(ec.SECP384R1())
     names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    if _san(host) not in names:
-        names.append(_san(host))
     server = (
-        _certificate(_name(host), ca_name, key.public_key())
+        _certificate(_name("localhost"), ca_name, key.public_key())
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(
@@ -73,13 +71,6 @@ def write_node_key(folder: Path) -> None:
 
 def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-
-def _san(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
 
 
 def _certificate(

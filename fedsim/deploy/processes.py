@@ -105,6 +105,12 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def require_free(port: int) -> None:
+    """Raise FedsimError where something listens already: nodes would join a stranger."""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+        raise FedsimError(f"Port {port} is in use; choose another --port, or end what uses it.")
+
+
 def wait_until_listening(port: int, process: Process, log: Path, limit_s: float) -> None:
     """Wait for a program to accept connections on this machine.
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from fedsim import __version__
-from fedsim.config import EngineOptions
+from fedsim.config import EngineOptions, from_dict
+from fedsim.data.shards import SERVER
+from fedsim.data.store import open_corpus, open_folder
 from fedsim.deploy.deployment import FOLDER, SUPERLINK, Deployment
 from fedsim.deploy.processes import environment, program
 from fedsim.errors import FedsimError
@@ -54,8 +56,10 @@ def serve(
     if not deployment.running(SUPERLINK):
         raise FedsimError(f"The SuperLink of {deployment.folder} does not run: `deploy up` again.")
     bundle = _write_bundle(deployment.folder / "bundle", server_app, client_app)
-    wanted = bundle / "run.toml"
-    wanted.write_text("\n".join(f"{k} = {json.dumps(v)}" for k, v in settings.items()) + "\n")
+    _require_its_data(deployment, settings)
+    wanted = bundle / f"{Path(settings['run']).name}.toml"
+    lines = (f"{k} = {json.dumps(v, ensure_ascii=False)}\n" for k, v in settings.items())
+    wanted.write_text("".join(lines), "utf-8")
     command = [program("flwr"), "run", str(bundle), SUPERLINK, "--stream", "-c", str(wanted)]
     stream = subprocess.Popen(
         command,
@@ -83,6 +87,18 @@ def serve(
         stream.terminate()
         stream.wait()
     _check_outcome(Path(settings["run"]), said)
+
+
+def _require_its_data(deployment: Deployment, settings: dict[str, Any]) -> None:
+    """Raise FedsimError where the run is not on the text that the shards were cut from."""
+    told = settings.get("config")
+    config = from_dict(json.loads(told)) if told else Run.open(settings["run"]).config
+    if open_corpus(config.data).digest != open_folder(deployment.folder / SERVER).digest:
+        made = ", ".join(f"data.{k}={v}" for k, v in deployment.data.items() if v is not None)
+        raise FedsimError(
+            f"The deployment in {deployment.folder} was made with other data ({made}); leave the "
+            "data keys out, or make another one with `deploy up --folder`."
+        )
 
 
 def _check_outcome(folder: Path, said: str) -> None:

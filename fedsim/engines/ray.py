@@ -13,6 +13,7 @@ import importlib.util
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterable, Iterator
@@ -29,7 +30,9 @@ from fedsim.errors import EngineLost, FedsimError
 from fedsim.references import load
 
 # What Ray calls it in the reason of an error reply when a process that ran clients has died.
-DEAD = ("ActorDiedError", "ActorUnavailableError", "RayActorError", "WorkerCrashedError")
+DEAD = ("ActorDiedError", "ActorUnavailableError", "RayActorError", "WorkerCrashedError",
+        "OutOfMemoryError", "NodeDiedError", "LocalRayletDiedError")  # fmt: skip
+ANSWER_S = 10.0
 PASSED_ON = ("FEDSIM_CACHE", "FEDSIM_DATA", "CUDA_VISIBLE_DEVICES")
 
 
@@ -108,12 +111,18 @@ def serve(
         )
     if raised:
         raise raised[0]
+    if stop.is_set():
+        raise KeyboardInterrupt
 
 
 def _start_ray(engine: EngineOptions) -> int:
     """Start Ray or join a cluster; returns the number of client processes."""
     import ray
 
+    if ray.is_initialized():
+        raise FedsimError("Ray runs in this process already; call ray.shutdown() first.")
+    if engine.address:
+        _require_answer(engine.address)
     workers = engine.workers or available_cores()
     where: dict[str, Any] = {"address": engine.address} if engine.address else {
         "address": "local", "num_cpus": workers, "include_dashboard": False
@@ -135,6 +144,17 @@ def _start_ray(engine: EngineOptions) -> int:
     return workers
 
 
+def _require_answer(address: str) -> None:
+    """Raise FedsimError where nothing answers at host:port: Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), ANSWER_S).close()
+    except (OSError, ValueError) as error:
+        raise FedsimError(
+            f"Ray cannot be reached at engine.address '{address}': {error}."
+        ) from None
+
+
 @contextmanager
 def _interrupts_set(stop: threading.Event) -> Iterator[None]:
     """Ctrl-C and a scheduler's stop set `stop`, which the ServerApp's thread sees."""
@@ -142,7 +162,12 @@ def _interrupts_set(stop: threading.Event) -> Iterator[None]:
         yield
         return
     signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda *_: stop.set()) for number in signals]
+
+    def first(number: int, _: object) -> None:
+        stop.set()
+        signal.signal(number, signal.default_int_handler)  # a second one does not wait
+
+    before = [signal.signal(number, first) for number in signals]
     try:
         yield
     finally:

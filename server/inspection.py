@@ -1,0 +1,100 @@
+"""What a node replied, checked before it is believed: a reply comes from outside.
+
+Whatever is not as the client app writes it becomes a failure of the users that were asked.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from flwr.app import Message, RecordDict
+
+from fedsim.engines.wire import SUM, decode_update, failed, failures_in, users_in
+from fedsim.evaluation import COUNTS
+from fedsim.updates import LARGEST, RESOLUTION, ChunkUpdate
+
+
+class Malformed(Exception):
+    """A reply that the client app would not write; says what is wrong with it."""
+
+
+def inspected(message: Message, reply: Message, size: int) -> RecordDict:
+    """The reply's content where it is sound, else why each user that was asked has failed.
+
+    `size` is the number of the model's parameters.
+    """
+    asked: Any = message.content.config_records["config"]["users"]
+    if reply.has_error():
+        reason = reply.error.reason or f"the node replied with error code {reply.error.code}"
+        return failed(dict.fromkeys(asked, reason))
+    try:
+        if message.metadata.message_type == "evaluate":
+            _check_scores(reply.content, list(asked))
+        else:
+            _check_update(reply.content, list(asked), size)
+    except Malformed as error:
+        return failed(dict.fromkeys(asked, f"the node sent a malformed reply: {error}"))
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        reason = f"the node sent a malformed reply: {type(error).__name__} {error}"
+        return failed(dict.fromkeys(asked, reason))
+    return reply.content
+
+
+def _check_users(content: RecordDict, asked: list[int], records: set[str]) -> None:
+    unknown = set(content) - records
+    if unknown:
+        raise Malformed(f"a record '{min(unknown)}'")
+    told = users_in(content)
+    if not all(type(user) is int for user in told) or sorted(told) != sorted(asked):
+        raise Malformed("it is about other users")
+    for reason in failures_in(content).values():
+        if not isinstance(reason, str) or not reason.strip():
+            raise Malformed("a failure without a reason")
+
+
+def _check_update(content: RecordDict, asked: list[int], size: int) -> None:
+    _check_users(content, asked, {"failures", "results", "update"})
+    if ("results" in content) != ("update" in content):
+        raise Malformed("results without an update, or the reverse")
+    if "update" not in content:
+        return
+    array = content.array_records["update"][SUM]
+    if array.dtype != "int64" or tuple(array.shape) != (size,):
+        raise Malformed(f"a sum of {array.dtype} {tuple(array.shape)} instead of int64 ({size},)")
+    update = decode_update(content)
+    reach = _reach(update)
+    # Each coordinate is at most the sum of the users' norms.
+    # As Python's integers: the absolute value of the least int64 is not an int64.
+    largest = max(int(update.total.max()), -int(update.total.min()))
+    if largest * RESOLUTION > reach * (1 + 1e-6) + RESOLUTION:
+        raise Malformed("a sum larger than the norms that it reports")
+
+
+def _reach(update: ChunkUpdate) -> float:
+    """The sum of the users' weighted norms, each of them checked."""
+    reach = 0.0
+    for result in update.results:
+        whole = (result.sequences, result.tokens)
+        if not all(type(number) is int and number >= 1 for number in whole):
+            raise Malformed(f"user {result.user} has {whole} sequences and tokens")
+        norm = result.sequences * result.update_norm
+        if not 0 <= norm < LARGEST:  # so that NaN is refused too
+            raise Malformed(f"user {result.user} has an update of norm {result.update_norm}")
+        reach += norm
+    return reach
+
+
+def _check_scores(content: RecordDict, asked: list[int]) -> None:
+    _check_users(content, asked, {"failures", "metrics"})
+    if "metrics" not in content:
+        return
+    columns = content.metric_records["metrics"]
+    if set(columns) != {"user", *COUNTS}:
+        raise Malformed("other columns than the counts of an evaluation")
+    counts: dict[str, Any] = dict(columns)
+    if {len(column) for column in counts.values()} != {len(counts["user"])}:
+        raise Malformed("columns of different lengths")
+    del counts["nats"]  # which a model that diverged may have without end
+    if not all(0 <= float(value) < math.inf for column in counts.values() for value in column):
+        raise Malformed("counts that are no counts")
