@@ -62,9 +62,7 @@ def main() -> None:
         folder = Path(name)
         config = replace(load("default", OVERRIDES), engine=EngineOptions(name="local"))
         expected = simulate(config, folder / "local", quiet=True).digest
-        deployment = Deployment.create(
-            folder / "deployment", config, 2, True, False, "127.0.0.1", 0
-        )
+        deployment = Deployment.create(folder / "deployment", config, 2, True, False, 0)
         out = folder / "run"
         try:
             deployment.up()

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from fedsim.config import Config, EngineOptions, load
 from fedsim.runs import Run
@@ -101,8 +99,6 @@ def main() -> None:
     overrides = arguments.overrides
     if arguments.preset == "default" and not overrides:
         overrides = ["server.rounds=4", "evaluation.central=false", "evaluation.trigram=false"]
-    torch.set_num_threads(1)  # exposure is measured in this process: its last bits depend on it
-    os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as folder:
         config = load(arguments.preset, overrides)
         table = compare(config, arguments.preset, overrides, Path(folder))

@@ -121,7 +121,7 @@ def _start_ray(engine: EngineOptions) -> int:
 
     if ray.is_initialized():
         raise FedsimError("Ray runs in this process already; call ray.shutdown() first.")
-    if engine.address:
+    if engine.address not in ("", "auto"):
         _require_answer(engine.address)
     workers = engine.workers or available_cores()
     where: dict[str, Any] = {"address": engine.address} if engine.address else {
@@ -150,9 +150,7 @@ def _require_answer(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), ANSWER_S).close()
     except (OSError, ValueError) as error:
-        raise FedsimError(
-            f"Ray cannot be reached at engine.address '{address}': {error}."
-        ) from None
+        raise FedsimError(f"Nothing answers at engine.address '{address}': {error}.") from None
 
 
 @contextmanager
