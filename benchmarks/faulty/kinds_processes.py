@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 
@@ -84,16 +83,6 @@ def kill_at_the_end(attempt: Attempt) -> str:
     return attempt.to_the_end()
 
 
-def kill_everything(attempt: Attempt) -> str:
-    """kill -9 of the main process and all it has started at once, as a batch system does it."""
-    command = attempt.train("--engine", "pool")
-    _when_rows(attempt, command, "rounds", int(attempt.rng.integers(0, ROUNDS)))
-    if command.running():
-        os.killpg(command.pid, signal.SIGKILL)
-    command.wait()
-    return attempt.to_the_end()
-
-
 def kill_a_worker(attempt: Attempt) -> str:
     """kill -9 of a worker at a random moment; the run goes on by itself."""
     command = attempt.train("--engine", "pool")
@@ -162,7 +151,6 @@ KINDS = {
     "main process killed in an evaluation": (4, kill_in_an_evaluation),
     "main process killed in a write": (9, kill_in_a_write),
     "main process killed at the end": (4, kill_at_the_end),
-    "all processes killed at once": (2, kill_everything),
     "worker killed": (4, kill_a_worker),
     "signal at the start": (3, signal_at_start),
     "second signal in the checkpoint": (4, signal_twice),

@@ -21,6 +21,7 @@ from fedsim.engines.flower_compat import (
     set_identity,
     set_message_id,
 )
+from fedsim.interrupts import held_back
 from fedsim.references import load
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def run_server(server_app: str, grid: LocalGrid | PoolGrid, settings: dict[str, 
     try:
         load(server_app)(grid=grid, context=context)
     finally:
-        grid.close()
+        with held_back():  # a second Ctrl-C would leave workers and shared memory to others
+            grid.close()
 
 
 class LocalGrid(Grid):
