@@ -19,12 +19,12 @@ def require_memory(config: Config, vocabulary: int) -> None:
     """Raise FedsimError where the model alone, once a process, is more than there is."""
     with torch.device("meta"):  # sizes without the memory
         parameters = build(config.model.options, vocabulary, torch.device("meta")).n_parameters
-    workers = 0 if config.engine.name == "local" else config.engine.workers or available_cores()
+    workers = 1 if config.engine.name == "local" else config.engine.workers or available_cores()
     needed = parameters * BYTES_A_PARAMETER * (1 + workers)
     there = psutil.virtual_memory().total
     if needed > there:
         raise FedsimError(
             f"A model of {parameters:,} parameters needs at least {needed / 1e9:,.0f} GB with "
-            f"{workers} workers, and this machine has {there / 1e9:,.0f} GB: make the model "
+            f"engine.workers = {workers}, and this machine has {there / 1e9:,.0f} GB: make the model "
             "smaller, or lower engine.workers."
         )

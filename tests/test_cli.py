@@ -228,7 +228,7 @@ def test_a_run_without_a_name_gets_one_below_runs(
 def test_a_model_that_no_memory_holds_is_refused_before_the_run(
     fedsim: Callable[..., Outcome], tiny: str, tmp_path: Path
 ) -> None:
-    outcome = fedsim("train", "--preset", tiny, "model.hidden=10000000")
+    outcome = fedsim("train", "--preset", tiny, "model.hidden=500000000")
     assert_one_sentence(outcome, "make the model smaller")
     assert not (tmp_path / "runs").exists()
 
