@@ -25,6 +25,6 @@ def require_memory(config: Config, vocabulary: int) -> None:
     if needed > there:
         raise FedsimError(
             f"A model of {parameters:,} parameters needs at least {needed / 1e9:,.0f} GB with "
-            f"engine.workers = {workers}, and this machine has {there / 1e9:,.0f} GB: make the model "
+            f"engine.workers = {workers}; this machine has {there / 1e9:,.0f} GB. Make the model "
             "smaller, or lower engine.workers."
         )
