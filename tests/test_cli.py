@@ -229,7 +229,7 @@ def test_a_model_that_no_memory_holds_is_refused_before_the_run(
     fedsim: Callable[..., Outcome], tiny: str, tmp_path: Path
 ) -> None:
     outcome = fedsim("train", "--preset", tiny, "model.hidden=500000000")
-    assert_one_sentence(outcome, "make the model smaller")
+    assert_one_sentence(outcome, "Make the model smaller, or lower engine.workers")
     assert not (tmp_path / "runs").exists()
 
 
