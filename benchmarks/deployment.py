@@ -18,8 +18,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from fedsim.config import EngineOptions, load
 from fedsim.deploy import keys
 from fedsim.deploy.deployment import Deployment, node_command
@@ -56,8 +54,6 @@ def rounds_of(folder: Path) -> int:
 
 def main() -> None:
     """The whole scene."""
-    torch.set_num_threads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         config = replace(load("default", OVERRIDES), engine=EngineOptions(name="local"))

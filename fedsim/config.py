@@ -344,6 +344,8 @@ def _refuse_without_effect(config: Config, explicit: list[list[str]]) -> None:
     engine = config.engine
     if engine.name in ("local", "deploy"):
         ignored["engine.workers"] = f"engine '{engine.name}'"
+    if engine.name == "deploy":
+        ignored["engine.chunk"] = "engine 'deploy', where each node gets one message a round"
     if engine.name in ("local", "pool"):
         ignored["engine.address"] = f"engine '{engine.name}'"
     if not config.evaluation.central:

@@ -22,5 +22,10 @@ class FedsimError(Exception):
         return "".join(char if char.isprintable() else "\ufffd" for char in said)
 
 
+def last_line(reason: str) -> str:
+    """What a traceback, or another account of a failure, says at its end."""
+    return reason.strip().splitlines()[-1]
+
+
 class EngineLost(FedsimError):
     """The engine cannot go on but a new one could: the run resumes from its newest state."""

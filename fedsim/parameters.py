@@ -56,9 +56,9 @@ class Parameters:
         self.flat = flat
 
     @classmethod
-    def zeros(cls, layout: Layout, dtype: np.typing.DTypeLike = np.float32) -> Parameters:
-        """All zeros."""
-        return cls(layout, np.zeros(layout.size, dtype))
+    def zeros(cls, layout: Layout) -> Parameters:
+        """All zeros, float32."""
+        return cls(layout, np.zeros(layout.size, np.float32))
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Parameters:

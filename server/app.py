@@ -39,7 +39,6 @@ from server.recording import Recorder, scores_row, user_rows
 from server.state import ServerState
 from server.strategies import STRATEGIES
 
-RUNS = Path.home() / "fedsim-runs"  # of `flwr run`, which has no folder of the user's
 MANY_CANARY_USERS = 0.25  # share of the population
 
 app = ServerApp()
@@ -59,7 +58,7 @@ def main(grid: Grid, context: Context) -> None:
         config = _on_this_device(_config_of(settings))
         federation = open_federation(config)
         corpus = federation.corpus
-        folder = str(settings.get("run") or settings.get("out") or new_run_folder("flower", RUNS))
+        folder = str(settings.get("run") or settings.get("out") or _folder_at_home())
         run = Run.create(folder, config, provenance(corpus.name, corpus.digest))
     with run.locked():  # outside: who finds the lock taken must not touch the status
         try:
@@ -74,6 +73,11 @@ def main(grid: Grid, context: Context) -> None:
             with held_back(), suppress(FedsimError):  # on a full disk `error` says more
                 run.set_status(state, run.status["round"], error=text)
             raise
+
+
+def _folder_at_home() -> Path:
+    """Of `flwr run`, which has no folder of the user's to write to."""
+    return new_run_folder("flower", Path.home() / "fedsim-runs")
 
 
 def _config_of(settings: Any) -> Config:

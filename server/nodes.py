@@ -10,7 +10,7 @@ import numpy as np
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
-from fedsim.errors import FedsimError
+from fedsim.errors import FedsimError, last_line
 from server.exchange import IDLE_S, NOWHERE, UNANSWERED, exchange
 
 PATIENCE_S = 5.0  # before saying that a node is waited for
@@ -44,6 +44,7 @@ class Nodes:
         self._notice = notice
         self._hosted: dict[int, np.ndarray | None] = {}  # node -> flag of each user; None: all
         self._unfit: dict[int, str] = {}  # node -> why it cannot take part
+        self._seen = np.zeros(users, bool)  # whom a node has hosted at any time
 
     def spread(self, users: Sequence[int], chunk: int) -> list[tuple[int, list[int]]]:
         """(node, users) pairs that cover `users`; `NOWHERE` for those that no node has.
@@ -61,7 +62,8 @@ class Nodes:
             waited = time.monotonic() - started
             if not homeless or waited > self._timeout_s:
                 break
-            if self._unfit:
+            # Users that had a node will have it again; others may be those of the unfit one.
+            if self._unfit and not self._seen[homeless].all():
                 self._give_up()
             if waited > PATIENCE_S and not said:
                 self._notice(f"waiting for a node that hosts {len(homeless)} of the users")
@@ -101,6 +103,7 @@ class Nodes:
         """Forget nodes that went away and ask the new ones what they host."""
         connected = sorted(self.grid.get_node_ids())
         self._hosted = {n: self._hosted[n] for n in connected if n in self._hosted}
+        self._unfit = {n: self._unfit[n] for n in connected if n in self._unfit}
         new = [node for node in connected if node not in self._hosted and node not in self._unfit]
         if not new:
             return
@@ -111,7 +114,8 @@ class Nodes:
             if reply.has_error() and reply.error.code in UNANSWERED:
                 continue  # it may have gone again; if it is there, it is asked once more
             try:
-                self._hosted[node] = self._flags(reply)
+                flags = self._hosted[node] = self._flags(reply)
+                self._seen |= True if flags is None else flags
             except Unfit as error:
                 self._unfit[node] = str(error)
                 self._notice(f"node {node} cannot take part: {error}")
@@ -120,8 +124,7 @@ class Nodes:
     def _flags(self, reply: Message) -> np.ndarray | None:
         """Which users a node says it hosts; None where it says all."""
         if reply.has_error():
-            reason = (reply.error.reason or "").strip() or "it gave no reason"
-            raise Unfit(reason.splitlines()[-1])
+            raise Unfit(last_line((reply.error.reason or "").strip() or "it gave no reason"))
         try:
             hosted: Any = reply.content.config_records["hosted"]
             corpus, users, flags = hosted["corpus"], hosted["users"], hosted["flags"]

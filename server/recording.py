@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fedsim.config import Config
+from fedsim.errors import last_line
 from fedsim.evaluation import summarise
 from fedsim.federation import Federation
 from fedsim.interrupts import held_back
@@ -51,7 +52,7 @@ class Recorder:
     def clients_failed(self, round: int, cohort: np.ndarray, failures: dict[int, str]) -> None:
         """A row for each failed user, and its traceback in the log."""
         rows = [
-            {"round": round, "user": user, "reason": failures[user].strip().splitlines()[-1]}
+            {"round": round, "user": user, "reason": last_line(failures[user])}
             for user in sorted(failures)
         ]
         self.run.append("failures", rows)

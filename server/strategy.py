@@ -1,4 +1,4 @@
-"""The strategy base: Flower's `Strategy` with users sampled by us and sums made in one order.
+"""The strategy base: Flower's `Strategy` with users sampled by us and sums without rounding.
 
 One round: sample users, send them in chunks to the nodes that host them, add the replies' exact
 sums as they arrive, ask once more for what failed, divide by the weight, server optimizer, then
@@ -21,7 +21,7 @@ from flwr.serverapp.strategy import Result, Strategy
 
 from fedsim.config import Config
 from fedsim.engines.wire import decode_update, failures_in, to_record
-from fedsim.errors import FedsimError
+from fedsim.errors import FedsimError, last_line
 from fedsim.evaluation import summarise
 from fedsim.federation import Federation
 from fedsim.options import Options
@@ -181,7 +181,7 @@ class FederatedStrategy(Strategy):
         if missing:
             raise FedsimError(
                 f"The evaluation after round {server_round} failed for {len(missing)} users: "
-                f"{_last_line(failures[min(missing)])}"
+                f"{last_line(failures[min(missing)])}"
             )
         self._evaluation = scores.sort_values("user", ignore_index=True)
         return MetricRecord(dict(summarise(self._evaluation)))
@@ -250,7 +250,7 @@ class FederatedStrategy(Strategy):
         if not aggregate.failures:
             return
         user, reason = next(iter(aggregate.failures.items()))
-        said = f"user {user} said: {_last_line(reason)}"
+        said = f"user {user} said: {last_line(reason)}"
         if not completed:
             raise FedsimError(f"All {cohort} clients of round {server_round} failed; {said}")
         if policy.on_failure == "abort":
@@ -263,10 +263,6 @@ class FederatedStrategy(Strategy):
                 f"Only {completed} of {cohort} clients completed round {server_round}, below "
                 f"server.min_completed = {policy.min_completed}; {said}"
             )
-
-
-def _last_line(text: str) -> str:
-    return text.strip().splitlines()[-1]
 
 
 def _train_metrics(aggregate: Aggregate) -> MetricRecord:

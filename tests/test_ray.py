@@ -27,11 +27,6 @@ from fedsim.simulation import resume, simulate
 RAY = EngineOptions(name="ray", workers=2)
 
 
-def asked() -> LocalGrid:
-    """A grid; building it lets this process make messages."""
-    return LocalGrid("toy_apps:app")
-
-
 class Told(LocalGrid):
     """A grid whose every reply is the error given."""
 
@@ -55,7 +50,7 @@ def test_the_death_of_an_actor_is_told_from_an_error_of_a_client() -> None:
 
 def test_a_stop_reaches_the_server_at_its_next_look_for_replies() -> None:
     stop = threading.Event()
-    watched = engine.WatchedGrid(asked(), stop)
+    watched = engine.WatchedGrid(LocalGrid("toy_apps:app"), stop)
     assert list(watched.pull_messages(["none"])) == []
     stop.set()
     with pytest.raises(KeyboardInterrupt):
@@ -112,14 +107,7 @@ def test_a_lost_engine_is_started_anew_and_the_record_is_the_unbroken_one(
 def test_an_engine_that_is_lost_in_one_round_again_and_again_is_given_up(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Hopeless(Dying):
-        """Lost before the first round ends."""
-
-        def __call__(self, server: str, client: str, settings: dict[str, Any], _: Any) -> None:
-            """See `Dying`."""
-            super().__call__(server, client, settings, _)
-
-    dying = Hopeless(set(range(1, 99)))
+    dying = Dying(set(range(1, 99)))
     monkeypatch.setattr(fedsim.simulation, "load_reference", lambda name: dying)
     config = replace(config, engine=EngineOptions(name="local", chunk=1))  # lost within round 1
     with pytest.raises(FedsimError, match="Round 1 failed twice: a process has died"):

@@ -275,3 +275,30 @@ def test_a_node_that_dies_while_it_answers_is_waited_for(
     played, _ = play(load(tiny, ["server.timeout_s=5"]), grid)
     assert grid.muted
     assert played.state.parameters.digest() == play(config)[0].state.parameters.digest()
+
+
+def test_a_stray_node_does_not_end_a_run_that_waits_for_another(
+    tiny: str, shards: list[Path], tmp_path: Path
+) -> None:
+    config = load(tiny, ["server.timeout_s=30", "evaluation.every=9"])
+    other = config.data.model_copy(update={"max_words": 4})
+    foreign = write_shards(open_corpus(other), tmp_path / "foreign", 3)
+    grid = Blinking([*shards, foreign[1]])
+    played, _ = play(config, grid, rounds=3)
+    assert grid.looks > 3, "the first node was away, and was waited for"
+    expected, _ = play(config, rounds=3)
+    assert played.state.parameters.digest() == expected.state.parameters.digest()
+
+
+class Blinking(ShardGrid):
+    """The first node is away for three looks once the first round has been sent."""
+
+    looks = 0
+
+    def get_node_ids(self) -> Iterable[int]:
+        """All nodes, but for those three looks."""
+        nodes = list(super().get_node_ids())
+        if self.asked("train") and self.looks < 9:
+            self.looks += 1
+            return nodes[1:] if self.looks <= 3 else nodes
+        return nodes

@@ -18,7 +18,7 @@ from fedsim.config import load
 from fedsim.data.catalogue import entries, sample_sentences, statistics
 from fedsim.data.options import DataOptions
 from fedsim.data.recipes import Federation
-from fedsim.data.shards import SERVER, write_shards
+from fedsim.data.shards import SERVER, disclosure, write_shards
 from fedsim.data.store import Corpus, open_corpus
 from fedsim.data.synthetic import synthesise
 from fedsim.errors import FedsimError
@@ -163,12 +163,26 @@ def shard(
     nodes: Annotated[int, typer.Option(min=1, help="Machines that hold users' text.")] = 2,
     preset: Annotated[str, typer.Option(help="Whose data section is used.")] = "default",
     overrides: Annotated[list[str] | None, typer.Argument(help="data.key=value")] = None,
+    as_json: Json = False,
 ) -> None:
     """Cut a corpus into one folder for each machine of a deployment, and one for the server."""
-    config = load(preset, overrides or [])
-    folders = write_shards(open_corpus(config.data), out, nodes)
-    for folder in folders:
-        part = Corpus(folder)
-        users, words = _count(int(part.hosted.sum())), _count(part.counts["words"])
-        _console().print(f"{folder}: {users} users, {words} words", markup=False)
-    _console().print(f"{out / SERVER}: nobody's text, for the server", markup=False)
+    corpus = open_corpus(load(preset, overrides or []).data)
+    told = disclosure(corpus)
+    parts = {folder: Corpus(folder) for folder in write_shards(corpus, out, nodes)}
+    facts = {
+        str(folder): {"users": int(part.hosted.sum()), "words": part.counts["words"]}
+        for folder, part in parts.items()
+    }
+    if as_json:
+        typer.echo(
+            json.dumps({"shards": facts, "server": str(out / SERVER), "note": told}, indent=1)
+        )
+        return
+    for name, counts in facts.items():
+        users, words = _count(counts["users"]), _count(counts["words"])
+        _console().print(f"{name}: {users} users, {words} words", markup=False)
+    _console().print(
+        f"{out / SERVER}: the vocabulary and no sentences, for the server", markup=False
+    )
+    if told:
+        _console().print(told, markup=False)

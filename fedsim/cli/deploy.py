@@ -40,9 +40,10 @@ def up(
     ] = False,
     port: Annotated[int, typer.Option(help="of the SuperLink; 0 takes a free one")] = 0,
     folder: Folder = HERE,
+    as_json: Json = False,
 ) -> None:
     """Write shards and keys, start the SuperLink and the nodes; again, start what has ended."""
-    from fedsim.data.shards import words_of_one_user
+    from fedsim.data.shards import disclosure
     from fedsim.data.store import open_corpus
     from fedsim.deploy.deployment import STATE, Deployment
 
@@ -61,15 +62,15 @@ def up(
         config = configs.load(preset, overrides or [])
         say(f"writing the shards of {nodes} nodes to {folder}")
         deployment = Deployment.create(folder, config, nodes, tls, remote, port)
-        rare = words_of_one_user(open_corpus(config.data))
-        if rare:
-            say(
-                f"the vocabulary, which every node has, holds {rare:,} words that one person only "
-                "typed; data.word_users=2 leaves them out"
-            )
+        if told := disclosure(open_corpus(config.data)):
+            say(told)
     started = deployment.up(say)
-    say(f"started: {', '.join(started) or 'nothing, all was running'}")
-    say(f"SuperLink at {deployment.address}, logs in {deployment.folder}")
+    if as_json:
+        where = {"superlink": deployment.address, "folder": str(deployment.folder)}
+        print(json.dumps({**where, "started": started}, indent=2))
+    else:
+        say(f"started: {', '.join(started) or 'nothing, all was running'}")
+        say(f"SuperLink at {deployment.address}, logs in {deployment.folder}")
     if deployment.remote:
         _say_where_nodes_go(deployment, say)
 
@@ -140,9 +141,12 @@ def status(folder: Folder = HERE, as_json: Json = False) -> None:
 
 
 @app.command()
-def down(folder: Folder = HERE) -> None:
+def down(folder: Folder = HERE, as_json: Json = False) -> None:
     """End what `deploy up` started, and nothing else; the folder stays."""
     from fedsim.deploy.deployment import Deployment
 
     ended = Deployment.open(folder).down()
-    print(f"ended: {', '.join(ended) or 'nothing was running'}")
+    if as_json:
+        print(json.dumps({"ended": ended}))
+    else:
+        print(f"ended: {', '.join(ended) or 'nothing was running'}")

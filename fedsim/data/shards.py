@@ -35,8 +35,19 @@ def hosts(corpus: Corpus, nodes: int) -> np.ndarray:
     return out
 
 
+def disclosure(corpus: Corpus) -> str:
+    """What every shard tells about users of others, as a sentence; empty for nothing."""
+    rare = words_of_one_user(corpus)
+    if not rare:
+        return ""
+    return (
+        f"the vocabulary, which every shard holds, has {rare:,} words that one person only typed; "
+        "data.word_users=2 leaves them out"
+    )
+
+
 def words_of_one_user(corpus: Corpus) -> int:
-    """How many words of the vocabulary, which every shard holds, only one user typed."""
+    """How many words of the vocabulary only one user typed."""
     users = np.zeros(len(corpus.vocabulary), np.int64)
     for user in range(corpus.users):
         users[np.unique(corpus.sequences(user, "all").tokens)] += 1

@@ -200,7 +200,7 @@ class Deployment:
         text = f'[superlink]\ndefault = "{SUPERLINK}"\n\n[superlink.{SUPERLINK}]\n'
         text += f'address = "{self.address}"\n{security}\n'
         self.home.mkdir()
-        (self.home / "config.toml").write_text(text)
+        (self.home / "config.toml").write_text(text, "utf-8")
 
     def _register(self) -> None:
         """Tell the SuperLink the nodes' public keys; it keeps them in its database."""

@@ -6,6 +6,9 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +60,24 @@ def serve(
         raise FedsimError(f"The SuperLink of {deployment.folder} does not run: `deploy up` again.")
     bundle = _write_bundle(deployment.folder / "bundle", server_app, client_app)
     _require_its_data(deployment, settings)
-    wanted = bundle / f"{Path(settings['run']).name}.toml"
+    with _settings_file(settings) as wanted:
+        command = [program("flwr"), "run", str(bundle), SUPERLINK, "--stream", "-c", str(wanted)]
+        said = _stream(deployment, command, bool(settings["quiet"]))
+    _check_outcome(Path(settings["run"]), said)
+
+
+@contextmanager
+def _settings_file(settings: dict[str, Any]) -> Iterator[Path]:
+    """The settings as a file beside the bundle: inside, they would travel to every node."""
     lines = (f"{k} = {json.dumps(v, ensure_ascii=False)}\n" for k, v in settings.items())
-    wanted.write_text("".join(lines), "utf-8")
-    command = [program("flwr"), "run", str(bundle), SUPERLINK, "--stream", "-c", str(wanted)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run.toml"
+        path.write_text("".join(lines), "utf-8")
+        yield path
+
+
+def _stream(deployment: Deployment, command: list[str], quiet: bool) -> str:
+    """Pass on what the submitted run prints; returns the last line of it."""
     stream = subprocess.Popen(
         command,
         env=environment(deployment.home),
@@ -77,7 +94,7 @@ def serve(
             said = line.strip() or said
             found = RUN_ID.search(line)
             run_id = run_id or (found[1] if found else "")
-            if not settings["quiet"]:
+            if not quiet:
                 print(line, end="", file=sys.stderr)
     except KeyboardInterrupt:
         if run_id:
@@ -86,7 +103,7 @@ def serve(
     finally:
         stream.terminate()
         stream.wait()
-    _check_outcome(Path(settings["run"]), said)
+    return said
 
 
 def _require_its_data(deployment: Deployment, settings: dict[str, Any]) -> None:
