@@ -15,7 +15,7 @@ import pandas as pd
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from clients.training import FlatModel, train_chunk
+from clients.training import train_chunk
 from fedsim.config import client_config
 from fedsim.device import resolve_device, threads
 from fedsim.engines.wire import encode_update, from_record
@@ -23,6 +23,7 @@ from fedsim.errors import FedsimError
 from fedsim.evaluation import Keyboard, evaluate_user
 from fedsim.federation import open_federation
 from fedsim.models import build
+from fedsim.models.flat import flat_model, resolve_kernel
 
 # On every engine: the last bits of a sum depend on it, and an engine's processes share the cores.
 THREADS = 1
@@ -46,8 +47,9 @@ class Workplace:
                 "after the run began, or differs between machines; restore it."
             )
         device = resolve_device(self.config.engine.device)
-        model = build(self.config.model.options, len(corpus.vocabulary), device)
-        self.flat = FlatModel(model, device)
+        options = self.config.model.options
+        kernel, _ = resolve_kernel(self.config.engine.kernel, options, device)
+        self.flat = flat_model(build(options, len(corpus.vocabulary), device), device, kernel)
 
     @cached_property
     def keyboard(self) -> Keyboard:

@@ -11,44 +11,13 @@ import torch
 from fedsim.config import ClientOptions
 from fedsim.data.sequences import Sequences
 from fedsim.federation import Federation
-from fedsim.models.base import LanguageModel
 from fedsim.models.batch import Batch
-from fedsim.models.loss import training_loss
-from fedsim.parameters import Layout, Parameters
+from fedsim.models.flat import FlatModel
+from fedsim.parameters import Parameters
 from fedsim.seeding import stream, torch_stream
-from fedsim.updates import LARGEST, NOT_FINITE, ChunkUpdate, UserResult, weighted
+from fedsim.updates import LARGEST, NOT_FINITE, ChunkUpdate, UserResult
 
 GRADIENT_BATCH = 64  # sequences at once for an exact gradient: memory, not mathematics
-
-
-class FlatModel:
-    """A model whose parameters and gradients are views of one buffer each.
-
-    Reset, update, norm and sum are then single passes over contiguous memory.
-    """
-
-    def __init__(self, model: LanguageModel, device: torch.device) -> None:
-        self.model = model.to(device)
-        self.device = device
-        self.layout = Layout.of(model)
-        self.values = torch.zeros(self.layout.size, device=device)
-        self.gradients = torch.zeros(self.layout.size, device=device)
-        for parameter, part, shape in zip(
-            model.parameters(), self.layout.slices, self.layout.shapes, strict=True
-        ):
-            parameter.data = self.values[part].view(shape)
-            parameter.grad = self.gradients[part].view(shape)
-
-    def add_gradient(self, batch: Batch, weight: float = 1.0) -> float:
-        """Add `weight` times the batch's mean gradient; returns the batch's summed nats."""
-        loss, nats = training_loss(self.model, batch)
-        (loss if weight == 1.0 else loss * weight).backward()
-        return float(nats.sum(dtype=torch.float64))
-
-    def clip_gradient(self, bound: float) -> None:
-        """Scale the gradient down to an l2 norm of at most `bound`."""
-        norm = torch.linalg.vector_norm(self.gradients)
-        self.gradients.mul_((bound / norm).clamp(max=1.0))
 
 
 def batches(
@@ -69,22 +38,17 @@ def local_sgd(
 ) -> tuple[torch.Tensor, float]:
     """FedAvg's ClientUpdate (McMahan et al. 2017, algorithm 1).
 
-    Returns the change of the parameters and the nats over all epochs. With `proximal_mu` the
-    objective gains mu/2 |w - w_t|^2 (FedProx, Li et al. 2020).
+    Returns the change of the parameters, which lies in `flat.gradients`, and the nats over all
+    epochs. With `proximal_mu` the objective gains mu/2 |w - w_t|^2 (FedProx, Li et al. 2020).
     """
     trained_nats = 0.0
     for _ in range(options.epochs):
         order = order_stream.permutation(len(sequences))
         for batch in batches(sequences, options.batch_size, flat.device, order):
-            flat.gradients.zero_()
-            nats = flat.add_gradient(batch)
-            if options.max_grad_norm:
-                flat.clip_gradient(options.max_grad_norm)
-            if options.proximal_mu:
-                flat.gradients.add_(flat.values - start, alpha=options.proximal_mu)
-            flat.values.add_(flat.gradients, alpha=-options.lr)
-            trained_nats += nats
-    return flat.values - start, trained_nats
+            trained_nats += flat.sgd_step(
+                batch, options.lr, options.max_grad_norm, options.proximal_mu, start
+            )
+    return torch.sub(flat.values, start, out=flat.gradients), trained_nats
 
 
 def full_gradient(flat: FlatModel, sequences: Sequences) -> tuple[torch.Tensor, float]:
@@ -93,7 +57,7 @@ def full_gradient(flat: FlatModel, sequences: Sequences) -> tuple[torch.Tensor, 
     nats = 0.0
     for batch in batches(sequences, GRADIENT_BATCH, flat.device, np.arange(len(sequences))):
         nats += flat.add_gradient(batch, batch.n_sequences / len(sequences))
-    return -flat.gradients, nats
+    return flat.gradients.neg_(), nats
 
 
 def train_chunk(
@@ -127,14 +91,14 @@ def train_chunk(
             else:
                 order = stream(seed, "batches", round, user)
                 delta, nats = local_sgd(flat, start, sequences, options, order)
-            norm = float(torch.linalg.vector_norm(delta, dtype=torch.float64))
+            norm = flat.norm(delta)
             if not norm * len(sequences) < LARGEST:  # so that NaN is caught too
                 failures[user] = NOT_FINITE
                 continue
         except Exception:
             failures[user] = traceback.format_exc()
             continue
-        total.add_(weighted(delta, len(sequences)))
+        flat.add_weighted(total, delta, len(sequences))
         passes = 1 if exact_gradient else options.epochs
         tokens = passes * (len(sequences.tokens) + len(sequences))  # each also predicts its end
         results.append(UserResult(user, len(sequences), tokens, nats, norm))

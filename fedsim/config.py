@@ -88,7 +88,7 @@ class CanaryOptions(Options):
 
 
 class EngineOptions(Options):
-    """Where clients run. Recorded, but only the device is part of the run's identity."""
+    """Where clients run. Recorded; of it the device and the kernel are the run's identity."""
 
     name: Literal["pool", "local", "ray", "deploy"] = "pool"
     workers: int = Field(0, ge=0, description="processes; 0 means one a core")
@@ -97,6 +97,9 @@ class EngineOptions(Options):
         "", description="of a Ray cluster, else one is started; or the folder of a deployment"
     )
     device: str = "auto"
+    kernel: Literal["auto", "native", "torch"] = Field(
+        "auto", description="of local training: compiled C for lstm and cifg on a CPU, or PyTorch"
+    )
 
 
 # Sections whose fields depend on a name, and the registry that knows the names. References, not
@@ -159,11 +162,14 @@ class Config(ClientConfig):
 
     def identity(self) -> str:
         """SHA-256 of everything that may change a result: all but the engine, and of that the
-        device, whose arithmetic has other last bits."""
+        device and the kernel, whose arithmetic has other last bits."""
         from fedsim.device import resolve_device
 
         identity = {k: v for k, v in self.as_dict().items() if k != "engine"}
-        identity["device"] = resolve_device(self.engine.device).type
+        device = resolve_device(self.engine.device)
+        resolve_kernel = load_reference("fedsim.models.flat:resolve_kernel")
+        kernel, _ = resolve_kernel(self.engine.kernel, self.model.options, device)
+        identity |= {"device": device.type, "kernel": kernel}
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 

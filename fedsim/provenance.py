@@ -16,7 +16,7 @@ import fedsim
 PACKAGES = ("flwr", "torch", "numpy", "opacus", "pandas", "chitchat-dataset")
 
 
-def provenance(corpus_name: str, corpus_digest: str) -> dict[str, Any]:
+def provenance(corpus_name: str, corpus_digest: str, kernel: str) -> dict[str, Any]:
     """A JSON-able record of what a run was made with."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -27,6 +27,7 @@ def provenance(corpus_name: str, corpus_digest: str) -> dict[str, Any]:
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
+        "kernel": kernel,
         "corpus": {"name": corpus_name, "digest": corpus_digest},
     }
 

@@ -10,6 +10,7 @@ from fedsim.device import resolve_device
 from fedsim.errors import EngineLost, FedsimError
 from fedsim.federation import open_federation
 from fedsim.memory import require_memory
+from fedsim.models.flat import resolve_kernel
 from fedsim.references import load as load_reference
 from fedsim.report import write_report
 from fedsim.runs import Run, new_run_folder
@@ -74,7 +75,8 @@ def check(config: Config) -> None:
             f"server.cohort = {config.server.cohort} is more than the {population} users that "
             "take part; lower it."
         )
-    resolve_device(config.engine.device)
+    device = resolve_device(config.engine.device)
+    resolve_kernel(config.engine.kernel, config.model.options, device)
     if config.engine.name != "deploy" and not config.engine.address:  # else on other machines
         require_memory(config, len(federation.corpus.vocabulary))
 

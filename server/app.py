@@ -27,6 +27,7 @@ from fedsim.federation import Federation, open_federation
 from fedsim.interrupts import held_back
 from fedsim.models import build
 from fedsim.models.base import LanguageModel
+from fedsim.models.flat import resolve_kernel
 from fedsim.parameters import Parameters
 from fedsim.progress import Reporter
 from fedsim.provenance import provenance
@@ -55,11 +56,11 @@ def main(grid: Grid, context: Context) -> None:
         config = run.config
         federation = open_federation(config)
     else:
-        config = _on_this_device(_config_of(settings))
+        config, kernel = _on_this_machine(_config_of(settings))
         federation = open_federation(config)
         corpus = federation.corpus
         folder = str(settings.get("run") or settings.get("out") or _folder_at_home())
-        run = Run.create(folder, config, provenance(corpus.name, corpus.digest))
+        run = Run.create(folder, config, provenance(corpus.name, corpus.digest, kernel))
     with run.locked():  # outside: who finds the lock taken must not touch the status
         try:
             _run(grid, run, config, federation, resumed, quiet)
@@ -98,10 +99,13 @@ def _config_of(settings: Any) -> Config:
     return load(preset, overrides)
 
 
-def _on_this_device(config: Config) -> Config:
-    """'auto' made definite: a run keeps its device, since its arithmetic is part of the result."""
-    device = str(resolve_device(config.engine.device))
-    return replace(config, engine=config.engine.model_copy(update={"device": device}))
+def _on_this_machine(config: Config) -> tuple[Config, str]:
+    """'auto' made definite: a run keeps its device and its kernel, since their arithmetic is part
+    of the result. With the kernel in words, and why it is not the native one."""
+    device = resolve_device(config.engine.device)
+    kernel, reason = resolve_kernel(config.engine.kernel, config.model.options, device)
+    engine = config.engine.model_copy(update={"device": str(device), "kernel": kernel})
+    return replace(config, engine=engine), f"PyTorch ({reason})" if reason else "the native kernel"
 
 
 def _run(
@@ -123,6 +127,7 @@ def _run(
     reporter = Reporter(config.server.rounds, state.round, quiet)
     for problem in problems:
         reporter.say(f"{problem} Using the checkpoint of round {state.round} instead.")
+    reporter.say(f"Clients train with {run.provenance.get('kernel', config.engine.kernel)}")
     share = federation.planted.users / len(federation.population)
     if share > MANY_CANARY_USERS:
         reporter.say(

@@ -14,7 +14,7 @@ from federations import AdverseGrid, fresh_strategy, play
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.serverapp import strategy as flower
 
-from clients.training import FlatModel, local_sgd
+from clients.training import local_sgd
 from fedsim.config import Config, load
 from fedsim.data.sequences import Sequences
 from fedsim.engines.flower_compat import set_identity
@@ -23,6 +23,7 @@ from fedsim.engines.wire import from_record, to_record, users_in
 from fedsim.errors import FedsimError
 from fedsim.federation import Federation
 from fedsim.models import build
+from fedsim.models.flat import flat_model, resolve_kernel
 from fedsim.parameters import Parameters
 from fedsim.seeding import stream
 from fedsim.simulation import simulate
@@ -36,15 +37,17 @@ def single_updates(config: Config, users: list[int]) -> list[tuple[np.ndarray, U
     """What each user alone would contribute to round 1, not weighted."""
     strategy, _, federation = fresh_strategy(config)
     model = build(config.model.options, len(federation.corpus.vocabulary))
-    flat, out = FlatModel(model, torch.device("cpu")), []
+    cpu = torch.device("cpu")
+    kernel, _ = resolve_kernel(config.engine.kernel, config.model.options, cpu)
+    flat, out = flat_model(model, cpu, kernel), []
     start = torch.from_numpy(strategy.state.parameters.flat)
     for user in users:
         flat.values.copy_(start)
         order = stream(config.seed, "batches", 1, user)
         text = federation.sequences(user)
         delta, nats = local_sgd(flat, start, text, config.client, order)
-        norm = float(torch.linalg.vector_norm(delta, dtype=torch.float64))
-        out.append((delta.numpy(), UserResult(user, *federation.size(user), nats, norm)))
+        result = UserResult(user, *federation.size(user), nats, flat.norm(delta))
+        out.append((delta.numpy().copy(), result))
     return out
 
 

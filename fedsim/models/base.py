@@ -42,6 +42,7 @@ class LanguageModel(nn.Module, ABC):
 
     embedding: nn.Embedding
     output: nn.Linear
+    dropout: Dropout
 
     def __init__(self, vocabulary_size: int) -> None:
         super().__init__()
@@ -72,6 +73,10 @@ class LanguageModel(nn.Module, ABC):
     def tie_weights(self) -> None:
         """Make modules that share a tensor share it again after `to_empty` replaced it."""
         return
+
+    def native_shape(self) -> tuple[int, int, int, int] | None:
+        """(family, V, E, H) for the native kernel, which then trains it; None if it has none."""
+        return None
 
     @property
     def output_weight(self) -> Tensor:

@@ -17,6 +17,7 @@ from fedsim.models.base import (
 from fedsim.models.batch import Batch
 from fedsim.models.dropout import Dropout
 from fedsim.models.kernels import packed_cifg
+from fedsim.models.native import CIFG
 
 
 @MODELS.register("cifg")
@@ -74,6 +75,11 @@ class Cifg(LanguageModel):
         with torch.no_grad():
             self.input.bias.zero_()
             self.input.bias.view(3, -1)[1] = 1.0
+
+    def native_shape(self) -> tuple[int, int, int, int]:
+        """See `LanguageModel.native_shape`."""
+        width, units = self.projection.weight.shape
+        return CIFG, self.vocabulary_size, width, units
 
     def _advance(self, gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3H) gate inputs and (B, H) cell -> the next cell and the (B, E) projection."""

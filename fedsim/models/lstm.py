@@ -17,6 +17,7 @@ from fedsim.models.base import (
 from fedsim.models.batch import Batch
 from fedsim.models.dropout import Dropout
 from fedsim.models.kernels import packed_lstm
+from fedsim.models.native import LSTM
 
 
 @MODELS.register("lstm")
@@ -67,6 +68,10 @@ class Lstm(LanguageModel):
             for layer in (self.input, self.dense, self.output):
                 layer.bias.zero_()
             self.input.bias.view(4, -1)[2] = 1.0
+
+    def native_shape(self) -> tuple[int, int, int, int]:
+        """See `LanguageModel.native_shape`."""
+        return LSTM, self.vocabulary_size, self.dense.out_features, self.dense.in_features
 
     @staticmethod
     def _advance(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:

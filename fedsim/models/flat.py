@@ -1,0 +1,139 @@
+"""A model as one run of parameters and one of gradients, and the steps of SGD on it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fedsim.errors import FedsimError
+from fedsim.models.base import LanguageModel, ModelOptions
+from fedsim.models.batch import N_SPECIALS, Batch
+from fedsim.models.loss import training_loss
+from fedsim.models.native.build import Unavailable
+from fedsim.models.native.library import Trainer, add_scaled, functions, l2_norm
+from fedsim.parameters import Layout
+from fedsim.updates import RESOLUTION, weighted
+
+
+class FlatModel:
+    """A model whose parameters and gradients are views of one buffer each, trained by PyTorch.
+
+    Reset, update, norm and sum are then single passes over contiguous memory.
+    """
+
+    def __init__(self, model: LanguageModel, device: torch.device) -> None:
+        self.model = model.to(device)
+        self.device = device
+        self.layout = Layout.of(model)
+        self.values = torch.zeros(self.layout.size, device=device)
+        self.gradients = torch.zeros(self.layout.size, device=device)
+        for parameter, part, shape in zip(
+            model.parameters(), self.layout.slices, self.layout.shapes, strict=True
+        ):
+            parameter.data = self.values[part].view(shape)
+            parameter.grad = self.gradients[part].view(shape)
+
+    def add_gradient(self, batch: Batch, weight: float = 1.0) -> float:
+        """Add `weight` times the batch's mean gradient; returns the batch's summed nats."""
+        loss, nats = training_loss(self.model, batch)
+        (loss if weight == 1.0 else loss * weight).backward()
+        return float(nats.sum(dtype=torch.float64))
+
+    def sgd_step(
+        self, batch: Batch, lr: float, max_grad_norm: float, proximal_mu: float, start: Tensor
+    ) -> float:
+        """values -= lr (gradient + proximal_mu (values - start)); the batch's summed nats.
+
+        The gradient is scaled down to an l2 norm of at most `max_grad_norm`; 0 is no bound.
+        """
+        self.gradients.zero_()
+        nats = self.add_gradient(batch)
+        if max_grad_norm:
+            norm = torch.linalg.vector_norm(self.gradients)
+            self.gradients.mul_((max_grad_norm / norm).clamp(max=1.0))
+        if proximal_mu:
+            self.gradients.add_(self.values - start, alpha=proximal_mu)
+        self.values.add_(self.gradients, alpha=-lr)
+        return nats
+
+    def norm(self, update: Tensor) -> float:
+        """The l2 norm, in float64."""
+        return float(torch.linalg.vector_norm(update, dtype=torch.float64))
+
+    def add_weighted(self, total: Tensor, update: Tensor, weight: int) -> None:
+        """Add `updates.weighted` of the update to `total`."""
+        total.add_(weighted(update, weight))
+
+
+class NativeModel(FlatModel):
+    """The same steps in C, equal up to rounding. Raises `Unavailable` where there is none."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        super().__init__(model, torch.device("cpu"))
+        shape = model.native_shape()
+        if shape is None:
+            raise Unavailable(_NO_SHAPE)
+        self._trainer = Trainer(*shape)
+        assert self._trainer.size == self.layout.size, "the kernel has another model in mind"
+
+    def add_gradient(self, batch: Batch, weight: float = 1.0) -> float:
+        """See `FlatModel.add_gradient`."""
+        return self._trainer.gradient(
+            self.values, batch, self._masks(batch), weight, self.gradients
+        )
+
+    def sgd_step(
+        self, batch: Batch, lr: float, max_grad_norm: float, proximal_mu: float, start: Tensor
+    ) -> float:
+        """See `FlatModel.sgd_step`; leaves `gradients` alone."""
+        return self._trainer.step(
+            self.values, batch, self._masks(batch), lr, max_grad_norm, proximal_mu, start
+        )
+
+    def norm(self, update: Tensor) -> float:
+        """See `FlatModel.norm`."""
+        return l2_norm(update)
+
+    def add_weighted(self, total: Tensor, update: Tensor, weight: int) -> None:
+        """See `FlatModel.add_weighted`."""
+        add_scaled(total, update, weight / RESOLUTION)
+
+    def _masks(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
+        """Dropout of the embeddings and of the recurrence's output, drawn as `hidden` draws it."""
+        dropout = self.model.dropout
+        if not self.model.training or dropout.p == 0.0:
+            return None
+        first, second = (dropout(torch.ones(len(batch), w)) for w in self._trainer.mask_widths)
+        return first, second
+
+
+_NO_SHAPE = "it has no such model"
+
+
+def resolve_kernel(name: str, options: ModelOptions, device: torch.device) -> tuple[str, str]:
+    """("native" or "torch", why not native): 'auto' is native wherever that works.
+
+    Raises FedsimError where 'native' is asked for and cannot be had.
+    """
+    if name == "torch":
+        return "torch", "engine.kernel = 'torch'"
+    reason = ""
+    if device.type != "cpu":
+        reason = f"it does not run on {device.type}"
+    elif options.module(N_SPECIALS + 1).native_shape() is None:
+        reason = _NO_SHAPE
+    else:
+        try:
+            functions()
+        except Unavailable as error:
+            reason = str(error)
+    if reason and name == "native":
+        raise FedsimError(
+            f"engine.kernel = 'native' cannot be used here ({reason}); set engine.kernel=torch."
+        )
+    return ("torch" if reason else "native"), reason
+
+
+def flat_model(model: LanguageModel, device: torch.device, kernel: str) -> FlatModel:
+    """The model for a kernel that `resolve_kernel` named."""
+    return NativeModel(model) if kernel == "native" else FlatModel(model, device)

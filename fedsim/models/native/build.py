@@ -1,0 +1,95 @@
+"""Compiling the native kernel on first use, for the processor at hand, and finding it again."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib.util
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+from fedsim.data.sources import cache_folder
+from fedsim.errors import FedsimError
+from fedsim.models.native.source import SOURCE
+
+# -ffast-math is not among them: NaN must stay NaN, and sums stay in their order.
+FLAGS = ("-O3", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
+FOR_THIS_PROCESSOR = ("-march=native", "-mcpu=native", "")  # as compilers spell it, or not at all
+TIMEOUT_S = 120
+_CHECK = "import ctypes, sys; sys.exit(ctypes.CDLL(sys.argv[1]).self_test())"
+
+
+class Unavailable(Exception):
+    """There is no native kernel here; the message is the reason, half a sentence."""
+
+
+@lru_cache(maxsize=1)
+def library() -> ctypes.CDLL:
+    """The kernel of this machine, compiled if need be. Raises `Unavailable`."""
+    try:
+        path = cache_folder() / "native" / _key() / "kernel.so"
+        if not path.is_file():
+            _compile(path)
+        return ctypes.CDLL(str(path))
+    except (OSError, FedsimError) as error:
+        raise Unavailable(str(error)) from error
+
+
+def _key() -> str:
+    """Other code, other flags or another processor: another file."""
+    about = [SOURCE, *FLAGS, platform.machine(), _processor()]
+    return hashlib.sha256("\n".join(about).encode()).hexdigest()[:16]
+
+
+def _processor() -> str:
+    """The processor's name and what it can do; a home folder may be shared between machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    wanted = ("model name", "flags", "Features", "CPU part")
+    return "\n".join(dict.fromkeys(line for line in lines if line.startswith(wanted)))
+
+
+def compilers() -> list[list[str]]:
+    """Commands that may compile C: $CC, the system's, the one that the ziglang wheel carries."""
+    found = [shlex.split(os.environ["CC"])] if os.environ.get("CC") else []
+    found += [[path] for name in ("cc", "gcc", "clang") if (path := shutil.which(name))]
+    if importlib.util.find_spec("ziglang") is not None:
+        found.append([sys.executable, "-m", "ziglang", "cc"])
+    return found
+
+
+def _compile(path: Path) -> None:
+    """Write the library to `path`, whole or not at all: others may be doing the same."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    problem = "no C compiler was found; install one, or `pip install ziglang`"
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        source, built = Path(scratch) / "kernel.c", Path(scratch) / "kernel.so"
+        source.write_text(SOURCE, encoding="utf-8")
+        for compiler in compilers():
+            for target in FOR_THIS_PROCESSOR:
+                options = [*FLAGS, *([target] if target else []), "-shared", "-fPIC"]
+                command = [*compiler, *options, str(source), "-o", str(built), "-lm"]
+                problem = _failure(command) or _failure([sys.executable, "-c", _CHECK, str(built)])
+                if not problem:
+                    built.replace(path)
+                    return
+    raise Unavailable(problem)
+
+
+def _failure(command: list[str]) -> str:
+    """Run it; empty where it succeeds, else why not."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"{command[0]}: {error}"
+    said = next((line for line in done.stderr.splitlines() if "error" in line), "")
+    return "" if done.returncode == 0 else f"{command[0]} failed: {said or done.returncode}"
