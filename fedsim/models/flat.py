@@ -90,6 +90,20 @@ class NativeModel(FlatModel):
             self.values, batch, self._masks(batch), lr, max_grad_norm, proximal_mu, start
         )
 
+    def private_step(
+        self,
+        batch: Batch,
+        clip_norm: float,
+        lr: float,
+        deviation: float,
+        key: tuple[int, int],
+        step: int,
+    ) -> tuple[float, Tensor]:
+        """As `clients.private.OpacusModel.private_step`, from ghost norms."""
+        return self._trainer.private_step(
+            self.values, batch, self._masks(batch), clip_norm, lr, deviation, key, step
+        )
+
     def norm(self, update: Tensor) -> float:
         """See `FlatModel.norm`."""
         return l2_norm(update)

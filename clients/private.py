@@ -1,0 +1,122 @@
+"""Example-level DP-SGD on one client: Poisson batches, clipped sequences, noise, a ledger.
+
+What a client sends is then differentially private for each single sequence of its own (add or
+remove one), against whoever sees every update; it is no guarantee for the user as a whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from opacus.grad_sample import GradSampleModule
+from torch import Tensor
+
+from fedsim.data.sequences import Sequences
+from fedsim.models.base import LanguageModel
+from fedsim.models.batch import Batch
+from fedsim.models.flat import FlatModel
+from fedsim.models.loss import NOMINAL_TOKENS, padded_sequence_losses
+from fedsim.noise import normal_deviates
+
+# (noise multiplier, sample rate, steps), as the accountants of Opacus keep it.
+History = list[tuple[float, float, int]]
+
+
+@dataclass(frozen=True)
+class PrivateOptions:
+    """DP-SGD (Abadi et al. 2016): the noise's deviation is `noise_multiplier` x `clip_norm`."""
+
+    lr: float
+    clip_norm: float
+    noise_multiplier: float
+    sample_rate: float  # of each sequence in each step
+    steps: int
+
+
+class PrivateModel(Protocol):
+    """A flat model that makes private steps: `NativeModel` or `OpacusModel`."""
+
+    values: Tensor
+    gradients: Tensor
+    device: torch.device
+
+    def private_step(
+        self,
+        batch: Batch,
+        clip_norm: float,
+        lr: float,
+        deviation: float,
+        key: tuple[int, int],
+        step: int,
+    ) -> tuple[float, Tensor]:
+        """values -= lr (sum of clipped gradients + deviation x noise(key, step)).
+
+        The gradient of a sequence's own loss is scaled down to an l2 norm of at most `clip_norm`,
+        over all distinct parameters. An empty batch makes a step of noise alone. Returns the
+        batch's summed nats and the norms before clipping, (sequences,).
+        """
+
+
+class OpacusModel(FlatModel):
+    """Private steps from Opacus' per-sample gradients: the reference, and for any model."""
+
+    def __init__(self, model: LanguageModel, device: torch.device) -> None:
+        super().__init__(model, device)
+        self._sampled = GradSampleModule(self.model, batch_first=True, loss_reduction="sum")
+
+    def private_step(
+        self,
+        batch: Batch,
+        clip_norm: float,
+        lr: float,
+        deviation: float,
+        key: tuple[int, int],
+        step: int,
+    ) -> tuple[float, Tensor]:
+        """See `PrivateModel.private_step`."""
+        losses = norms = torch.zeros(0, device=self.device)
+        total = torch.zeros_like(self.values)
+        if batch.n_sequences:
+            logits = self._sampled(batch.pad(batch.inputs))
+            losses = padded_sequence_losses(logits, batch.pad(batch.targets))
+            losses.sum().backward()
+            samples = [p.grad_sample.flatten(1) for p in self.model.parameters()]  # type: ignore[attr-defined]
+            squares = torch.stack([s.square().sum(1, dtype=torch.float64) for s in samples])
+            norms = squares.sum(0).sqrt().float()
+            factors = (clip_norm / norms).clamp(max=1.0)
+            total = torch.cat([factors @ s for s in samples])
+            self._sampled.zero_grad(set_to_none=False)  # the buffer's views must stay
+        if deviation:
+            noise = torch.from_numpy(normal_deviates(len(total), key, step))
+            total.add_(noise.to(self.device), alpha=deviation)
+        self.values.add_(total, alpha=-lr)
+        return NOMINAL_TOKENS * float(losses.detach().double().sum()), norms
+
+
+def private_sgd(
+    model: PrivateModel,
+    start: Tensor,
+    sequences: Sequences,
+    options: PrivateOptions,
+    batch_stream: np.random.Generator,
+    key: tuple[int, int],
+) -> tuple[Tensor, float, History]:
+    """The change of the parameters, the nats trained on, and what an accountant adds.
+
+    Every step is made and accounted, whatever its batch; the sum is divided by the expected
+    number of sequences, never by the one drawn. `key` is used for nothing else.
+    """
+    expected, nats = options.sample_rate * len(sequences), 0.0
+    deviation = options.noise_multiplier * options.clip_norm
+    for step in range(options.steps):
+        chosen = np.flatnonzero(batch_stream.random(len(sequences)) < options.sample_rate)
+        batch = Batch.of(sequences.tokens, sequences.offsets, chosen, model.device)
+        trained, _ = model.private_step(
+            batch, options.clip_norm, options.lr / expected, deviation, key, step
+        )
+        nats += trained
+    history = [(options.noise_multiplier, options.sample_rate, options.steps)]
+    return torch.sub(model.values, start, out=model.gradients), nats, history

@@ -1,0 +1,26 @@
+"""Gaussian noise as a function of (key, step, index), the same to rounding in NumPy and in C.
+
+The 64-bit words are NumPy's Philox4x64-10 with counter (0, 0, step, 0); each gives two normal
+deviates by Box and Muller's transform, a block of words its cosines and then its sines. For
+simulation: whoever knows the seed can subtract the noise.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+_PAIRS = 512  # words in a block, as the native kernel has it
+
+
+def normal_deviates(count: int, key: tuple[int, int], step: int) -> np.ndarray:
+    """float32 (count,); `key` is two numbers below 2^64, see `fedsim.seeding.noise_key`."""
+    blocks = -(-count // (2 * _PAIRS))
+    counter = np.array([0, 0, step, 0], np.uint64)
+    bits = np.random.Philox(key=np.array(key, np.uint64), counter=counter)
+    words = bits.random_raw(blocks * _PAIRS).reshape(blocks, _PAIRS)
+    low = (words & np.uint64(0xFFFFFFFF)).astype(np.float32)
+    high = (words >> np.uint64(32)).astype(np.uint32).view(np.int32).astype(np.float32)
+    uniform = low * np.float32(2.0**-32) + np.float32(2.0**-33)
+    radius, angle = np.sqrt(-2.0 * np.log(uniform, dtype=np.float64)), high * (np.pi * 2.0**-31)
+    pairs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    return pairs.reshape(-1)[:count].astype(np.float32)

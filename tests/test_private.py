@@ -1,0 +1,177 @@
+"""Example-level DP-SGD: the native kernel against Opacus, and both against autograd."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from opacus.accountants import RDPAccountant
+
+from clients.private import OpacusModel, PrivateModel, PrivateOptions, private_sgd
+from fedsim.data.sequences import Sequences, offsets_of
+from fedsim.models import MODELS, Batch, LanguageModel, build, training_loss
+from fedsim.models.flat import NativeModel, resolve_kernel
+from fedsim.noise import normal_deviates
+from fedsim.seeding import noise_key, stream
+
+# Opacus' own hooks set this off: our models take token ids, which have no gradient.
+pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing")
+
+CPU = torch.device("cpu")
+V = 301
+TINY = {"cifg": {"hidden": 21, "embedding": 12}, "lstm": {"hidden": 21, "embedding": 12}}
+KEY = (3, 2**64 - 5)
+
+
+@pytest.fixture(params=["opacus", "native"])
+def kind(request: pytest.FixtureRequest) -> str:
+    found, reason = resolve_kernel("auto", MODELS["cifg"](), CPU)
+    if request.param == "native" and found != "native":
+        pytest.skip(reason)
+    return request.param
+
+
+def make(name: str, **more: object) -> LanguageModel:
+    model = build(MODELS[name](**TINY[name], **more), V)
+    model.initialise(torch.Generator().manual_seed(3))
+    return model
+
+
+def private(model: LanguageModel, kind: str) -> OpacusModel | NativeModel:
+    flat = OpacusModel(deepcopy(model), CPU) if kind == "opacus" else NativeModel(deepcopy(model))
+    for part, parameter in zip(flat.layout.slices, model.parameters(), strict=True):
+        flat.values[part] = parameter.detach().flatten()
+    return flat
+
+
+def text(lengths: list[int], words: int = V) -> Sequences:
+    tokens = np.random.default_rng(1).integers(3, words, sum(lengths)).astype(np.int32)
+    return Sequences(tokens, offsets_of(np.array(lengths)))
+
+
+def batch_of(sequences: Sequences, chosen: list[int] | None = None) -> Batch:
+    return Batch.of(sequences.tokens, sequences.offsets, chosen)
+
+
+def alone(model: LanguageModel, sequences: Sequences) -> torch.Tensor:
+    """(sequences, parameters) gradients by autograd, one sequence at a time."""
+    rows = []
+    for i in range(len(sequences)):
+        loss, _ = training_loss(model, batch_of(sequences, [i]))
+        gradients = torch.autograd.grad(loss, list(model.parameters()))
+        rows.append(torch.cat([g.flatten() for g in gradients]).double())
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "words"),
+    [
+        ([4, 0, 2, 1, 4, 17], V),
+        ([9, 9, 3, 12], 6),  # three words only, so that they are repeated in every sentence
+        ([1], V),
+        ([0], V),
+        ([40] * 13 + [3], V),  # more rows than the output layer otherwise takes at once
+    ],
+    ids=["mixed", "repeated words", "one word", "no word", "many rows"],
+)
+@pytest.mark.parametrize("name", list(TINY))
+def test_norms_and_the_clipped_sum_are_those_of_each_sequence_alone(
+    name: str, lengths: list[int], words: int, kind: str
+) -> None:
+    model, sequences = make(name), text(lengths, words)
+    each = alone(model, sequences)
+    expected = each.norm(dim=1)
+    clip_norm = float(expected.median()) * 1.01
+    flat = private(model, kind)
+    before = flat.values.clone()
+    nats, norms = flat.private_step(batch_of(sequences), clip_norm, 1.0, 0.0, KEY, 0)
+    torch.testing.assert_close(norms.double(), expected, rtol=1e-5, atol=0.0)
+    clipped = (each * (clip_norm / expected).clamp(max=1.0)[:, None]).sum(0)
+    change = (before - flat.values).double()
+    assert float((change - clipped).norm() / clipped.norm()) < 1e-5
+    with torch.no_grad():
+        assert nats == pytest.approx(float(training_loss(model, batch_of(sequences))[1].sum()))
+
+
+@pytest.mark.parametrize("name", list(TINY))
+def test_a_step_does_not_depend_on_the_step_before(name: str, kind: str) -> None:
+    """Buffers are kept between steps: nothing of an earlier batch may show in a later one."""
+    model, sequences = make(name), text([5, 3, 8, 2])
+    fresh, used = private(model, kind), private(model, kind)
+    used.private_step(batch_of(sequences, [2, 3]), 0.1, 0.5, 0.3, KEY, 1)
+    used.private_step(batch_of(sequences, []), 0.1, 0.5, 0.3, KEY, 2)
+    used.values.copy_(fresh.values)
+    for flat in (fresh, used):
+        flat.private_step(batch_of(sequences, [0, 1]), 0.1, 0.5, 0.0, KEY, 3)
+    assert torch.equal(fresh.values, used.values)
+
+
+def test_noise_has_its_deviation_and_falls_on_every_parameter(kind: str) -> None:
+    flat = private(make("lstm"), kind)
+    before = flat.values.clone()
+    nats, norms = flat.private_step(batch_of(text([3]), []), 1.0, 0.5, 0.8, KEY, 7)
+    assert (nats, len(norms)) == (0.0, 0)
+    change = (flat.values - before).double().numpy()
+    assert (change != 0).mean() > 0.999
+    assert change.std() == pytest.approx(0.4, abs=5 * 0.4 / np.sqrt(2 * len(change)))
+    assert change.mean() == pytest.approx(0.0, abs=5 * 0.4 / np.sqrt(len(change)))
+    noise = normal_deviates(len(change), KEY, 7)
+    np.testing.assert_allclose(change, -0.4 * noise, rtol=1e-3, atol=1e-5)
+
+
+def test_other_keys_and_steps_have_other_noise() -> None:
+    draws = [normal_deviates(50_000, key, step) for key, step in ((KEY, 0), (KEY, 1), ((3, 4), 0))]
+    bound = 5 / np.sqrt(50_000)
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        assert abs(np.corrcoef(draws[a], draws[b])[0, 1]) < bound
+    assert noise_key(1, "noise", 2, 3) != noise_key(1, "noise", 3, 2)
+
+
+def test_deviates_are_normal() -> None:
+    from scipy.stats import kstest
+
+    assert kstest(normal_deviates(200_000, (1, 2), 3), "norm").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("name", list(TINY))
+def test_private_training_is_the_same_on_both_ways(name: str) -> None:
+    found, reason = resolve_kernel("auto", MODELS["cifg"](), CPU)
+    if found != "native":
+        pytest.skip(reason)
+    model, sequences = make(name), text([5, 3, 8, 2, 0, 7, 7, 1])
+    options = PrivateOptions(0.7, 0.3, 0.5, 0.3, 6)
+    changes = []
+    for kind in ("opacus", "native"):
+        flat: PrivateModel = private(model, kind)
+        start = flat.values.clone()
+        draw = stream(1, "poisson", 2, 3)
+        change, nats, history = private_sgd(flat, start, sequences, options, draw, KEY)
+        changes.append(change.clone())
+        assert history == [(0.5, 0.3, 6)]
+        assert nats > 0
+    torch.testing.assert_close(*changes, rtol=1e-3, atol=1e-5)
+
+
+def test_the_history_is_one_that_opacus_accounts(kind: str) -> None:
+    sequences, options = text([2] * 20), PrivateOptions(0.1, 1.0, 1.1, 0.25, 9)
+    flat = private(make("cifg"), kind)
+    draw = stream(1, "poisson")
+    _, _, history = private_sgd(flat, flat.values.clone(), sequences, options, draw, KEY)
+    ours, theirs = RDPAccountant(), RDPAccountant()
+    ours.history = history
+    for _ in range(9):
+        theirs.step(noise_multiplier=1.1, sample_rate=0.25)
+    assert ours.get_epsilon(1e-5) == theirs.get_epsilon(1e-5)
+
+
+def test_empty_batches_are_steps_too(kind: str) -> None:
+    """At this rate most batches are empty: the noise of six steps must still be there."""
+    flat = private(make("cifg"), kind)
+    options = PrivateOptions(1.0, 1.0, 2.0, 0.01, 6)
+    change, _, _ = private_sgd(
+        flat, flat.values.clone(), text([2]), options, stream(1, "poisson"), KEY
+    )
+    per_step = 2.0 / 0.01  # one sequence at a rate of 0.01 is a hundredth of one in expectation
+    assert float(change.std()) == pytest.approx(per_step * np.sqrt(6), rel=0.05)
