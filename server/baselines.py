@@ -61,6 +61,7 @@ def baselines(config: Config, corpus: Corpus, reporter: Reporter) -> list[Baseli
                 "model": tree["model"],
                 "seed": config.seed,
                 "device": config.engine.device,
+                "kernel": config.engine.kernel,
             },
         )
         out.append(("central", *_cached(key, lambda: _central(config, corpus, reporter))))

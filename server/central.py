@@ -14,7 +14,7 @@ from fedsim.device import resolve_device, threads
 from fedsim.models import build
 from fedsim.models.base import LanguageModel
 from fedsim.models.batch import Batch
-from fedsim.models.loss import training_loss
+from fedsim.models.flat import flat_model, resolve_kernel
 from fedsim.seeding import stream, torch_stream
 
 # A constant, not the machine's cores: the last bits of a sum depend on the number of threads, and
@@ -39,6 +39,8 @@ def train_centrally(
     options = config.evaluation
     device = resolve_device(config.engine.device)
     model = build(config.model.options, len(corpus.vocabulary), device)
+    kernel, _ = resolve_kernel(config.engine.kernel, config.model.options, device)
+    flat = flat_model(model, device, kernel)
     model.initialise(torch_stream(config.seed, "init", device=device))
     model.dropout_generator = torch_stream(config.seed, "central-dropout", device=device)
     text = pooled(corpus)
@@ -54,14 +56,12 @@ def train_centrally(
             for start in range(0, len(order), options.central_batch_size):
                 chosen = order[start : start + options.central_batch_size]
                 batch = Batch.of(text.tokens, text.offsets, chosen, device)
-                optimizer.zero_grad(set_to_none=False)
-                loss, nats = training_loss(model, batch)
-                loss.backward()
+                flat.gradients.zero_()
+                nats_sum += flat.add_gradient(batch)
                 torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
                 optimizer.step()
                 schedule.step()
-                nats_sum += float(nats.sum())
-                tokens += len(nats)
+                tokens += len(batch)
             on_epoch(epoch + 1, nats_sum / tokens)
     return model.eval()
 

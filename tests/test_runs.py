@@ -396,9 +396,9 @@ def test_a_folder_without_checkpoints_cannot_be_resumed(tmp_path: Path) -> None:
 
 
 def test_a_finished_folder_holds_the_whole_record(finished: Run, config: Config) -> None:
-    engine = config.engine.model_copy(update={"device": finished.config.engine.device})
-    assert finished.config == replace(config, engine=engine)
-    assert engine.device != "auto"  # a run keeps the device that it began on
+    kept = {key: getattr(finished.config.engine, key) for key in ("device", "kernel")}
+    assert finished.config == replace(config, engine=config.engine.model_copy(update=kept))
+    assert "auto" not in kept.values(), "a run keeps the device and the kernel it began with"
     assert finished.status["state"] == "finished"
     assert finished.status["round"] == config.server.rounds
     made_with = finished.provenance

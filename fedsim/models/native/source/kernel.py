@@ -48,7 +48,7 @@ INLINE void axpy(float *restrict to, const float *restrict from, int64_t count, 
 }
 
 // The last step's gradient goes here. It is all zeros outside what a step writes: everything, but
-// of an untied embedding only the rows of words that occur, which `forget` clears again.
+// of an untied embedding only the rows of words that occur, which the step clears again.
 static float *own_gradient(Trainer *t) {
     if (!t->gradient) {
         t->gradient = floats(&t->gradients, t->size);
@@ -68,11 +68,6 @@ static int64_t touched_rows(Trainer *t, const Batch *batch, int64_t *rows) {
         seen[word] = 1;
     }
     return count;
-}
-
-static void forget(Trainer *t, const int64_t *rows, int64_t count) {
-    for (int64_t k = 0; k < count; k++)
-        memset(t->gradient + rows[k] * t->width, 0, t->width * sizeof(float));
 }
 
 // One step of SGD on `values`, as clients.training defines it: the gradient scaled down to
@@ -96,9 +91,10 @@ double trainer_step(Trainer *t, float *values, const Batch *batch, float row_wei
     if (pull != 0.0f)
         for (int64_t k = 0; k < t->size; k++) values[k] -= lr * pull * (values[k] - start[k]);
     axpy(values + dense, g + dense, t->size - dense, -lr * scale);
-    for (int64_t k = 0; k < count; k++)
+    for (int64_t k = 0; k < count; k++) {
         axpy(values + touched[k] * width, g + touched[k] * width, width, -lr * scale);
-    forget(t, touched, count);
+        memset(g + touched[k] * width, 0, width * sizeof(float));
+    }
     return nats;
 }
 
@@ -108,30 +104,16 @@ double trainer_step(Trainer *t, float *values, const Batch *batch, float row_wei
 double trainer_private_step(Trainer *t, float *values, const Batch *batch, float row_weight,
                             float bound, float lr, float deviation, uint64_t key0, uint64_t key1,
                             uint64_t step, float *norms) {
-    float *g = own_gradient(t);
     double nats = 0.0;
-    int64_t *touched = NULL, count = 0;
-    if (batch->rows) {
-        Clip clip = {bound, norms};
-        nats = gradients(t, values, batch, row_weight, (Sink){g, 1.0f, 0}, &clip);
-        touched = room(&t->touched, 8 * batch->rows);
-        if (!tied(t)) count = touched_rows(t, batch, touched);
-    } else
-        memset(g, 0, t->size * sizeof(float));
-    if (deviation != 0.0f)
-        noisy_update(values, g, t->size, lr, deviation, key0, key1, step);
-    else
-        axpy(values, g, t->size, -lr);
-    forget(t, touched, count);
+    Clip clip = {bound, norms};
+    if (batch->rows) nats = gradients(t, values, batch, row_weight, (Sink){values, -lr, 1}, &clip);
+    if (deviation != 0.0f) add_noise(values, t->size, -lr * deviation, key0, key1, step);
     return nats;
 }
 
 void normal_deviates(float *out, int64_t count, uint64_t key0, uint64_t key1, uint64_t step) {
-    float noise[2 * PAIRS];
-    for (int64_t at = 0; at < count; at += 2 * PAIRS) {
-        normal_block(key0, key1, step, at / (2 * PAIRS), noise);
-        memcpy(out + at, noise, least(2 * PAIRS, count - at) * sizeof(float));
-    }
+    memset(out, 0, count * sizeof(float));
+    add_noise(out, count, 1.0f, key0, key1, step);
 }
 
 double l2_norm(const float *values, int64_t count) { return sqrt(squares(values, count)); }

@@ -75,15 +75,14 @@ static void normal_block(uint64_t key0, uint64_t key1, uint64_t step, uint64_t b
     }
 }
 
-// values -= lr (sum + deviation x normal deviates).
-static void noisy_update(float *restrict values, const float *restrict sum, int64_t count, float lr,
-                         float deviation, uint64_t key0, uint64_t key1, uint64_t step) {
+// values += scale x normal deviates.
+static void add_noise(float *restrict values, int64_t count, float scale, uint64_t key0,
+                      uint64_t key1, uint64_t step) {
     float noise[2 * PAIRS];
     for (int64_t at = 0; at < count; at += 2 * PAIRS) {
         normal_block(key0, key1, step, at / (2 * PAIRS), noise);
-        int64_t end = least(2 * PAIRS, count - at);
-        for (int64_t k = 0; k < end; k++)
-            values[at + k] -= lr * (sum[at + k] + deviation * noise[k]);
+        const int64_t end = least(2 * PAIRS, count - at);
+        for (int64_t k = 0; k < end; k++) values[at + k] += scale * noise[k];
     }
 }
 """
