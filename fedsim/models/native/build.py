@@ -70,7 +70,7 @@ def compilers() -> list[list[str]]:
 def _compile(path: Path) -> None:
     """Write the library to `path`, whole or not at all: others may be doing the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    problem = "no C compiler was found; install one, or `pip install ziglang`"
+    problem = "no C compiler was found; install one, or `pip install 'fedsim[native]'`"
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         source, built = Path(scratch) / "kernel.c", Path(scratch) / "kernel.so"
         source.write_text(SOURCE, encoding="utf-8")
