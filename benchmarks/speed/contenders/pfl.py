@@ -6,7 +6,7 @@ the users out by their number of sentences as pfl's benchmarks do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from itertools import cycle
 
 import torch
 from pfl.aggregate.simulate import SimulatedBackend
@@ -51,7 +51,7 @@ class Timed(TrainingProcessCallback):
 def _data(work: WorkOrder) -> FederatedDataset:
     """Users in the order of the cohorts; a user's sentences in the order of the round."""
     keys = [(round, user) for round in range(1, work.n_rounds + 1) for user in work.cohort(round)]
-    remaining: Iterator[tuple[int, int]] = iter(keys)
+    samples = cycle(keys)  # pfl draws thousands ahead
 
     def user_of(key: tuple[int, int]) -> Dataset:
         tensors = [torch.from_numpy(array) for array in work.ordered(*key)]
@@ -61,7 +61,7 @@ def _data(work: WorkOrder) -> FederatedDataset:
     world = get_framework_module().distributed.world_size
     # With one process there is nothing to share out, and pfl would start a helper for it.
     return FederatedDataset(
-        user_of, lambda: next(remaining), user_id_to_weight=weights if world > 1 else None
+        user_of, lambda: next(samples), user_id_to_weight=weights if world > 1 else None
     )
 
 
