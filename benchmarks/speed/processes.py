@@ -1,28 +1,30 @@
-"""One process at a time: started clean, watched, ended with all that it started.
+"""One process at a time: started clean, watched, ended with all that it started (Linux).
 
-Every process that is started carries a mark in its environment, which its children inherit even
-where they leave its process group, as Ray's do: whatever still has the mark afterwards is killed.
+Simulators leave processes behind: Ray's agents have a session of their own and outlive a killed
+driver. So this process declares itself the one that orphans go to, and whatever it has below it
+that was not there before is the contender's.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import time
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
 
-MARK = "FEDSIM_SPEED_PROCESS"
 LOOK_S = 0.1
 # Looking at the memory of all processes is work too: at most this share of the time of one core.
 SAMPLE_S, SAMPLE_SHARE = 1.0, 0.01
 # What a caller's shell may say about threads is not what a contender is started with.
 _NOT_PASSED_ON = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PYTHONPATH")
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,9 @@ class Outcome:
 
 def run_process(command: list[str], more: dict[str, str], log: Path, timeout_s: float) -> Outcome:
     """Run it to its end or to the timeout; what it prints goes to `log`."""
-    mark = uuid.uuid4().hex
-    environment = {k: v for k, v in os.environ.items() if k not in _NOT_PASSED_ON}
-    environment |= {**more, MARK: mark}
+    environment = {k: v for k, v in os.environ.items() if k not in _NOT_PASSED_ON} | more
     memory: list[tuple[float, int]] = []
-    with log.open("ab") as output, _ended(mark):
+    with log.open("ab") as output, _everything_ended() as mine:
         started = time.time()
         process = subprocess.Popen(
             command,
@@ -58,40 +58,38 @@ def run_process(command: list[str], more: dict[str, str], log: Path, timeout_s: 
         while process.poll() is None and time.time() < started + timeout_s:
             if time.time() >= due:
                 before = time.time()
-                memory.append((before, tree_pss(process.pid)))
+                memory.append((before, _pss(mine())))
                 due = before + max(SAMPLE_S, (time.time() - before) / SAMPLE_SHARE)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(LOOK_S)
         return Outcome(process.poll(), started, memory)
 
 
-def tree_pss(pid: int) -> int:
-    """Bytes of a process and its descendants."""
+def _pss(processes: list[psutil.Process]) -> int:
     total = 0
-    with suppress(psutil.Error):
-        root = psutil.Process(pid)
-        for process in [root, *root.children(recursive=True)]:
-            with suppress(psutil.Error):
-                total += process.memory_full_info().pss
+    for process in processes:
+        with suppress(psutil.Error):
+            total += process.memory_full_info().pss
     return total
 
 
 @contextmanager
-def _ended(mark: str) -> Iterator[None]:
-    """Nothing with the mark is left, however the block ends."""
+def _everything_ended() -> Iterator[Callable[[], list[psutil.Process]]]:
+    """Gives the processes that were started inside; none is left, however the block ends."""
+    adopt = partial(ctypes.CDLL(None).prctl, _PR_SET_CHILD_SUBREAPER)
+    adopt(1, 0, 0, 0)
+    this = psutil.Process()
+    before = set(this.children(recursive=True))
+
+    def mine() -> list[psutil.Process]:
+        return [child for child in this.children(recursive=True) if child not in before]
+
     try:
-        yield
+        yield mine
     finally:
-        while left := list(_marked(mark)):
+        while left := mine():
             for process in left:
                 with suppress(psutil.Error):
                     process.kill()
-            psutil.wait_procs(left, timeout=5)
-
-
-def _marked(mark: str) -> Iterator[psutil.Process]:
-    for process in psutil.process_iter():
-        # Not of this user, gone meanwhile, or a zombie: none of them holds anything of ours.
-        with suppress(psutil.Error, OSError):
-            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
-                yield process
+            psutil.wait_procs(left, timeout=5)  # reaps the orphans too
+        adopt(0, 0, 0, 0)
