@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from speed import models, table, work_order  # the path first
 from speed.comparison import rotated
 from speed.flops import flops_per_token
+from speed.install_peers import for_older_python
 from speed.job import Job, events
 from speed.processes import run_process
 
@@ -223,3 +224,8 @@ def test_a_process_gets_nothing_of_the_callers_threads(
     command = [sys.executable, "-c", "import os; print(os.environ.get('OMP_NUM_THREADS'))"]
     done = run_process(command, {"PATH": os.environ["PATH"]}, log, 30)
     assert (done.code, log.read_text()) == (0, "None\n")
+
+
+def test_type_parameters_are_taken_from_a_source() -> None:
+    rewritten = for_older_python("class A[T](B[T]):\n    def f[S](self, x: S) -> S:\n        ...\n")
+    assert rewritten.splitlines()[1:3] == ["class A(B[T]):", "    def f(self, x: S) -> S:"]

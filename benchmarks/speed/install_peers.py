@@ -11,6 +11,7 @@ installed says why in one line; the comparison goes on without it.
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import subprocess
 import sys
@@ -29,44 +30,28 @@ from speed.entries import INSTALLED, WHY_NOT, python_of  # the path first
 class Peer:
     """A simulator on PyPI.
 
-    alone: what is installed without its dependencies; with_it: what is installed as usual.
+    needs: what is installed instead of what it declares; python: the least release of Python that
+    it declares, where its source is rewritten for an older one.
     """
 
-    python: tuple[int, int]
-    with_it: tuple[str, ...]
-    alone: tuple[str, ...] = ()
+    release: str
+    needs: tuple[str, ...] = ()
+    python: tuple[int, int] = (3, 0)
 
 
 PEERS = {
-    "pfl": Peer((3, 10), ("pfl==0.6.0",)),
-    # Without torchvision, whose wheel on PyPI is built for torch with CUDA; see contenders/fluke.
+    "pfl": Peer("pfl==0.6.0"),
+    # All but test tools and torchvision, whose wheel on PyPI is built for torch with CUDA: see
+    # contenders/fluke.py.
     "fluke": Peer(
-        (3, 10),
-        (
-            "cerberus",
-            "clearml",
-            "datasets",
-            "diskcache",
-            "hydra-core",
-            "matplotlib",
-            "numpy",
-            "omegaconf",
-            "opacus",
-            "pandas",
-            "psutil",
-            "pyyaml",
-            "requests",
-            "rich",
-            "scikit-learn",
-            "seaborn",
-            "tensorboard",
-            "torchmetrics",
-            "typer",
-            "wandb",
+        "fluke-fl==0.8.1",
+        needs=(
+            *("cerberus", "clearml", "datasets", "diskcache", "hydra-core", "matplotlib", "numpy"),
+            *("omegaconf", "opacus", "pandas", "psutil", "pyyaml", "requests", "rich"),
+            *("scikit-learn", "seaborn", "tensorboard", "torchmetrics", "typer", "wandb"),
         ),
-        alone=("fluke-fl==0.8.1",),
     ),
-    "blazefl": Peer((3, 14), ("blazefl==3.0.0",)),
+    "blazefl": Peer("blazefl==3.0.0", needs=("numpy", "tqdm"), python=(3, 14)),
 }
 
 
@@ -80,37 +65,27 @@ def install(name: str, peers: Path) -> str:
     peer, folder = PEERS[name], peers / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    python = _python(peer.python)
-    if python is None:
-        wanted = ".".join(map(str, peer.python))
-        problem = f"it needs Python {wanted} or later, and none is on the PATH"
-    else:
-        problem = _installed(python, peer, folder)
+    problem = _pip(peer, folder)
+    if not problem and sys.version_info[:2] < peer.python:
+        for package in folder.glob(f"lib/python3.*/site-packages/{name}"):
+            for file in package.rglob("*.py"):
+                file.write_text(for_older_python(file.read_text("utf-8")), "utf-8")
     (folder / (WHY_NOT if problem else INSTALLED)).write_text(problem)
     return problem
 
 
-def _python(least: tuple[int, int]) -> str | None:
-    """This interpreter where it is new enough, else one that is called so."""
-    if sys.version_info[:2] >= least:
-        return sys.executable
-    names = [f"python3.{minor}" for minor in range(least[1], least[1] + 3)]
-    works = f"import sys; sys.exit(sys.version_info[:2] < {least!r})"
-    for found in filter(None, map(shutil.which, names)):
-        if subprocess.run([found, "-c", works], capture_output=True).returncode == 0:
-            return found
-    return None
-
-
-def _installed(python: str, peer: Peer, folder: Path) -> str:
+def _pip(peer: Peer, folder: Path) -> str:
+    """Make the environment; returns the error or ""."""
     torch = f"torch=={version('torch').split('+')[0]}"
     constraints = folder / "constraints.txt"
     pip = [str(python_of(folder)), "-m", "pip", "install", "--quiet"]
-    steps = [[python, "-m", "venv", str(folder)], [*pip, torch]]
-    if peer.alone:
-        steps.append([*pip, "--no-deps", *peer.alone])
-    # Whatever the others want, torch stays.
-    steps.append([*pip, "--constraint", str(constraints), *peer.with_it])
+    pinned = [*pip, "--constraint", str(constraints)]  # whatever the others want, torch stays
+    steps = [[sys.executable, "-m", "venv", str(folder)], [*pip, torch]]
+    if peer.needs:
+        steps.append([*pip, "--no-deps", "--ignore-requires-python", peer.release])
+        steps.append([*pinned, *peer.needs])
+    else:
+        steps.append([*pinned, peer.release])
     constraints.write_text(torch + "\n")
     for step in steps:
         done = subprocess.run(step, capture_output=True, text=True)
@@ -120,12 +95,24 @@ def _installed(python: str, peer: Peer, folder: Path) -> str:
     return ""
 
 
+def for_older_python(source: str) -> str:
+    """The source without type parameters (PEP 695), its annotations never evaluated (PEP 649).
+
+    Enough for BlazeFL 3.0.0, which declares Python 3.14 and uses nothing else of it.
+    """
+    plain = re.sub(r"^(\s*(?:def|class) \w+)\[[^\]]*\]", r"\1", source, flags=re.MULTILINE)
+    return "from __future__ import annotations\n" + plain
+
+
 def main() -> None:
     """Install, and say a line about each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", choices=[*PEERS, []], metavar="NAME")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(PEERS))
     parser.add_argument("--peers-dir", type=Path, default=peers_folder())
     arguments = parser.parse_args()
+    for name in arguments.names:
+        if name not in PEERS:
+            parser.error(f"{name}: choose from {', '.join(PEERS)}")
     for name in arguments.names or PEERS:
         problem = install(name, arguments.peers_dir.resolve())
         print(f"{name}: {problem or 'installed'}", flush=True)
