@@ -25,8 +25,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-# As a folder or as a module, the modules beside this file are the package `speed`; the folder
-# itself must not be on the path, where `run` or `table` could be anything.
+# The modules beside this file are the package `speed`; the folder itself must not be on the path,
+# where `run` or `table` could be anything.
 sys.path[:] = [str(HERE.parent), str(HERE.parents[1]), *(p for p in sys.path if p != str(HERE))]
 
 from speed.comparison import Comparison  # noqa: E402  # the path first

@@ -115,7 +115,9 @@ class Comparison:
 
     def _turn(self, model: str, name: str, repeat: int, rounds: int) -> None:
         done = self.bench.measure(name, self._order(model), rounds)
-        if name == GEMM:
+        if name == GEMM and done.problem:
+            _say(f"{repeat + 1}: sgemm: {done.problem}")
+        elif name == GEMM:
             self.gemm.setdefault(model, []).append(done.gemm_flops)
             _say(f"{repeat + 1}: sgemm {done.gemm_flops / 1e9:.0f} GFLOP/s")
         elif done.problem:

@@ -13,7 +13,7 @@ from pathlib import Path
 from fedsim.config import from_dict
 from fedsim.runs import Run
 from fedsim.simulation import simulate
-from speed.job import PROCESSES, Job
+from speed.job import PROCESSES, Job, events
 from speed.work_order import About
 
 LOOK_S = 0.005
@@ -71,7 +71,5 @@ def _watch(table: Path, job: Job, ended: threading.Event) -> None:
 
 def _report_ready(done: Run, job: Job) -> None:
     """The first round began as long before its row as the row says that it lasted."""
-    from speed.job import events
-
     first = next(e for e in events(job.report) if e["event"] == "round")
     job.say("ready", first["at"] - float(done.rounds.seconds.iloc[0]))
