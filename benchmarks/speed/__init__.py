@@ -1,0 +1,1 @@
+"""How fast, against a bare loop and other simulators: `python benchmarks/speed`."""
