@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from clients.training import FlatModel, train_chunk
 from fedsim.config import client_config
 from fedsim.device import resolve_device, threads
-from fedsim.engines.wire import encode_update, from_record
+from fedsim.engines.wire import encode_update, from_record, record_of
 from fedsim.errors import FedsimError
 from fedsim.evaluation import Keyboard, evaluate_user
 from fedsim.federation import open_federation
@@ -60,7 +60,7 @@ _workplace = lru_cache(maxsize=1)(Workplace)
 
 def _work(message: Message, context: Context) -> tuple[Workplace, Any]:
     """The message's workplace, and what it asks for."""
-    work: Any = message.content.config_records["config"]
+    work: Any = record_of(message.content, "config", ConfigRecord)
     shard = str(context.node_config.get("shard", ""))
     return _workplace(work["config"], work["corpus"], shard), work
 
@@ -70,7 +70,7 @@ def _train(message: Message, context: Context, exact_gradient: bool) -> Message:
     with threads(THREADS):
         update = train_chunk(
             place.flat,
-            from_record(message.content.array_records["arrays"]),
+            from_record(record_of(message.content, "arrays", ArrayRecord)),
             list(work["users"]),
             place.federation,
             place.config.client.model_copy(update={"lr": work["lr"]}),
@@ -97,7 +97,7 @@ def train_fedsgd(message: Message, context: Context) -> Message:
 def evaluate(message: Message, context: Context) -> Message:
     """Counts of hits, nats and keystrokes for each of the chunk's users, one column each."""
     place, work = _work(message, context)
-    from_record(message.content.array_records["arrays"]).load_into(place.flat.model)
+    from_record(record_of(message.content, "arrays", ArrayRecord)).load_into(place.flat.model)
     rows = []
     with threads(THREADS):
         for user in work["users"]:

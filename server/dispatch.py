@@ -9,7 +9,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedsim.config import Config
-from fedsim.engines.wire import failures_in
+from fedsim.engines.wire import failures_in, record_of
 from fedsim.federation import Federation
 from fedsim.updates import NOT_FINITE
 from server.exchange import exchange
@@ -71,8 +71,8 @@ class Dispatch:
             messages = self._again(grid, messages[0], users)
 
     def _again(self, grid: Grid, like: Message, users: list[int]) -> list[Message]:
-        work: dict[str, Any] = dict(like.content.config_records["config"])
-        arrays = like.content.array_records["arrays"]
+        work: dict[str, Any] = dict(record_of(like.content, "config", ConfigRecord))
+        arrays = record_of(like.content, "arrays", ArrayRecord)
         return self.messages(grid, like.metadata.message_type, users, 1, arrays, work)
 
     def _nodes_of(self, grid: Grid) -> Nodes:

@@ -10,6 +10,7 @@ import numpy as np
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
+from fedsim.engines.wire import record_of
 from fedsim.errors import FedsimError, last_line
 from server.exchange import IDLE_S, NOWHERE, UNANSWERED, exchange
 
@@ -126,7 +127,7 @@ class Nodes:
         if reply.has_error():
             raise Unfit(last_line((reply.error.reason or "").strip() or "it gave no reason"))
         try:
-            hosted: Any = reply.content.config_records["hosted"]
+            hosted: Any = record_of(reply.content, "hosted", ConfigRecord)
             corpus, users, flags = hosted["corpus"], hosted["users"], hosted["flags"]
             bits = np.frombuffer(flags, np.uint8)
         except (KeyError, TypeError, ValueError) as error:

@@ -20,7 +20,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from fedsim.config import Config
-from fedsim.engines.wire import decode_update, failures_in, to_record
+from fedsim.engines.wire import decode_update, failures_in, record_of, to_record
 from fedsim.errors import FedsimError, last_line
 from fedsim.evaluation import summarise
 from fedsim.federation import Federation
@@ -174,8 +174,8 @@ class FederatedStrategy(Strategy):
         failures: dict[int, str] = {}
         for reply in replies:
             failures |= failures_in(reply.content)
-            if "metrics" in reply.content.metric_records:
-                parts.append(pd.DataFrame(dict(reply.content.metric_records["metrics"])))
+            if "metrics" in reply.content:
+                parts.append(pd.DataFrame(dict(record_of(reply.content, "metrics", MetricRecord))))
         scores = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"user": []})
         missing = set(failures) - set(scores.user)
         if missing:
