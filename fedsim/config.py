@@ -92,7 +92,9 @@ class EngineOptions(Options):
 
     name: Literal["pool", "local", "ray", "deploy"] = "pool"
     workers: int = Field(0, ge=0, description="processes; 0 means one a core")
-    chunk: int = Field(2, ge=1, description="users a message")
+    chunk: int = Field(
+        0, ge=0, description="users a message; 0 means many at first, few at last, by their text"
+    )
     address: str = Field(
         "", description="of a Ray cluster, else one is started; or the folder of a deployment"
     )

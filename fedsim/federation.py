@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -58,17 +58,17 @@ class Federation:
             return self.planted.sequences(user - self.corpus.users)
         return self.corpus.sequences(user, part)
 
-    def size(self, user: int) -> tuple[int, int]:
-        """(sequences, target tokens) that a user trains on; the end of each counts."""
-        if self.is_canary_user(user):
-            mine = self.planted.sequences(user - self.corpus.users)
-            return len(mine), len(mine.tokens) + len(mine)
-        count = self.corpus.sentence_count(user)
-        return count, self.corpus.token_count(user) + count
-
-    def sizes(self, users: Iterable[int]) -> np.ndarray:
-        """`size` of many users, shape (len(users), 2)."""
-        return np.array([self.size(int(u)) for u in users], dtype=np.int64).reshape(-1, 2)
+    def sizes(self, users: Sequence[int] | np.ndarray, part: str = "train") -> np.ndarray:
+        """(sequences, target tokens) of many users, int64 (len(users), 2); the end of each
+        sequence counts as a token."""
+        ids = np.asarray(users, np.int64)
+        out = np.empty((len(ids), 2), np.int64)
+        real = ids < self.corpus.users
+        out[real] = self.corpus.sizes(ids[real], part)
+        texts = [self.planted.sequences(int(u) - self.corpus.users) for u in ids[~real]]
+        out[~real] = np.array([(len(t), len(t.tokens)) for t in texts]).reshape(-1, 2)
+        out[:, 1] += out[:, 0]
+        return out
 
 
 def open_federation(config: ClientConfig, shard: str = "") -> Federation:

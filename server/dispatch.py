@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
@@ -25,8 +26,8 @@ class Dispatch:
     ) -> None:
         """`size` is that of the model; `notice` takes what whoever watches the run should know."""
         self._client_config = config.for_clients().as_json()
+        self._federation = federation
         self._corpus = federation.corpus.digest
-        self._users = federation.users
         self._server = config.server
         self._size = size
         self._notice = notice
@@ -36,15 +37,22 @@ class Dispatch:
         self,
         grid: Grid,
         message_type: str,
-        users: Sequence[int],
-        chunk: int,
+        users: Sequence[int] | np.ndarray,
         arrays: ArrayRecord,
         work: dict[str, Any],
+        chunk: int = 0,
+        part: str = "train",
     ) -> list[Message]:
-        """One message for each chunk of users, or for each node where nodes hold shards."""
+        """One message for each chunk of users, or for each node where nodes hold shards.
+
+        `chunk` users a message, or as many as `server.chunks` finds best for this `part` of their
+        text.
+        """
         run = {"config": self._client_config, "corpus": self._corpus}
+        ids = np.asarray(users, np.int64)
+        tokens = self._federation.sizes(ids, part)[:, 1]
         messages = []
-        for node, mine in self._nodes_of(grid).spread(users, chunk):
+        for node, mine in self._nodes_of(grid).spread(ids, tokens, chunk):
             config = ConfigRecord({**work, **run, "users": mine})
             content = RecordDict({"arrays": arrays, "config": config})
             ttl = self._server.timeout_s
@@ -73,10 +81,12 @@ class Dispatch:
     def _again(self, grid: Grid, like: Message, users: list[int]) -> list[Message]:
         work: dict[str, Any] = dict(record_of(like.content, "config", ConfigRecord))
         arrays = record_of(like.content, "arrays", ArrayRecord)
-        return self.messages(grid, like.metadata.message_type, users, 1, arrays, work)
+        return self.messages(grid, like.metadata.message_type, users, arrays, work, chunk=1)
 
     def _nodes_of(self, grid: Grid) -> Nodes:
         if self._nodes is None or self._nodes.grid is not grid:
             question = ConfigRecord({"config": self._client_config, "corpus": self._corpus})
-            self._nodes = Nodes(grid, question, self._users, self._server.timeout_s, self._notice)
+            self._nodes = Nodes(
+                grid, question, self._federation.users, self._server.timeout_s, self._notice
+            )
         return self._nodes

@@ -32,8 +32,6 @@ from server.optimizers import OPTIMIZERS
 from server.sampling import sample_cohort
 from server.state import ServerState
 
-EVALUATION_CHUNK = 8  # users a message; merged in user order, so it changes nothing but speed
-
 
 class NoOptions(Options):
     """A strategy without options of its own."""
@@ -127,11 +125,11 @@ class FederatedStrategy(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> list[Message]:
         """Messages that cover the round's cohort."""
-        users = [int(u) for u in self._draw(server_round)]
+        users = self._draw(server_round)
         lr = self.config.client.lr_in(server_round, self.config.server.rounds)
         work = {**config, "round": server_round, "lr": lr}
         chunk = self.config.engine.chunk
-        return self.dispatch.messages(grid, self.message_type, users, chunk, arrays, work)
+        return self.dispatch.messages(grid, self.message_type, users, arrays, work, chunk)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -164,7 +162,7 @@ class FederatedStrategy(Strategy):
         """Messages that cover the users of the split that `config` names."""
         users = list(self.federation.corpus.split(str(config["split"])))
         work = {"round": server_round}
-        return self.dispatch.messages(grid, "evaluate", users, EVALUATION_CHUNK, arrays, work)
+        return self.dispatch.messages(grid, "evaluate", users, arrays, work, part="all")
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]

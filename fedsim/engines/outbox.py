@@ -22,7 +22,7 @@ from fedsim.engines.segments import (
 )
 from fedsim.errors import FedsimError
 
-SLOTS = 2  # one is read while the worker fills the other
+SLOTS = 3  # one that a loop over the replies still names, one that has come, one being filled
 
 
 class _Slot:
