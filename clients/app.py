@@ -7,6 +7,8 @@ config: `shard`, a folder that `data shard` wrote.
 
 from __future__ import annotations
 
+import os
+import time
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -18,7 +20,7 @@ from flwr.clientapp import ClientApp
 from clients.training import FlatModel, train_chunk
 from fedsim.config import client_config
 from fedsim.device import resolve_device, threads
-from fedsim.engines.wire import encode_update, from_record, record_of
+from fedsim.engines.wire import encode_update, from_record, record_of, timed
 from fedsim.errors import FedsimError
 from fedsim.evaluation import Keyboard, evaluate_user
 from fedsim.federation import open_federation
@@ -67,10 +69,12 @@ def _work(message: Message, context: Context) -> tuple[Workplace, Any]:
 
 def _train(message: Message, context: Context, exact_gradient: bool) -> Message:
     place, work = _work(message, context)
+    parameters = from_record(record_of(message.content, "arrays", ArrayRecord))
     with threads(THREADS):
+        started = time.perf_counter()
         update = train_chunk(
             place.flat,
-            from_record(record_of(message.content, "arrays", ArrayRecord)),
+            parameters,
             list(work["users"]),
             place.federation,
             place.config.client.model_copy(update={"lr": work["lr"]}),
@@ -78,7 +82,10 @@ def _train(message: Message, context: Context, exact_gradient: bool) -> Message:
             work["round"],
             exact_gradient,
         )
-    return Message(encode_update(update), reply_to=message)
+        seconds = time.perf_counter() - started
+    # A process is a worker, but for nodes: a SuperNode starts one for each message.
+    worker = context.node_id if context.node_config.get("shard") else os.getpid()
+    return Message(timed(encode_update(update), worker, seconds), reply_to=message)
 
 
 @app.train()

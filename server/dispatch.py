@@ -10,19 +10,27 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedsim.config import Config
-from fedsim.engines.wire import failures_in, record_of
+from fedsim.engines.wire import failures_in, record_of, timing_in
 from fedsim.federation import Federation
+from fedsim.profile import Profile
 from fedsim.updates import NOT_FINITE
 from server.exchange import exchange
 from server.inspection import inspected
 from server.nodes import Nodes
+
+Pair = tuple[Message, Message]  # what was asked, and the reply
 
 
 class Dispatch:
     """Builds the messages of a run and brings back a reply about every user."""
 
     def __init__(
-        self, config: Config, federation: Federation, size: int, notice: Callable[[str], None]
+        self,
+        config: Config,
+        federation: Federation,
+        size: int,
+        notice: Callable[[str], None],
+        profile: Profile,
     ) -> None:
         """`size` is that of the model; `notice` takes what whoever watches the run should know."""
         self._client_config = config.for_clients().as_json()
@@ -31,6 +39,7 @@ class Dispatch:
         self._server = config.server
         self._size = size
         self._notice = notice
+        self._profile = profile
         self._nodes: Nodes | None = None
 
     def messages(
@@ -52,7 +61,9 @@ class Dispatch:
         ids = np.asarray(users, np.int64)
         tokens = self._federation.sizes(ids, part)[:, 1]
         messages = []
-        for node, mine in self._nodes_of(grid).spread(ids, tokens, chunk):
+        with self._profile.part("start"):
+            spread = self._nodes_of(grid).spread(ids, tokens, chunk)
+        for node, mine in spread:
             config = ConfigRecord({**work, **run, "users": mine})
             content = RecordDict({"arrays": arrays, "config": config})
             ttl = self._server.timeout_s
@@ -69,14 +80,30 @@ class Dispatch:
         """
         for attempt in range(1 + self._server.retries):
             failures: dict[int, str] = {}
-            for message, reply in exchange(grid, messages, timeout_s):
+            for message, reply in self._timed(exchange(grid, messages, timeout_s)):
                 content = inspected(message, reply, self._size)
                 failures |= failures_in(content)
+                if (timing := timing_in(content)) is not None:
+                    self._profile.heard(*timing)
                 yield Message(content, reply_to=message)
             users = sorted(u for u, reason in failures.items() if reason != NOT_FINITE)
             if not users or attempt == self._server.retries:
                 return
             messages = self._again(grid, messages[0], users)
+
+    @property
+    def nodes(self) -> int:
+        """How many nodes have answered what they host: so many work at the same time."""
+        return self._nodes.count if self._nodes is not None else 0
+
+    def _timed(self, pairs: Iterator[Pair]) -> Iterator[Pair]:
+        """The same pairs; the time until each is there counts as waiting."""
+        while True:
+            with self._profile.waiting():
+                pair = next(pairs, None)
+            if pair is None:
+                return
+            yield pair
 
     def _again(self, grid: Grid, like: Message, users: list[int]) -> list[Message]:
         work: dict[str, Any] = dict(record_of(like.content, "config", ConfigRecord))

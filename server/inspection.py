@@ -10,7 +10,15 @@ from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
-from fedsim.engines.wire import SUM, decode_update, failed, failures_in, record_of, users_in
+from fedsim.engines.wire import (
+    SUM,
+    decode_update,
+    failed,
+    failures_in,
+    record_of,
+    timing_in,
+    users_in,
+)
 from fedsim.evaluation import COUNTS
 from fedsim.updates import LARGEST, RESOLUTION, ChunkUpdate
 
@@ -54,7 +62,10 @@ def _check_users(content: RecordDict, asked: list[int], records: set[str]) -> No
 
 
 def _check_update(content: RecordDict, asked: list[int], size: int) -> None:
-    _check_users(content, asked, {"failures", "results", "update"})
+    _check_users(content, asked, {"failures", "results", "update", "timing"})
+    timing = timing_in(content)
+    if timing is not None and not 0 <= timing[1] < math.inf:
+        raise Malformed(f"its clients trained for {timing[1]} seconds")
     if ("results" in content) != ("update" in content):
         raise Malformed("results without an update, or the reverse")
     if "update" not in content:

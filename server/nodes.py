@@ -48,6 +48,11 @@ class Nodes:
         self._unfit: dict[int, str] = {}  # node -> why it cannot take part
         self._seen = np.zeros(users, bool)  # whom a node has hosted at any time
 
+    @property
+    def count(self) -> int:
+        """Nodes that take part."""
+        return len(self._hosted)
+
     def spread(
         self, users: np.ndarray, tokens: np.ndarray, chunk: int
     ) -> list[tuple[int, list[int]]]:

@@ -87,6 +87,20 @@ def encode_update(update: ChunkUpdate) -> RecordDict:
     return content
 
 
+def timed(content: RecordDict, worker: int, seconds: float) -> RecordDict:
+    """The reply with what its training took, and which worker says so."""
+    content["timing"] = MetricRecord({"worker": worker, "seconds": seconds})
+    return content
+
+
+def timing_in(content: RecordDict) -> tuple[str, float] | None:
+    """The worker of a reply and the seconds that its clients trained, where it says so."""
+    if "timing" not in content:
+        return None
+    timing: Any = record_of(content, "timing", MetricRecord)
+    return str(timing["worker"]), float(timing["seconds"])
+
+
 def failed(failures: Mapping[int, str]) -> RecordDict:
     """The reply that says of users why there is nothing from them."""
     record = ConfigRecord({"users": list(failures), "reasons": list(failures.values())})
