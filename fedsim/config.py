@@ -66,6 +66,9 @@ class EvaluationOptions(Options):
     """What is measured on held-out users, and against what."""
 
     every: int = Field(10, ge=1, description="rounds between evaluations on validation users")
+    users: int = Field(
+        10_000, ge=1, description="held-out users that are scored where there are more"
+    )
     trigram: bool = True
     central: bool = True
     central_epochs: int = Field(3, ge=1)

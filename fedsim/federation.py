@@ -13,6 +13,7 @@ from fedsim.data.sequences import Sequences
 from fedsim.data.store import Corpus, open_corpus, open_folder
 from fedsim.errors import FedsimError
 from fedsim.leakage.canaries import Planted, plant
+from fedsim.seeding import stream
 
 
 class Federation:
@@ -33,6 +34,15 @@ class Federation:
         train = self.corpus.split("train")
         canary_users = np.arange(self.planted.users) + self.corpus.users
         return np.concatenate([np.arange(train.start, train.stop), canary_users])
+
+    def scored(self, split: str, most: int, seed: int) -> np.ndarray:
+        """The held-out users of a split that are scored, ascending: all of them, or `most` drawn
+        from the seed where there are more, the same in every round and for every model."""
+        users = self.corpus.split(split)
+        if len(users) <= most:
+            return np.arange(users.start, users.stop)
+        drawn = stream(seed, f"scored {split}").choice(len(users), most, replace=False)
+        return np.sort(drawn) + users.start
 
     @cached_property
     def hosted(self) -> np.ndarray | None:

@@ -153,7 +153,8 @@ def _run(
         strategy.start(grid, arrays_now, config.server.rounds, timeout)
         with profile.part("record"):
             recorder.checkpoint()
-        reporter.say(f"Scoring {len(federation.corpus.split('test'))} unseen test users")
+        users = federation.scored("test", config.evaluation.users, config.seed)
+        reporter.say(f"Scoring {len(users)} unseen test users")
         test_users = strategy.evaluate(grid, "test", timeout)
         with profile.part("record"):
             finish(run, config, federation, model, strategy.state, test_users, reporter, profile)
@@ -203,7 +204,7 @@ def finish(
         speed = {f"latency_{k}": v for k, v in latency(model).items()}
     federated = {"parameters": released.layout.size, "model_bytes": released.nbytes, **speed}
     with profile.part("baselines"):
-        others = baselines(config, corpus, reporter)
+        others = baselines(config, federation, reporter)
     rows = [(config.strategy.name, test_users, federated), *others]
     for name, users, columns in rows:
         run.append("results", [{"model": name, **scores_row(users), **columns}])

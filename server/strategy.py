@@ -169,8 +169,9 @@ class FederatedStrategy(Strategy):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> list[Message]:
-        """Messages that cover the users of the split that `config` names."""
-        users = list(self.federation.corpus.split(str(config["split"])))
+        """Messages that cover the scored users of the split that `config` names."""
+        most, seed = self.config.evaluation.users, self.config.seed
+        users = self.federation.scored(str(config["split"]), most, seed)
         work = {"round": server_round}
         return self.dispatch.messages(grid, "evaluate", users, arrays, work, part="all")
 
@@ -232,7 +233,7 @@ class FederatedStrategy(Strategy):
         return result
 
     def evaluate(self, grid: Grid, split: str, timeout: float) -> pd.DataFrame:
-        """Score the released model on all users of a split and tell the listener.
+        """Score the released model on held-out users of a split and tell the listener.
 
         Returns one row of counts a user (`fedsim.evaluation.COUNTS`).
         """

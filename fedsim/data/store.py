@@ -104,16 +104,18 @@ class Corpus:
         _, first, last = self._split_bounds(name)
         return self._tokens[self._sentences[first] : self._sentences[last]]
 
+    def split_sequences(self, name: str) -> Sequences:
+        """All sentences of a split's users; the tokens are a view of the file."""
+        _, first, last = self._split_bounds(name)
+        return self._between(first, last)
+
     def words_per_user(self) -> np.ndarray:
         """Number of words of every user, int64 (users,)."""
         return np.diff(self._sentences[self._users])
 
     def sequences(self, user: int, part: str = "train") -> Sequences:
         """The user's sentences; the tokens are a view of the file."""
-        first, last = self._bounds(user, part)
-        offsets = self._sentences[first : last + 1]
-        start = offsets[0]
-        return Sequences(self._tokens[start : offsets[-1]], offsets - start)
+        return self._between(*self._bounds(user, part))
 
     def sentence_count(self, user: int, part: str = "train") -> int:
         """Number of the user's sentences, without touching the text."""
@@ -138,6 +140,11 @@ class Corpus:
         """Who the user is in the source."""
         start, end = self._name_offsets[self._checked(user) : user + 2]
         return self._names[start:end].tobytes().decode()
+
+    def _between(self, first: int, last: int) -> Sequences:
+        offsets = self._sentences[first : last + 1]
+        start = offsets[0]
+        return Sequences(self._tokens[start : offsets[-1]], offsets - start)
 
     def _split_bounds(self, name: str) -> tuple[range, int, int]:
         """The users of a split, its first and its past-the-last sentence."""
