@@ -83,6 +83,7 @@ def _train(message: Message, context: Context, exact_gradient: bool) -> Message:
             exact_gradient,
         )
         seconds = time.perf_counter() - started
+    place.federation.corpus.forget_pages()
     # A process is a worker, but for nodes: a SuperNode starts one for each message.
     worker = context.node_id if context.node_config.get("shard") else os.getpid()
     return Message(timed(encode_update(update), worker, seconds), reply_to=message)
@@ -111,6 +112,7 @@ def evaluate(message: Message, context: Context) -> Message:
             mine = place.federation.sequences(user, "all")
             counts = evaluate_user(place.flat.model, mine.tokens, mine.offsets, place.keyboard)
             rows.append({"user": user, **counts})
+    place.federation.corpus.forget_pages()
     columns = pd.DataFrame(rows).to_dict("list")
     content = RecordDict({"metrics": MetricRecord(columns)})
     return Message(content, reply_to=message)

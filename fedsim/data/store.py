@@ -26,6 +26,7 @@ from fedsim.data.storage import (
     META,
     Damaged,
     drafted,
+    forget_pages,
     load_array,
     load_names,
     load_vocabulary,
@@ -140,6 +141,10 @@ class Corpus:
         """Who the user is in the source."""
         start, end = self._name_offsets[self._checked(user) : user + 2]
         return self._names[start:end].tobytes().decode()
+
+    def forget_pages(self) -> None:
+        """Keep nothing of the text that was read in this process's memory."""
+        forget_pages([self._tokens, self._sentences, self._users, self._heldout])
 
     def _between(self, first: int, last: int) -> Sequences:
         offsets = self._sentences[first : last + 1]
