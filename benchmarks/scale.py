@@ -22,11 +22,15 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import psutil
 
 from fedsim.runs import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 VOCABULARY, MEDIAN_SENTENCES, MAX_WORDS = 500, 5, 20
 MODEL = ["model=lstm-small", "model.hidden=32", "model.embedding=16"]
@@ -152,55 +156,53 @@ def plot(runs: pd.DataFrame, opened: pd.DataFrame, file: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 7.5), layout="constrained")
-    (time_axes, memory_axes), (cohort_axes, efficiency_axes) = figure.subplots(2, 2)
+    (of_time, of_memory), (of_cohort, of_workers) = figure.subplots(2, 2)
     most = runs[runs.workers == runs.workers.max()]
+    largest = runs[runs.population == runs.population.max()]
+    users, workers = f"{runs.population.max():,} users", runs.workers.max()
+
     for cohort, rows in most.groupby("cohort"):
-        time_axes.plot(rows.population, rows.seconds, "o-", label=f"{cohort:,} users a round")
-    time_axes.set_yscale("log")
-    time_axes.set_ylabel("seconds a round")
-    time_axes.set_title(f"A round costs what its cohort costs ({most.workers.max()} workers)")
+        of_time.plot(rows.population, rows.seconds, "o-", label=f"{cohort:,} users a round")
+    of_time.set_yscale("log")
+    _finish(of_time, f"A round costs what its cohort costs, {workers} workers", "seconds a round")
+
     middle = sorted(most.cohort.unique())[most.cohort.nunique() // 2]
-    rows = most[most.cohort == middle]
-    memory_axes.plot(rows.population, rows.main_mb, "o-", label="main process")
-    memory_axes.plot(rows.population, rows.worker_mb, "s-", label="a worker")
-    memory_axes.plot(
-        opened.population, opened.open_mb, "^--", color="0.4", label="of it: the open federation"
+    _memory(of_memory, most[most.cohort == middle], "population")
+    of_memory.plot(
+        opened.population, opened.open_mb, "^--", color="0.4", label="added by opening it"
     )
-    memory_axes.set_title(f"Memory against the population ({middle:,} users a round)")
-    largest = most[most.population == most.population.max()]
-    cohort_axes.plot(largest.cohort, largest.main_mb, "o-", label="main process")
-    cohort_axes.plot(largest.cohort, largest.worker_mb, "s-", label="a worker")
-    cohort_axes.set_title(f"Memory against the cohort ({largest.population.max():,} users)")
-    for workers, rows in runs[runs.population == runs.population.max()].groupby("workers"):
-        efficiency_axes.plot(
-            rows.cohort,
-            rows.workers_busy,
-            "o-",
-            label=f"{workers} worker(s): share of time at work",
-        )
-        if workers > 1:
-            efficiency_axes.plot(
-                rows.cohort, rows.efficiency, "s--", label=f"{workers} workers: parallel efficiency"
+    _finish(of_memory, f"Memory, {middle:,} users a round", "MB, highest PSS")
+
+    _memory(of_cohort, largest[largest.workers == workers], "cohort")
+    _finish(of_cohort, f"Memory, {users}", "MB, highest PSS", "users a round")
+
+    for count, rows in largest.groupby("workers"):
+        name = f"{count} worker" + ("s" if count > 1 else "")
+        of_workers.plot(rows.cohort, rows.workers_busy, "o-", label=f"{name}: time at work")
+        if count > 1:
+            of_workers.plot(
+                rows.cohort, rows.efficiency, "s--", label=f"{name}: speed over {count} times one's"
             )
-    efficiency_axes.set_ylim(0, 1.15)
-    efficiency_axes.axhline(1, color="0.85", zorder=0)
-    efficiency_axes.set_title(f"Workers ({runs.population.max():,} users)")
-    for axes, label in (
-        (time_axes, "users in the federation"),
-        (memory_axes, "users in the federation"),
-        (cohort_axes, "users a round"),
-        (efficiency_axes, "users a round"),
-    ):
-        axes.set_xscale("log")
-        axes.set_xlabel(label)
-        axes.set_title(axes.get_title(), fontsize="medium", loc="left")
-        axes.grid(color="0.92")
-        axes.spines[["top", "right"]].set_visible(False)
-        if axes in (memory_axes, cohort_axes):
-            axes.set_ylim(bottom=0)
-            axes.set_ylabel("MB, highest PSS")
-        axes.legend(fontsize="small", frameon=False)
+    of_workers.axhline(1, color="0.8", zorder=0)
+    _finish(of_workers, f"Parallel efficiency, {users}", "share", "users a round")
     figure.savefig(file, dpi=120)
+
+
+def _memory(axes: Axes, rows: pd.DataFrame, against: str) -> None:
+    axes.plot(rows[against], rows.main_mb, "o-", label="main process")
+    axes.plot(rows[against], rows.worker_mb, "s-", label="a worker")
+
+
+def _finish(axes: Axes, title: str, y: str, x: str = "users in the federation") -> None:
+    axes.set_title(title, fontsize="medium", loc="left")
+    axes.set_xscale("log")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    if axes.get_yscale() == "linear":
+        axes.set_ylim(0, 1.25 * axes.get_ylim()[1])
+    axes.grid(color="0.92")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize="small", frameon=False, ncols=2 if axes.get_yscale() == "linear" else 1)
 
 
 def main() -> None:
