@@ -7,18 +7,20 @@ config: `shard`, a folder that `data shard` wrote.
 
 from __future__ import annotations
 
+import os
+import time
 from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from clients.training import train_chunk
 from fedsim.config import client_config
 from fedsim.device import resolve_device, threads
-from fedsim.engines.wire import encode_update, from_record
+from fedsim.engines.wire import encode_update, from_record, record_of, timed
 from fedsim.errors import FedsimError
 from fedsim.evaluation import Keyboard, evaluate_user
 from fedsim.federation import open_federation
@@ -62,17 +64,19 @@ _workplace = lru_cache(maxsize=1)(Workplace)
 
 def _work(message: Message, context: Context) -> tuple[Workplace, Any]:
     """The message's workplace, and what it asks for."""
-    work: Any = message.content.config_records["config"]
+    work: Any = record_of(message.content, "config", ConfigRecord)
     shard = str(context.node_config.get("shard", ""))
     return _workplace(work["config"], work["corpus"], shard), work
 
 
 def _train(message: Message, context: Context, exact_gradient: bool) -> Message:
     place, work = _work(message, context)
+    parameters = from_record(record_of(message.content, "arrays", ArrayRecord))
     with threads(THREADS):
+        started = time.perf_counter()
         update = train_chunk(
             place.flat,
-            from_record(message.content.array_records["arrays"]),
+            parameters,
             list(work["users"]),
             place.federation,
             place.config.client.model_copy(update={"lr": work["lr"]}),
@@ -80,7 +84,11 @@ def _train(message: Message, context: Context, exact_gradient: bool) -> Message:
             work["round"],
             exact_gradient,
         )
-    return Message(encode_update(update), reply_to=message)
+        seconds = time.perf_counter() - started
+    place.federation.corpus.forget_pages()
+    # A process is a worker, but for nodes: a SuperNode starts one for each message.
+    worker = context.node_id if context.node_config.get("shard") else os.getpid()
+    return Message(timed(encode_update(update), worker, seconds), reply_to=message)
 
 
 @app.train()
@@ -99,13 +107,14 @@ def train_fedsgd(message: Message, context: Context) -> Message:
 def evaluate(message: Message, context: Context) -> Message:
     """Counts of hits, nats and keystrokes for each of the chunk's users, one column each."""
     place, work = _work(message, context)
-    from_record(message.content.array_records["arrays"]).load_into(place.flat.model)
+    from_record(record_of(message.content, "arrays", ArrayRecord)).load_into(place.flat.model)
     rows = []
     with threads(THREADS):
         for user in work["users"]:
             mine = place.federation.sequences(user, "all")
             counts = evaluate_user(place.flat.model, mine.tokens, mine.offsets, place.keyboard)
             rows.append({"user": user, **counts})
+    place.federation.corpus.forget_pages()
     columns = pd.DataFrame(rows).to_dict("list")
     content = RecordDict({"metrics": MetricRecord(columns)})
     return Message(content, reply_to=message)

@@ -66,6 +66,9 @@ class EvaluationOptions(Options):
     """What is measured on held-out users, and against what."""
 
     every: int = Field(10, ge=1, description="rounds between evaluations on validation users")
+    users: int = Field(
+        10_000, ge=1, description="held-out users that are scored where there are more"
+    )
     trigram: bool = True
     central: bool = True
     central_epochs: int = Field(3, ge=1)
@@ -92,7 +95,9 @@ class EngineOptions(Options):
 
     name: Literal["pool", "local", "ray", "deploy"] = "pool"
     workers: int = Field(0, ge=0, description="processes; 0 means one a core")
-    chunk: int = Field(2, ge=1, description="users a message")
+    chunk: int = Field(
+        0, ge=0, description="users a message; 0 means many at first, few at last, by their text"
+    )
     address: str = Field(
         "", description="of a Ray cluster, else one is started; or the folder of a deployment"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from fedsim.data.sequences import Sequences
 from fedsim.data.store import Corpus, open_corpus, open_folder
 from fedsim.errors import FedsimError
 from fedsim.leakage.canaries import Planted, plant
+from fedsim.seeding import stream
 
 
 class Federation:
@@ -33,6 +34,15 @@ class Federation:
         train = self.corpus.split("train")
         canary_users = np.arange(self.planted.users) + self.corpus.users
         return np.concatenate([np.arange(train.start, train.stop), canary_users])
+
+    def scored(self, split: str, most: int, seed: int) -> np.ndarray:
+        """The held-out users of a split that are scored, ascending: all of them, or `most` drawn
+        from the seed where there are more, the same in every round and for every model."""
+        users = self.corpus.split(split)
+        if len(users) <= most:
+            return np.arange(users.start, users.stop)
+        drawn = stream(seed, f"scored {split}").choice(len(users), most, replace=False)
+        return np.sort(drawn) + users.start
 
     @cached_property
     def hosted(self) -> np.ndarray | None:
@@ -58,17 +68,17 @@ class Federation:
             return self.planted.sequences(user - self.corpus.users)
         return self.corpus.sequences(user, part)
 
-    def size(self, user: int) -> tuple[int, int]:
-        """(sequences, target tokens) that a user trains on; the end of each counts."""
-        if self.is_canary_user(user):
-            mine = self.planted.sequences(user - self.corpus.users)
-            return len(mine), len(mine.tokens) + len(mine)
-        count = self.corpus.sentence_count(user)
-        return count, self.corpus.token_count(user) + count
-
-    def sizes(self, users: Iterable[int]) -> np.ndarray:
-        """`size` of many users, shape (len(users), 2)."""
-        return np.array([self.size(int(u)) for u in users], dtype=np.int64).reshape(-1, 2)
+    def sizes(self, users: Sequence[int] | np.ndarray, part: str = "train") -> np.ndarray:
+        """(sequences, target tokens) of many users, int64 (len(users), 2); the end of each
+        sequence counts as a token."""
+        ids = np.asarray(users, np.int64)
+        out = np.empty((len(ids), 2), np.int64)
+        real = ids < self.corpus.users
+        out[real] = self.corpus.sizes(ids[real], part)
+        texts = [self.planted.sequences(int(u) - self.corpus.users) for u in ids[~real]]
+        out[~real] = np.array([(len(t), len(t.tokens)) for t in texts]).reshape(-1, 2)
+        out[:, 1] += out[:, 0]
+        return out
 
 
 def open_federation(config: ClientConfig, shard: str = "") -> Federation:

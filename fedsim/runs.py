@@ -27,12 +27,14 @@ from fedsim.config import Config, from_dict
 from fedsim.errors import FedsimError
 from fedsim.files import remove_temporaries, write_atomically
 from fedsim.locks import lock
+from fedsim.profile import Profile, added
 from fedsim.tables import TABLES
 
 if TYPE_CHECKING:
     from fedsim.models.base import LanguageModel
 
 STATES = ("running", "finished", "interrupted", "failed")
+PROFILE = "profile.json"
 
 
 class Run:
@@ -132,6 +134,14 @@ class Run:
     def exposure(self) -> pd.DataFrame:
         """Exposure and extraction of every canary at every evaluation."""
         return self.table("exposure")
+
+    @property
+    def profile(self) -> dict[str, Any]:
+        """Where the wall time went, all sessions of the run together; see `fedsim.profile`."""
+        try:
+            return added(self._read_json(PROFILE)["profiles"])
+        except (FedsimError, KeyError, TypeError, ValueError, AttributeError):
+            return added([])  # never saved or damaged: nothing depends on it
 
     @property
     def digest(self) -> str:
@@ -284,6 +294,15 @@ class Run:
                 buffer = io.BytesIO()
                 self.table(name).to_parquet(buffer, index=False)
                 write_atomically(self.path / f"{name}.parquet", buffer.getvalue())
+
+    def add_profile(self, profile: Profile) -> None:
+        """Add what a session of the run took to those before it."""
+        try:
+            profiles = [*self._read_json(PROFILE)["profiles"]]
+            added(profiles)
+        except (FedsimError, KeyError, TypeError, ValueError, AttributeError):
+            profiles = []
+        self._write_json(PROFILE, {"profiles": [*profiles, profile.as_dict()]})
 
     @contextmanager
     def _writing(self, name: str) -> Iterator[Path]:

@@ -11,6 +11,7 @@ from fedsim.errors import EngineLost, FedsimError
 from fedsim.federation import open_federation
 from fedsim.memory import require_memory
 from fedsim.models.flat import resolve_kernel
+from fedsim.profile import Profile
 from fedsim.references import load as load_reference
 from fedsim.report import write_report
 from fedsim.runs import Run, new_run_folder
@@ -35,24 +36,28 @@ def simulate(
     `out` is the run's folder, which must not exist; by default a new one in `runs/`.
     Raises FedsimError for bad input; KeyboardInterrupt leaves a run that `resume` continues.
     """
+    profile = Profile()
     config = config or load()
-    check(config)
+    with profile.part("data"):
+        check(config)
     folder = Path(out) if out is not None else new_run_folder(config.strategy.name)
     if folder.exists():
         raise FedsimError(f"{folder} exists; choose another folder, or `resume {folder}`.")
     settings = {"config": config.as_json(), "run": str(folder.resolve()), "quiet": quiet}
-    return _serve(config.engine, folder, settings)
+    return _serve(config.engine, folder, settings, profile)
 
 
 def resume(path: str | Path, quiet: bool = False, engine: EngineOptions | None = None) -> Run:
     """Continue an interrupted run from its newest checkpoint; the result is that of an unbroken
     one. `engine` may name another engine or number of workers: they do not change the result. The
     device stays what it was."""
+    profile = Profile()
     run = Run.open(path)
     if run.status["state"] == "finished":
         raise FedsimError(f"{path} is finished; there is nothing to resume.")
-    check(run.config)
-    return _serve(engine or run.config.engine, run.path, _to_resume(run.path, quiet))
+    with profile.part("data"):
+        check(run.config)
+    return _serve(engine or run.config.engine, run.path, _to_resume(run.path, quiet), profile)
 
 
 def check(config: Config) -> None:
@@ -81,13 +86,15 @@ def check(config: Config) -> None:
         require_memory(config, len(federation.corpus.vocabulary))
 
 
-def _serve(engine: EngineOptions, folder: Path, settings: dict[str, Any]) -> Run:
+def _serve(engine: EngineOptions, folder: Path, settings: dict[str, Any], profile: Profile) -> Run:
     """Run both apps on the engine, on a new one where it is lost, and write the report."""
     serve = load_reference(ENGINES[engine.name])
     lost_at = -1
+    before = Run(folder).profile["wall_seconds"]
     while True:
         try:
-            serve(SERVER_APP, CLIENT_APP, settings, engine)
+            with profile.part("start"):
+                serve(SERVER_APP, CLIENT_APP, settings, engine)
             break
         except EngineLost as lost:
             round = Run.open(folder).status["round"]
@@ -99,7 +106,11 @@ def _serve(engine: EngineOptions, folder: Path, settings: dict[str, Any]) -> Run
             lost_at = round
             settings = _to_resume(folder, bool(settings["quiet"]))
     run = Run.open(folder)
-    write_report(run)
+    with profile.part("report"):
+        write_report(run)
+    # The ServerApp has told of its own time: what is left is that of the engine around it.
+    profile.seconds["start"] -= run.profile["wall_seconds"] - before
+    run.add_profile(profile)
     return run
 
 

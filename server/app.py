@@ -29,6 +29,7 @@ from fedsim.models import build
 from fedsim.models.base import LanguageModel
 from fedsim.models.flat import resolve_kernel
 from fedsim.parameters import Parameters
+from fedsim.profile import Profile
 from fedsim.progress import Reporter
 from fedsim.provenance import provenance
 from fedsim.references import load as load_reference
@@ -48,24 +49,27 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """One run from its context, new or resumed."""
+    profile = Profile()
     settings = context.run_config
     resumed = bool(settings.get("resume", False))
     quiet = bool(settings.get("quiet", False))
-    if resumed:
-        run = Run.open(str(settings["run"]))
-        config = run.config
-        federation = open_federation(config)
-    else:
-        config, kernel = _on_this_machine(_config_of(settings))
-        federation = open_federation(config)
-        corpus = federation.corpus
-        folder = str(settings.get("run") or settings.get("out") or _folder_at_home())
-        run = Run.create(folder, config, provenance(corpus.name, corpus.digest, kernel))
+    with profile.part("data"):
+        if resumed:
+            run = Run.open(str(settings["run"]))
+            config = run.config
+            federation = open_federation(config)
+        else:
+            config, kernel = _on_this_machine(_config_of(settings))
+            federation = open_federation(config)
+            corpus = federation.corpus
+            folder = str(settings.get("run") or settings.get("out") or _folder_at_home())
+            run = Run.create(folder, config, provenance(corpus.name, corpus.digest, kernel))
     with run.locked():  # outside: who finds the lock taken must not touch the status
         try:
-            _run(grid, run, config, federation, resumed, quiet)
+            _run(grid, run, config, federation, resumed, quiet, profile)
             if not settings.get("run"):  # else who started it writes the report
-                load_reference("fedsim.report:write_report")(run)
+                with profile.part("report"):
+                    load_reference("fedsim.report:write_report")(run)
         except BaseException as error:
             # The newest state was saved by `_run`; what is left is to say how it ended.
             stopped = isinstance(error, KeyboardInterrupt | SystemExit)
@@ -74,6 +78,9 @@ def main(grid: Grid, context: Context) -> None:
             with held_back(), suppress(FedsimError):  # on a full disk `error` says more
                 run.set_status(state, run.status["round"], error=text)
             raise
+        finally:
+            with held_back(), suppress(FedsimError):
+                run.add_profile(profile)
 
 
 def _folder_at_home() -> Path:
@@ -109,12 +116,19 @@ def _on_this_machine(config: Config) -> tuple[Config, str]:
 
 
 def _run(
-    grid: Grid, run: Run, config: Config, federation: Federation, resumed: bool, quiet: bool
+    grid: Grid,
+    run: Run,
+    config: Config,
+    federation: Federation,
+    resumed: bool,
+    quiet: bool,
+    profile: Profile,
 ) -> None:
-    device = resolve_device(config.engine.device)
-    model = build(config.model.options, len(federation.corpus.vocabulary), device)
-    problems: list[str] = []
-    state = initial_state(config, federation, model)
+    with profile.part("data"):
+        device = resolve_device(config.engine.device)
+        model = build(config.model.options, len(federation.corpus.vocabulary), device)
+        problems: list[str] = []
+        state = initial_state(config, federation, model)
     if resumed:
         if run.corpus_digest != federation.corpus.digest:
             raise FedsimError(
@@ -134,17 +148,21 @@ def _run(
             f"{share:.0%} of the users that train are synthetic ones that hold canaries: scores "
             "and exposure describe mostly them; lower canaries.users or canaries.per_cell."
         )
-    recorder = Recorder(run, config, federation, model, state, reporter)
-    strategy = STRATEGIES[config.strategy.name](config, federation, state, recorder)
+    recorder = Recorder(run, config, federation, model, state, reporter, profile)
+    strategy = STRATEGIES[config.strategy.name](config, federation, state, recorder, profile)
     timeout = config.server.timeout_s
     try:
-        recorder.checkpoint()  # from here on there is something to resume
+        with profile.part("record"):
+            recorder.checkpoint()  # from here on there is something to resume
         arrays_now = to_record(state.parameters)
         strategy.start(grid, arrays_now, config.server.rounds, timeout)
-        recorder.checkpoint()
-        reporter.say(f"Scoring {len(federation.corpus.split('test'))} unseen test users")
+        with profile.part("record"):
+            recorder.checkpoint()
+        users = federation.scored("test", config.evaluation.users, config.seed)
+        reporter.say(f"Scoring {len(users)} unseen test users")
         test_users = strategy.evaluate(grid, "test", timeout)
-        finish(run, config, federation, model, strategy.state, test_users, reporter)
+        with profile.part("record"):
+            finish(run, config, federation, model, strategy.state, test_users, reporter, profile)
     except FedsimError:
         with suppress(FedsimError):  # the first sentence says more: a full disk fails twice
             recorder.checkpoint()
@@ -179,6 +197,7 @@ def finish(
     state: ServerState,
     test_users: pd.DataFrame,
     reporter: Reporter,
+    profile: Profile,
 ) -> None:
     """Save the model, score the baselines on the same users, write the final tables."""
     corpus = federation.corpus
@@ -186,12 +205,12 @@ def finish(
     released.load_into(model)
     digest = released.digest()
     run.save_model(dict(released.items()), list(corpus.vocabulary.words), digest)
-    federated = {
-        "parameters": released.layout.size,
-        "model_bytes": released.nbytes,
-        **{f"latency_{k}": v for k, v in latency(model).items()},
-    }
-    rows = [(config.strategy.name, test_users, federated), *baselines(config, corpus, reporter)]
+    with profile.part("evaluation"):
+        speed = {f"latency_{k}": v for k, v in latency(model).items()}
+    federated = {"parameters": released.layout.size, "model_bytes": released.nbytes, **speed}
+    with profile.part("baselines"):
+        others = baselines(config, federation, reporter)
+    rows = [(config.strategy.name, test_users, federated), *others]
     for name, users, columns in rows:
         run.append("results", [{"model": name, **scores_row(users), **columns}])
         run.append("users", user_rows(name, users))

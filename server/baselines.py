@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -22,6 +22,7 @@ from fedsim.data.store import Corpus
 from fedsim.device import threads
 from fedsim.errors import FedsimError
 from fedsim.evaluation import Keyboard, Predictor, evaluate_user
+from fedsim.federation import Federation
 from fedsim.files import write_atomically
 from fedsim.models.ngram import KneserNey
 from fedsim.parameters import Parameters
@@ -29,11 +30,11 @@ from fedsim.progress import Reporter
 from server.central import THREADS, train_centrally
 
 
-def score_users(predictor: Predictor, corpus: Corpus, split: str) -> pd.DataFrame:
-    """Per-user counts over all users of a split, in this process."""
+def score_users(predictor: Predictor, corpus: Corpus, users: Sequence[int]) -> pd.DataFrame:
+    """Per-user counts of some users, in this process."""
     keyboard = Keyboard(corpus.vocabulary.words, predictor.device)
     rows = []
-    for user in corpus.split(split):
+    for user in users:
         mine = corpus.sequences(user, "all")
         rows.append({"user": user, **evaluate_user(predictor, mine.tokens, mine.offsets, keyboard)})
     return pd.DataFrame(rows)
@@ -45,12 +46,16 @@ Baseline = tuple[str, pd.DataFrame, dict[str, Any]]  # name, per-user counts, mo
 Scored = tuple[pd.DataFrame, dict[str, Any]]
 
 
-def baselines(config: Config, corpus: Corpus, reporter: Reporter) -> list[Baseline]:
-    """The baselines that the config asks for, scored on the test users."""
+def baselines(config: Config, federation: Federation, reporter: Reporter) -> list[Baseline]:
+    """The baselines that the config asks for, scored on the same test users as the model."""
     out: list[Baseline] = []
+    corpus, most = federation.corpus, config.evaluation.users
+    users = federation.scored("test", most, config.seed).tolist()
+    all_of_them = len(users) == len(corpus.split("test"))
+    some = {} if all_of_them else {"users": most, "users_seed": config.seed}
     if config.evaluation.trigram:
-        key = _fingerprint(corpus, {"trigram": "kneser-ney"})
-        out.append(("trigram", *_cached(key, lambda: _trigram(corpus, reporter))))
+        key = _fingerprint(corpus, {"trigram": "kneser-ney", **some})
+        out.append(("trigram", *_cached(key, lambda: _trigram(corpus, users, reporter))))
     if config.evaluation.central:
         tree = config.as_dict()
         central = {k: v for k, v in tree["evaluation"].items() if k.startswith("central")}
@@ -58,25 +63,26 @@ def baselines(config: Config, corpus: Corpus, reporter: Reporter) -> list[Baseli
             corpus,
             {
                 **central,
+                **some,
                 "model": tree["model"],
                 "seed": config.seed,
                 "device": config.engine.device,
                 "kernel": config.engine.kernel,
             },
         )
-        out.append(("central", *_cached(key, lambda: _central(config, corpus, reporter))))
+        out.append(("central", *_cached(key, lambda: _central(config, corpus, users, reporter))))
     return out
 
 
-def _trigram(corpus: Corpus, reporter: Reporter) -> Scored:
+def _trigram(corpus: Corpus, users: list[int], reporter: Reporter) -> Scored:
     reporter.say("Trigram baseline: counting and scoring")
     texts = [corpus.sequences(user) for user in corpus.split("train")]
     model = KneserNey.fit(texts, len(corpus.vocabulary))
     with threads(THREADS):
-        return score_users(model, corpus, "test"), {}
+        return score_users(model, corpus, users), {}
 
 
-def _central(config: Config, corpus: Corpus, reporter: Reporter) -> Scored:
+def _central(config: Config, corpus: Corpus, users: list[int], reporter: Reporter) -> Scored:
     epochs = config.evaluation.central_epochs
 
     def on_epoch(epoch: int, nats: float) -> None:
@@ -85,9 +91,9 @@ def _central(config: Config, corpus: Corpus, reporter: Reporter) -> Scored:
     reporter.say(f"Central training of the same network: {epochs} epochs")
     model = train_centrally(config, corpus, on_epoch)
     with threads(THREADS):
-        users = score_users(model, corpus, "test")
+        scores = score_users(model, corpus, users)
     released = Parameters.from_model(model)
-    return users, {"parameters": released.layout.size, "model_bytes": released.nbytes}
+    return scores, {"parameters": released.layout.size, "model_bytes": released.nbytes}
 
 
 def _fingerprint(corpus: Corpus, depends_on: dict[str, Any]) -> str:

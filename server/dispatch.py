@@ -5,46 +5,65 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedsim.config import Config
-from fedsim.engines.wire import failures_in
+from fedsim.engines.wire import failures_in, record_of, timing_in
 from fedsim.federation import Federation
+from fedsim.profile import Profile
 from fedsim.updates import NOT_FINITE
 from server.exchange import exchange
 from server.inspection import inspected
 from server.nodes import Nodes
+
+Pair = tuple[Message, Message]  # what was asked, and the reply
 
 
 class Dispatch:
     """Builds the messages of a run and brings back a reply about every user."""
 
     def __init__(
-        self, config: Config, federation: Federation, size: int, notice: Callable[[str], None]
+        self,
+        config: Config,
+        federation: Federation,
+        size: int,
+        notice: Callable[[str], None],
+        profile: Profile,
     ) -> None:
         """`size` is that of the model; `notice` takes what whoever watches the run should know."""
         self._client_config = config.for_clients().as_json()
+        self._federation = federation
         self._corpus = federation.corpus.digest
-        self._users = federation.users
         self._server = config.server
         self._size = size
         self._notice = notice
+        self._profile = profile
         self._nodes: Nodes | None = None
 
     def messages(
         self,
         grid: Grid,
         message_type: str,
-        users: Sequence[int],
-        chunk: int,
+        users: Sequence[int] | np.ndarray,
         arrays: ArrayRecord,
         work: dict[str, Any],
+        chunk: int = 0,
+        part: str = "train",
     ) -> list[Message]:
-        """One message for each chunk of users, or for each node where nodes hold shards."""
+        """One message for each chunk of users, or for each node where nodes hold shards.
+
+        `chunk` users a message, or as many as `server.chunks` finds best for this `part` of their
+        text.
+        """
         run = {"config": self._client_config, "corpus": self._corpus}
+        ids = np.asarray(users, np.int64)
+        tokens = self._federation.sizes(ids, part)[:, 1]
         messages = []
-        for node, mine in self._nodes_of(grid).spread(users, chunk):
+        with self._profile.part("start"):
+            spread = self._nodes_of(grid).spread(ids, tokens, chunk)
+        for node, mine in spread:
             config = ConfigRecord({**work, **run, "users": mine})
             content = RecordDict({"arrays": arrays, "config": config})
             ttl = self._server.timeout_s
@@ -61,22 +80,40 @@ class Dispatch:
         """
         for attempt in range(1 + self._server.retries):
             failures: dict[int, str] = {}
-            for message, reply in exchange(grid, messages, timeout_s):
+            for message, reply in self._timed(exchange(grid, messages, timeout_s)):
                 content = inspected(message, reply, self._size)
                 failures |= failures_in(content)
+                if (timing := timing_in(content)) is not None:
+                    self._profile.heard(*timing)
                 yield Message(content, reply_to=message)
             users = sorted(u for u, reason in failures.items() if reason != NOT_FINITE)
             if not users or attempt == self._server.retries:
                 return
             messages = self._again(grid, messages[0], users)
 
+    @property
+    def nodes(self) -> int:
+        """How many nodes have answered what they host: so many work at the same time."""
+        return self._nodes.count if self._nodes is not None else 0
+
+    def _timed(self, pairs: Iterator[Pair]) -> Iterator[Pair]:
+        """The same pairs; the time until each is there counts as waiting."""
+        while True:
+            with self._profile.waiting():
+                pair = next(pairs, None)
+            if pair is None:
+                return
+            yield pair
+
     def _again(self, grid: Grid, like: Message, users: list[int]) -> list[Message]:
-        work: dict[str, Any] = dict(like.content.config_records["config"])
-        arrays = like.content.array_records["arrays"]
-        return self.messages(grid, like.metadata.message_type, users, 1, arrays, work)
+        work: dict[str, Any] = dict(record_of(like.content, "config", ConfigRecord))
+        arrays = record_of(like.content, "arrays", ArrayRecord)
+        return self.messages(grid, like.metadata.message_type, users, arrays, work, chunk=1)
 
     def _nodes_of(self, grid: Grid) -> Nodes:
         if self._nodes is None or self._nodes.grid is not grid:
             question = ConfigRecord({"config": self._client_config, "corpus": self._corpus})
-            self._nodes = Nodes(grid, question, self._users, self._server.timeout_s, self._notice)
+            self._nodes = Nodes(
+                grid, question, self._federation.users, self._server.timeout_s, self._notice
+            )
         return self._nodes

@@ -41,14 +41,17 @@ def exchange(
     while waiting:
         started = time.monotonic()
         pulled = list(grid.pull_messages(list(waiting)))
-        for reply in pulled:
+        came = bool(pulled)
+        while pulled:  # none is kept when it is done with: it may hold a model's bytes
+            reply = pulled.pop(0)
             asked = waiting.pop(reply.metadata.reply_to_message_id, None)
             if asked is not None:  # else it came twice
                 yield asked, reply
+            del reply, asked
         now = time.monotonic()
         if now > deadline:
             break
-        if pulled:
+        if came:
             idle = IDLE_S
             continue
         if now - looked > LOOK_S:

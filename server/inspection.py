@@ -8,9 +8,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from flwr.app import Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
-from fedsim.engines.wire import SUM, decode_update, failed, failures_in, users_in
+from fedsim.engines.wire import (
+    SUM,
+    decode_update,
+    failed,
+    failures_in,
+    record_of,
+    timing_in,
+    users_in,
+)
 from fedsim.evaluation import COUNTS
 from fedsim.updates import LARGEST, RESOLUTION, ChunkUpdate
 
@@ -24,7 +32,7 @@ def inspected(message: Message, reply: Message, size: int) -> RecordDict:
 
     `size` is the number of the model's parameters.
     """
-    asked: Any = message.content.config_records["config"]["users"]
+    asked: Any = record_of(message.content, "config", ConfigRecord)["users"]
     if reply.has_error():
         reason = reply.error.reason or f"the node replied with error code {reply.error.code}"
         return failed(dict.fromkeys(asked, reason))
@@ -54,12 +62,15 @@ def _check_users(content: RecordDict, asked: list[int], records: set[str]) -> No
 
 
 def _check_update(content: RecordDict, asked: list[int], size: int) -> None:
-    _check_users(content, asked, {"failures", "results", "update"})
+    _check_users(content, asked, {"failures", "results", "update", "timing"})
+    timing = timing_in(content)
+    if timing is not None and not 0 <= timing[1] < math.inf:
+        raise Malformed(f"its clients trained for {timing[1]} seconds")
     if ("results" in content) != ("update" in content):
         raise Malformed("results without an update, or the reverse")
     if "update" not in content:
         return
-    array = content.array_records["update"][SUM]
+    array = record_of(content, "update", ArrayRecord)[SUM]
     if array.dtype != "int64" or tuple(array.shape) != (size,):
         raise Malformed(f"a sum of {array.dtype} {tuple(array.shape)} instead of int64 ({size},)")
     update = decode_update(content)
@@ -89,7 +100,7 @@ def _check_scores(content: RecordDict, asked: list[int]) -> None:
     _check_users(content, asked, {"failures", "metrics"})
     if "metrics" not in content:
         return
-    columns = content.metric_records["metrics"]
+    columns = record_of(content, "metrics", MetricRecord)
     if set(columns) != {"user", *COUNTS}:
         raise Malformed("other columns than the counts of an evaluation")
     counts: dict[str, Any] = dict(columns)

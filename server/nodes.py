@@ -10,7 +10,9 @@ import numpy as np
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
+from fedsim.engines.wire import record_of
 from fedsim.errors import FedsimError, last_line
+from server.chunks import cut
 from server.exchange import IDLE_S, NOWHERE, UNANSWERED, exchange
 
 PATIENCE_S = 5.0  # before saying that a node is waited for
@@ -46,13 +48,22 @@ class Nodes:
         self._unfit: dict[int, str] = {}  # node -> why it cannot take part
         self._seen = np.zeros(users, bool)  # whom a node has hosted at any time
 
-    def spread(self, users: Sequence[int], chunk: int) -> list[tuple[int, list[int]]]:
+    @property
+    def count(self) -> int:
+        """Nodes that take part."""
+        return len(self._hosted)
+
+    def spread(
+        self, users: np.ndarray, tokens: np.ndarray, chunk: int
+    ) -> list[tuple[int, list[int]]]:
         """(node, users) pairs that cover `users`; `NOWHERE` for those that no node has.
+
+        Where all nodes host everybody, `chunk` and the users' `tokens` decide how they are cut.
 
         Waits for a node that hosts them until the timeout: one may be restarting. Raises
         FedsimError where no node is there, or one that would host them cannot take part.
         """
-        if not users:
+        if not len(users):
             return []
         started = time.monotonic()
         said = False
@@ -73,12 +84,9 @@ class Nodes:
             self._give_up()
         everywhere = [node for node, flags in self._hosted.items() if flags is None]
         if everywhere:
-            starts = range(0, len(users), chunk)
-            return [
-                (everywhere[i % len(everywhere)], list(users[start : start + chunk]))
-                for i, start in enumerate(starts)
-            ]
-        return self._by_host(users, set(homeless))
+            chunks = cut(users, tokens, len(everywhere), chunk)
+            return [(everywhere[i % len(everywhere)], mine) for i, mine in enumerate(chunks)]
+        return self._by_host(users.tolist(), set(homeless))
 
     def _give_up(self) -> None:
         for node, reason in self._unfit.items():
@@ -95,9 +103,11 @@ class Nodes:
             given.setdefault(node, []).append(user)
         return list(given.items())
 
-    def _homeless(self, users: Sequence[int]) -> list[int]:
-        flags = list(self._hosted.values())
-        return [u for u in users if not any(f is None or f[u] for f in flags)]
+    def _homeless(self, users: np.ndarray) -> list[int]:
+        alone = np.ones(len(users), bool)
+        for flags in self._hosted.values():
+            alone &= False if flags is None else ~flags[users]
+        return users[alone].tolist()
 
     def _refresh(self) -> None:
         """Forget nodes that went away and ask the new ones what they host."""
@@ -126,7 +136,7 @@ class Nodes:
         if reply.has_error():
             raise Unfit(last_line((reply.error.reason or "").strip() or "it gave no reason"))
         try:
-            hosted: Any = reply.content.config_records["hosted"]
+            hosted: Any = record_of(reply.content, "hosted", ConfigRecord)
             corpus, users, flags = hosted["corpus"], hosted["users"], hosted["flags"]
             bits = np.frombuffer(flags, np.uint8)
         except (KeyError, TypeError, ValueError) as error:

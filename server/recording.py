@@ -15,6 +15,7 @@ from fedsim.federation import Federation
 from fedsim.interrupts import held_back
 from fedsim.leakage.exposure import measure_exposure
 from fedsim.models.base import LanguageModel
+from fedsim.profile import Profile
 from fedsim.progress import Reporter
 from fedsim.runs import Run
 from fedsim.tables import SCORES, USERS
@@ -33,12 +34,14 @@ class Recorder:
         model: LanguageModel,
         state: ServerState,
         reporter: Reporter,
+        profile: Profile,
     ) -> None:
         self.run = run
         self.config = config
         self.federation = federation
         self.model = model
         self.reporter = reporter
+        self.profile = profile
         # The newest state with the lengths of the tables at that moment: rows that come later
         # (its evaluation, half of the next round) are cut off on resume, and made again.
         self.latest = (state, run.table_lengths())
@@ -105,7 +108,8 @@ class Recorder:
             f"top-3 {row['top3_recall']:.4f} perplexity {row['perplexity']:.1f}"
         )
         if split == "validation":
-            self._measure_exposure(state)
+            with self.profile.part("leakage"):
+                self._measure_exposure(state)
 
     def checkpoint(self) -> None:
         """Save the newest state, unless it is saved already. A Ctrl-C waits until it is."""

@@ -20,19 +20,18 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from fedsim.config import Config
-from fedsim.engines.wire import decode_update, failures_in, to_record
+from fedsim.engines.wire import decode_update, failures_in, record_of, to_record
 from fedsim.errors import FedsimError, last_line
 from fedsim.evaluation import summarise
 from fedsim.federation import Federation
 from fedsim.options import Options
 from fedsim.parameters import Parameters
+from fedsim.profile import Profile
 from fedsim.updates import Aggregate, UserResult
 from server.dispatch import Dispatch
 from server.optimizers import OPTIMIZERS
 from server.sampling import sample_cohort
 from server.state import ServerState
-
-EVALUATION_CHUNK = 8  # users a message; merged in user order, so it changes nothing but speed
 
 
 class NoOptions(Options):
@@ -75,7 +74,12 @@ class FederatedStrategy(Strategy):
     without_effect: ClassVar[tuple[str, ...]] = ()  # config keys that this strategy ignores
 
     def __init__(
-        self, config: Config, federation: Federation, state: ServerState, listener: Listener
+        self,
+        config: Config,
+        federation: Federation,
+        state: ServerState,
+        listener: Listener,
+        profile: Profile | None = None,
     ) -> None:
         self.config = config
         self.federation = federation
@@ -83,7 +87,9 @@ class FederatedStrategy(Strategy):
         self.listener = listener
         optimizer = OPTIMIZERS[config.optimizer.name]
         self.optimizer = optimizer(config.optimizer.options)
-        self.dispatch = Dispatch(config, federation, state.parameters.layout.size, listener.notice)
+        self.profile = profile or Profile()
+        size = state.parameters.layout.size
+        self.dispatch = Dispatch(config, federation, size, listener.notice, self.profile)
         self._drawn: tuple[int, np.ndarray] | None = None
 
     # -- what a strategy may change ----------------------------------------------------------
@@ -127,11 +133,11 @@ class FederatedStrategy(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> list[Message]:
         """Messages that cover the round's cohort."""
-        users = [int(u) for u in self._draw(server_round)]
+        users = self._draw(server_round)
         lr = self.config.client.lr_in(server_round, self.config.server.rounds)
         work = {**config, "round": server_round, "lr": lr}
         chunk = self.config.engine.chunk
-        return self.dispatch.messages(grid, self.message_type, users, chunk, arrays, work)
+        return self.dispatch.messages(grid, self.message_type, users, arrays, work, chunk)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -139,32 +145,35 @@ class FederatedStrategy(Strategy):
         """Add the replies and step the global model."""
         started = time.perf_counter()
         cohort = self._draw(server_round)
-        aggregate = self.combine(replies)
+        with self.profile.adding():
+            aggregate = self.combine(replies)
+        self.profile.trained(self.dispatch.nodes, sum(r.tokens for r in aggregate.results))
         if aggregate.failures:
             self.listener.clients_failed(server_round, cohort, aggregate.failures)
         self._stop_if_too_few(server_round, len(cohort), aggregate)
         before = self.state.parameters.flat
-        completed = [r.user for r in aggregate.results]
-        self.state = self.apply(self.release(aggregate), completed)
-        step = self.state.parameters.flat.astype(np.float64) - before
+        with self.profile.part("aggregation"):
+            completed = [r.user for r in aggregate.results]
+            self.state = self.apply(self.release(aggregate), completed)
+            step = self.state.parameters.flat.astype(np.float64) - before
+            norm = float(np.linalg.norm(step))
+        seconds = time.perf_counter() - started
         outcome = RoundOutcome(
-            server_round,
-            cohort,
-            aggregate.results,
-            aggregate.failures,
-            float(np.linalg.norm(step)),
-            time.perf_counter() - started,
+            server_round, cohort, aggregate.results, aggregate.failures, norm, seconds
         )
-        self.listener.round_done(self.state, outcome)
-        return to_record(self.state.parameters), _train_metrics(aggregate)
+        with self.profile.part("record"):
+            self.listener.round_done(self.state, outcome)
+        with self.profile.part("communication"):
+            return to_record(self.state.parameters), _train_metrics(aggregate)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> list[Message]:
-        """Messages that cover the users of the split that `config` names."""
-        users = list(self.federation.corpus.split(str(config["split"])))
+        """Messages that cover the scored users of the split that `config` names."""
+        most, seed = self.config.evaluation.users, self.config.seed
+        users = self.federation.scored(str(config["split"]), most, seed)
         work = {"round": server_round}
-        return self.dispatch.messages(grid, "evaluate", users, EVALUATION_CHUNK, arrays, work)
+        return self.dispatch.messages(grid, "evaluate", users, arrays, work, part="all")
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
@@ -174,8 +183,8 @@ class FederatedStrategy(Strategy):
         failures: dict[int, str] = {}
         for reply in replies:
             failures |= failures_in(reply.content)
-            if "metrics" in reply.content.metric_records:
-                parts.append(pd.DataFrame(dict(reply.content.metric_records["metrics"])))
+            if "metrics" in reply.content:
+                parts.append(pd.DataFrame(dict(record_of(reply.content, "metrics", MetricRecord))))
         scores = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"user": []})
         missing = set(failures) - set(scores.user)
         if missing:
@@ -205,9 +214,10 @@ class FederatedStrategy(Strategy):
         if self.state.round and self._evaluation_due(self.state.round, num_rounds):
             self.evaluate(grid, "validation", timeout)  # a checkpoint lies before its evaluation
         for server_round in range(self.state.round + 1, num_rounds + 1):
-            messages = self.configure_train(
-                server_round, arrays, train_config or ConfigRecord(), grid
-            )
+            with self.profile.part("communication"):
+                messages = self.configure_train(
+                    server_round, arrays, train_config or ConfigRecord(), grid
+                )
             replies = self.dispatch.replies(grid, messages, timeout)
             new_arrays, metrics = self.aggregate_train(server_round, replies)
             if new_arrays is not None and metrics is not None:
@@ -223,16 +233,18 @@ class FederatedStrategy(Strategy):
         return result
 
     def evaluate(self, grid: Grid, split: str, timeout: float) -> pd.DataFrame:
-        """Score the released model on all users of a split and tell the listener.
+        """Score the released model on held-out users of a split and tell the listener.
 
         Returns one row of counts a user (`fedsim.evaluation.COUNTS`).
         """
         config = ConfigRecord({"split": split})
-        released = to_record(self.state.released)
-        messages = self.configure_evaluate(self.state.round, released, config, grid)
-        replies = self.dispatch.replies(grid, messages, timeout)
-        self.aggregate_evaluate(self.state.round, replies)
-        self.listener.evaluated(self.state, split, self._evaluation)
+        with self.profile.part("evaluation"):
+            released = to_record(self.state.released)
+            messages = self.configure_evaluate(self.state.round, released, config, grid)
+            replies = self.dispatch.replies(grid, messages, timeout)
+            self.aggregate_evaluate(self.state.round, replies)
+        with self.profile.part("record"):
+            self.listener.evaluated(self.state, split, self._evaluation)
         return self._evaluation
 
     def _draw(self, server_round: int) -> np.ndarray:

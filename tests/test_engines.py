@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -23,11 +24,19 @@ from flwr.serverapp import Grid
 
 import fedsim.engines.pool
 from fedsim.config import Config, EngineOptions
-from fedsim.engines import broadcast
-from fedsim.engines.broadcast import Broadcaster, unpack
+from fedsim.engines import segments as shared_segments
+from fedsim.engines.broadcast import Broadcaster, Receiver
 from fedsim.engines.local import LocalGrid
+from fedsim.engines.outbox import Inbox, Outbox
 from fedsim.engines.pool import PoolGrid
-from fedsim.engines.wire import decode_update, encode_update, from_record, to_record, users_in
+from fedsim.engines.wire import (
+    decode_update,
+    encode_update,
+    from_record,
+    record_of,
+    to_record,
+    users_in,
+)
 from fedsim.errors import FedsimError
 from fedsim.parameters import Parameters
 from fedsim.runs import Run
@@ -61,8 +70,8 @@ def answer(reply: Message) -> ConfigRecord:
     return reply.content.config_records["reply"]
 
 
-class Segments(SharedMemory):
-    """Shared memory that remembers the names of the segments which this process created."""
+class Segments(shared_segments.Segment):
+    """A segment class that remembers the names of those which this process created."""
 
     created: list[str]
 
@@ -76,7 +85,7 @@ class Segments(SharedMemory):
 def segments(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the shared segments that are created from now on."""
     Segments.created = []
-    monkeypatch.setattr(broadcast, "SharedMemory", Segments)
+    monkeypatch.setattr(shared_segments, "Segment", Segments)
     return Segments.created
 
 
@@ -206,10 +215,14 @@ def test_a_broadcast_is_shared_and_freed_with_its_last_message(segments: list[st
     shared.pack("m3", RecordDict({"arrays": other}))
     assert len(segments) == 2
 
-    content = unpack(packed)
+    receiver = Receiver()
+    content = receiver.unpack(packed)
     assert content.array_records["arrays"] == record
     assert np.array_equal(content.array_records["arrays"]["a"].numpy(), matrix)
     assert content.config_records["config"] == config
+    with pytest.raises(TypeError, match="read-only"):  # another worker looks at the same bytes
+        content.array_records["arrays"]["a"].data[0] = 1  # type: ignore[index]
+    receiver.close()
 
     shared.release("m1")
     SharedMemory(segments[0]).close()  # m2 still needs it
@@ -217,6 +230,67 @@ def test_a_broadcast_is_shared_and_freed_with_its_last_message(segments: list[st
     assert_gone(segments[:1])
     shared.close()
     assert_gone(segments)
+
+
+def reply(values: np.ndarray) -> RecordDict:
+    """A reply with one array and a record beside it."""
+    record = ArrayRecord({"sum": Array(values)})
+    return RecordDict({"update": record, "said": ConfigRecord({"ok": True})})
+
+
+def total(content: RecordDict) -> np.ndarray:
+    """A view of the reply's array, as the server makes one."""
+    data = record_of(content, "update", ArrayRecord)["sum"].data
+    return np.frombuffer(data, np.int64, offset=len(data) - 8 * 1000)
+
+
+def test_replies_are_read_where_the_worker_wrote_them(segments: list[str]) -> None:
+    inbox, outbox = Inbox(), Outbox()
+    values = np.arange(1000)
+    first, size = outbox.pack(reply(values), inbox.offer(0))
+    assert segments == []  # nothing is known of its size yet
+    assert total(inbox.read(first)).tolist() == values.tolist()
+    for i in range(10):
+        packed, again = outbox.pack(reply(values + i), inbox.offer(size))
+        assert again == size
+        assert len(pickle.dumps(packed)) < 1000, "arrays do not go through the pipe"
+        content = inbox.read(packed)
+        assert record_of(content, "said", ConfigRecord)["ok"] is True
+        assert total(content).tolist() == (values + i).tolist()
+    assert len(segments) <= 2, "a segment is used again as soon as nobody looks at it"
+    del content
+    inbox.close()
+    assert_gone(segments)
+
+
+def test_a_reply_that_is_kept_stays_as_it_is(segments: list[str]) -> None:
+    inbox, outbox = Inbox(), Outbox()
+    kept, size = [], 9000
+    for i in range(7):
+        packed, _ = outbox.pack(reply(np.full(1000, i)), inbox.offer(size))
+        kept.append(total(inbox.read(packed)))  # the array alone, not the message around it
+    inbox.close()
+    assert_gone(segments)
+    assert [int(t.min()) for t in kept] == [int(t.max()) for t in kept] == list(range(7))
+
+
+def test_a_reply_that_outgrows_its_segment_goes_through_the_pipe(segments: list[str]) -> None:
+    inbox, outbox = Inbox(), Outbox()
+    packed, size = outbox.pack(reply(np.arange(1000)), inbox.offer(64))
+    assert size > 8000
+    assert total(inbox.read(packed))[-1] == 999
+    packed, _ = outbox.pack(reply(np.arange(1000)), inbox.offer(size))
+    assert len(pickle.dumps(packed)) < 1000
+    inbox.close()
+    assert_gone(segments)
+
+
+def test_replies_go_through_the_pipe_where_there_is_no_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    usage = shutil.disk_usage("/")._replace(free=10)
+    monkeypatch.setattr(shared_segments.shutil, "disk_usage", lambda path: usage)
+    assert Inbox().offer(1000) is None
 
 
 # -- the wire -----------------------------------------------------------------------------------
@@ -304,7 +378,7 @@ def test_shared_memory_that_cannot_be_had_is_one_sentence(monkeypatch: pytest.Mo
     def refuse(*arguments: object, **named: object) -> None:
         raise OSError(errno.EFBIG, "File too large")
 
-    monkeypatch.setattr(broadcast, "SharedMemory", refuse)
+    monkeypatch.setattr(shared_segments, "Segment", refuse)
     with pytest.raises(FedsimError, match=r"cannot be put into shared memory \(File too large\)"):
         Broadcaster().pack("message-1", orders("sum")[0].content)
 
@@ -313,7 +387,7 @@ def test_a_model_that_does_not_fit_into_shared_memory_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     usage = shutil.disk_usage("/")._replace(free=10)
-    monkeypatch.setattr(broadcast.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(shared_segments.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(FedsimError, match="no room for a model"):
         Broadcaster().pack("message-1", orders("sum")[0].content)
 

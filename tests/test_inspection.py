@@ -9,7 +9,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from fedsim.engines.flower_compat import set_identity
-from fedsim.engines.wire import SUM, encode_update, failures_in
+from fedsim.engines.wire import SUM, encode_update, failures_in, timed
 from fedsim.evaluation import COUNTS
 from fedsim.updates import RESOLUTION, ChunkUpdate, UserResult
 from server.inspection import inspected
@@ -48,6 +48,7 @@ def verdict(kind: str, content: RecordDict) -> dict[int, str]:
 def test_sound_replies_pass() -> None:
     assert verdict("train", update()) == {}
     assert verdict("train.fedsgd", update()) == {}
+    assert verdict("train", timed(update(), worker=1, seconds=0.5)) == {}
     assert verdict("evaluate", scores()) == {}
     diverged = scores()
     diverged.metric_records["metrics"]["nats"] = [float("nan"), float("inf")]
@@ -113,6 +114,9 @@ TRAIN = {
     "users as floats": with_column("user", [3.0, 5.0]),
     "a failure without a reason": without_reasons,
     "one more record": lambda content: content.__setitem__("x", ConfigRecord()),
+    "a NaN time": lambda content: timed(content, 1, float("nan")),
+    "a negative time": lambda content: timed(content, 1, -1.0),
+    "no time": lambda content: content.__setitem__("timing", MetricRecord({"worker": 1})),
 }
 
 

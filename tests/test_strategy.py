@@ -33,6 +33,14 @@ from server.state import ServerState
 APP = "clients.app:app"
 
 
+def sent_users(config: Config, round: int = 1) -> list[int]:
+    """A round's cohort in the order in which it is sent: most text first."""
+    strategy, _, federation = fresh_strategy(config)
+    cohort = strategy.cohort(round)
+    tokens = federation.sizes(cohort)[:, 1]
+    return cohort[np.argsort(-tokens, kind="stable")].tolist()
+
+
 def single_updates(config: Config, users: list[int]) -> list[tuple[np.ndarray, UserResult]]:
     """What each user alone would contribute to round 1, not weighted."""
     strategy, _, federation = fresh_strategy(config)
@@ -46,7 +54,8 @@ def single_updates(config: Config, users: list[int]) -> list[tuple[np.ndarray, U
         order = stream(config.seed, "batches", 1, user)
         text = federation.sequences(user)
         delta, nats = local_sgd(flat, start, text, config.client, order)
-        result = UserResult(user, *federation.size(user), nats, flat.norm(delta))
+        size = federation.sizes([user])[0].tolist()
+        result = UserResult(user, *size, nats, flat.norm(delta))
         out.append((delta.numpy().copy(), result))
     return out
 
@@ -158,11 +167,12 @@ def test_lost_replies_become_failed_users_and_the_mean_is_over_the_others(tiny: 
     config = load(tiny, ["server.retries=0"])
     strategy, _, _ = fresh_strategy(config)
     cohort = strategy.cohort(1)
-    played, notes = play(config, AdverseGrid(APP, Lossy(int(cohort[2]), 1)), timeout=0.2)
+    lost = sent_users(config)[2:4]
+    played, notes = play(config, AdverseGrid(APP, Lossy(lost[0], 1)), timeout=0.2)
     (outcome,) = notes.outcomes
-    assert outcome.failures == {int(u): "no reply within 0.2 s" for u in cohort[2:4]}
+    assert outcome.failures == dict.fromkeys(lost, "no reply within 0.2 s")
     assert notes.failures == {1: outcome.failures}
-    there = [int(u) for u in cohort if u not in cohort[2:4]]
+    there = [int(u) for u in cohort if u not in lost]
     assert [r.user for r in outcome.results] == there
 
     updates = single_updates(config, there)
@@ -202,10 +212,9 @@ def test_a_node_that_answers_about_other_users_is_not_believed(tiny: str) -> Non
         forged.metadata.__dict__["_reply_to_message_id"] = first.metadata.reply_to_message_id
         return [forged, second, *rest]
 
-    cohort = fresh_strategy(config)[0].cohort(1)
     _, notes = play(config, AdverseGrid(APP, swapped))
     said = "the node sent a malformed reply: it is about other users"
-    assert notes.failures == {1: {int(u): said for u in cohort[:2]}}
+    assert notes.failures == {1: dict.fromkeys(sent_users(config)[:2], said)}
 
 
 def test_an_error_reply_fails_its_users_with_the_reason(tiny: str) -> None:
@@ -218,10 +227,10 @@ def test_an_error_reply_fails_its_users_with_the_reason(tiny: str) -> None:
                 reply.__dict__["_error"], reply.__dict__["_content"] = error, None
         return replies
 
-    cohort = [int(u) for u in fresh_strategy(config)[0].cohort(1)]
+    users = sent_users(config)
     _, notes = play(config, AdverseGrid(APP, broken))
     raised, silent = errors[0].reason, "the node replied with error code 8"
-    assert notes.failures[1] == dict(zip(cohort[:4], [raised, raised, silent, silent], strict=True))
+    assert notes.failures[1] == dict(zip(users[:4], [raised, raised, silent, silent], strict=True))
 
 
 @pytest.mark.parametrize(
@@ -394,7 +403,7 @@ def test_messages_carry_users_in_chunks_to_nodes_in_turn(config: Config) -> None
     for nodes in (1, 3):
         strategy, _, _ = fresh_strategy(config)
         arrays = to_record(strategy.state.parameters)
-        cohort = strategy.cohort(3).tolist()
+        cohort = sent_users(config, 3)
         messages = strategy.configure_train(3, arrays, ConfigRecord(), LocalGrid(APP, nodes))
         users = [list(m.content["config"]["users"]) for m in messages]
         assert users == [cohort[0:2], cohort[2:4], cohort[4:6], cohort[6:7]]

@@ -247,7 +247,7 @@ def test_what_a_user_reports(trainer: Callable[..., ChunkUpdate], config: Config
     sequences = federation.sequences(4)
     assert result.sequences == len(sequences)
     assert result.tokens == sum(len(s) + 1 for s in sequences)
-    assert (result.sequences, result.tokens) == federation.size(4)
+    assert (result.sequences, result.tokens) == tuple(federation.sizes([4])[0])
     delta = update.total * RESOLUTION / result.sequences
     assert result.update_norm == pytest.approx(float(np.linalg.norm(delta)), rel=1e-6)
     # An untrained model over V words loses about ln V a token.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fedsim.profile import PARTS
 from fedsim.runs import Run
 
 WIDTH = 110
@@ -25,10 +27,11 @@ def show(
     print_run(Run.open(run), as_json)
 
 
-def print_run(run: Run, as_json: bool) -> None:
-    """The result of a run, for people or as JSON."""
+def print_run(run: Run, as_json: bool, profile: bool = False) -> None:
+    """The result of a run, for people or as JSON, and where its time went if that is asked."""
     if as_json:
-        print(json.dumps(summary(run), indent=2))
+        more = {"profile": run.profile} if profile else {}
+        print(json.dumps({**summary(run), **more}, indent=2))
         return
     # A pipe has no width of its own; 80 columns would break the headings.
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
@@ -45,6 +48,8 @@ def print_run(run: Run, as_json: bool) -> None:
     )
     if missing:
         console.print(missing, highlight=False, markup=False, soft_wrap=True)
+    if profile:
+        console.print(_profile_table(run.profile))
     if (run.path / "report.html").is_file():
         console.print(f"report: {run.path / 'report.html'}", highlight=False, soft_wrap=True)
 
@@ -118,6 +123,33 @@ def _results_table(results: Any) -> Table:
             latency,
             size,
         )
+    return table
+
+
+def _profile_table(profile: Mapping[str, Any]) -> Table:
+    wall, parts = profile["wall_seconds"], profile["parts"]
+    rounds = sum(parts[name] for name in ("compute", "communication", "aggregation"))
+    rate = f"{profile['tokens'] / rounds:,.0f} tokens/s" if rounds else "no training"
+    lines = [f"{profile['rounds']} training rounds: {rounds:.1f} s, {rate}"]
+    lines += [
+        f"worker {worker['worker']} trained {worker['seconds'] / worker['of_seconds']:.0%} of "
+        f"{worker['of_seconds']:.1f} s"
+        for worker in profile["workers"]
+        if worker["of_seconds"]
+    ]
+    table = Table(
+        title=f"Where {wall:.1f} s went",
+        title_justify="left",
+        caption="\n".join(lines),
+        caption_justify="left",
+    )
+    table.add_column("part")
+    table.add_column("seconds", justify="right")
+    table.add_column("share", justify="right")
+    table.add_column("what it is")
+    for name, meaning in PARTS.items():
+        seconds = parts[name]
+        table.add_row(name, f"{seconds:.2f}", f"{seconds / wall:.1%}" if wall else "", meaning)
     return table
 
 

@@ -18,6 +18,7 @@ from fedsim.cli.show import print_run, resume_command
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="section.key=value, e.g. model=lstm server.rounds=200")
 ]
+ProfileOption = Annotated[bool, typer.Option("--profile", help="print where the time went")]
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
 
 
@@ -28,6 +29,7 @@ def train(
     workers: Annotated[int | None, typer.Option(help="the same as engine.workers=")] = None,
     out: Annotated[Path | None, typer.Option(help="the run's folder; must not exist")] = None,
     dry_run: Annotated[bool, typer.Option(help="print the config and the cost, train not")] = False,
+    profile: ProfileOption = False,
     as_json: Json = False,
 ) -> None:
     """Train a federation, score it on unseen users, audit its canaries, write a report."""
@@ -43,7 +45,7 @@ def train(
     from fedsim.runs import new_run_folder
 
     label = Path(preset).stem
-    start(config, out or new_run_folder(label), as_json)
+    start(config, out or new_run_folder(label), as_json, profile)
 
 
 def run_default(as_json: bool = False) -> None:
@@ -53,7 +55,7 @@ def run_default(as_json: bool = False) -> None:
     start(configs.load(), new_run_folder("default"), as_json)
 
 
-def start(config: configs.Config, folder: Path, as_json: bool) -> None:
+def start(config: configs.Config, folder: Path, as_json: bool, profile: bool = False) -> None:
     """Run a config into a new folder and print what came out."""
     from fedsim.simulation import simulate
 
@@ -62,13 +64,14 @@ def start(config: configs.Config, folder: Path, as_json: bool) -> None:
     except KeyboardInterrupt:
         _say_how_to_resume(folder)
         raise typer.Exit(130) from None
-    print_run(run, as_json)
+    print_run(run, as_json, profile)
 
 
 def resume(
     run: Annotated[Path, typer.Argument(help="the run's folder")],
     workers: Annotated[int | None, typer.Option(help="worker processes from now on")] = None,
     engine: Annotated[str, typer.Option(help="pool, local, ray or deploy, from now on")] = "",
+    profile: ProfileOption = False,
     as_json: Json = False,
 ) -> None:
     """Continue an interrupted run; the result is that of an unbroken one."""
@@ -84,7 +87,7 @@ def resume(
     except KeyboardInterrupt:
         _say_how_to_resume(run)
         raise typer.Exit(130) from None
-    print_run(done, as_json)
+    print_run(done, as_json, profile)
 
 
 def presets(as_json: Json = False) -> None:

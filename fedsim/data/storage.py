@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -177,6 +178,17 @@ def load_array(folder: Path, name: str) -> np.ndarray:
     """One array of a checked corpus, mapped read-only."""
     mapped = np.load(folder / f"{name}.npy", mmap_mode="r")
     return mapped.view(np.ndarray)  # plain views of it are several times cheaper to slice
+
+
+def forget_pages(arrays: Iterable[np.ndarray]) -> None:
+    """Unmap the pages of mapped arrays that were touched: what is read again comes from the
+    system's cache. Else a process would grow by all that it has ever read."""
+    for array in arrays:
+        owner: Any = array
+        while owner is not None and not isinstance(owner, mmap.mmap):
+            owner = owner.base
+        if owner is not None and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+            owner.madvise(mmap.MADV_DONTNEED)
 
 
 def load_names(folder: Path) -> np.ndarray:

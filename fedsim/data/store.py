@@ -26,6 +26,7 @@ from fedsim.data.storage import (
     META,
     Damaged,
     drafted,
+    forget_pages,
     load_array,
     load_names,
     load_vocabulary,
@@ -104,16 +105,18 @@ class Corpus:
         _, first, last = self._split_bounds(name)
         return self._tokens[self._sentences[first] : self._sentences[last]]
 
+    def split_sequences(self, name: str) -> Sequences:
+        """All sentences of a split's users; the tokens are a view of the file."""
+        _, first, last = self._split_bounds(name)
+        return self._between(first, last)
+
     def words_per_user(self) -> np.ndarray:
         """Number of words of every user, int64 (users,)."""
         return np.diff(self._sentences[self._users])
 
     def sequences(self, user: int, part: str = "train") -> Sequences:
         """The user's sentences; the tokens are a view of the file."""
-        first, last = self._bounds(user, part)
-        offsets = self._sentences[first : last + 1]
-        start = offsets[0]
-        return Sequences(self._tokens[start : offsets[-1]], offsets - start)
+        return self._between(*self._bounds(user, part))
 
     def sentence_count(self, user: int, part: str = "train") -> int:
         """Number of the user's sentences, without touching the text."""
@@ -125,10 +128,28 @@ class Corpus:
         first, last = self._bounds(user, part)
         return int(self._sentences[last] - self._sentences[first])
 
+    def sizes(self, users: np.ndarray, part: str = "train") -> np.ndarray:
+        """(sentences, words) of many users, int64 (len(users), 2), without touching the text."""
+        if len(users) and not 0 <= users.min() <= users.max() < self.users:
+            raise IndexError(f"users are not in range({self.users})")
+        first = (self._heldout if part == "heldout" else self._users)[users]
+        last = self._heldout[users] if part == "train" else self._users[users + 1]
+        words = self._sentences[last] - self._sentences[first]
+        return np.stack([last - first, words], axis=1)
+
     def user_name(self, user: int) -> str:
         """Who the user is in the source."""
         start, end = self._name_offsets[self._checked(user) : user + 2]
         return self._names[start:end].tobytes().decode()
+
+    def forget_pages(self) -> None:
+        """Keep nothing of the text that was read in this process's memory."""
+        forget_pages([self._tokens, self._sentences, self._users, self._heldout])
+
+    def _between(self, first: int, last: int) -> Sequences:
+        offsets = self._sentences[first : last + 1]
+        start = offsets[0]
+        return Sequences(self._tokens[start : offsets[-1]], offsets - start)
 
     def _split_bounds(self, name: str) -> tuple[range, int, int]:
         """The users of a split, its first and its past-the-last sentence."""

@@ -2,53 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import dataclass
-from multiprocessing.shared_memory import SharedMemory
-from pathlib import Path
+from flwr.app import ArrayRecord, RecordDict
 
-from flwr.app import Array, ArrayRecord, RecordDict
-
-from fedsim.errors import FedsimError
-
-
-@dataclass(frozen=True)
-class SharedRecord:
-    """Where an ArrayRecord lies: segment name and (array name, dtype, shape, stype, start, end)."""
-
-    segment: str
-    arrays: tuple[tuple[str, str, tuple[int, ...], str, int, int], ...]
-
-    def read(self) -> ArrayRecord:
-        """The record with its own copy of the bytes."""
-        memory = SharedMemory(self.segment)
-        try:
-            buffer = memory.buf
-            assert buffer is not None  # None only after close()
-            record = ArrayRecord()
-            for name, dtype, shape, stype, start, end in self.arrays:
-                record[name] = Array(dtype, shape, stype, bytes(buffer[start:end]))
-            return record
-        finally:
-            memory.close()
-
-
-Packed = dict[str, object]  # record name -> SharedRecord, or the record itself where small
-
-
-def unpack(packed: Packed) -> RecordDict:
-    """The content of a message, in the worker."""
-    content = RecordDict()
-    for name, record in packed.items():
-        content[name] = record.read() if isinstance(record, SharedRecord) else record  # type: ignore[assignment]
-    return content
+from fedsim.engines.segments import (
+    Packed,
+    Segment,
+    SharedRecord,
+    create,
+    size_of,
+    view,
+    write,
+)
 
 
 class Broadcaster:
     """Keeps one shared segment for each distinct ArrayRecord object among the open messages."""
 
     def __init__(self) -> None:
-        self._segments: dict[int, tuple[SharedMemory, SharedRecord, ArrayRecord]] = {}
+        self._segments: dict[int, tuple[Segment, SharedRecord, ArrayRecord]] = {}
         self._users: dict[int, set[str]] = {}
 
     def pack(self, message_id: str, content: RecordDict) -> Packed:
@@ -78,39 +49,39 @@ class Broadcaster:
         # Keyed by identity: the server puts one record object into all messages of a round. The
         # entry holds the object, so that its id cannot be taken by another.
         if id(record) not in self._segments:
-            size = sum(len(array.data) for array in record.values())
-            _require_room(size)
-            try:
-                memory = SharedMemory(create=True, size=max(size, 1))
-            except OSError as error:
-                raise FedsimError(
-                    f"A model of {size / 1e6:.1f} MB cannot be put into shared memory "
-                    f"({error.strerror}); raise the limit, or use engine.name=local."
-                ) from None
-            buffer = memory.buf
-            assert buffer is not None  # None only after close()
-            entries, start = [], 0
-            for name, array in record.items():
-                end = start + len(array.data)
-                buffer[start:end] = array.data
-                entries.append((name, array.dtype, tuple(array.shape), array.stype, start, end))
-                start = end
-            shared = SharedRecord(memory.name, tuple(entries))
-            self._segments[id(record)] = (memory, shared, record)
+            segment = create(size_of(record))
+            self._segments[id(record)] = (segment, write(record, segment), record)
         return self._segments[id(record)][1]
 
     def _free(self, key: int) -> None:
-        memory, _, _ = self._segments.pop(key)
+        segment, _, _ = self._segments.pop(key)
         self._users.pop(key, None)
-        memory.close()
-        memory.unlink()
+        segment.close()
+        segment.unlink()
 
 
-def _require_room(size: int) -> None:
-    """Shared memory that overflows kills the process without a word: look before writing."""
-    folder = Path("/dev/shm")
-    if folder.is_dir() and shutil.disk_usage(folder).free < size:
-        raise FedsimError(
-            f"{folder} has no room for a model of {size / 1e6:.0f} MB; enlarge it (Docker: "
-            "--shm-size), or use engine.name=local."
-        )
+class Receiver:
+    """The worker's end: looks at the arrays where they lie, and keeps the newest segment mapped,
+    since the messages of a round share one."""
+
+    def __init__(self) -> None:
+        self._segments: dict[str, Segment] = {}
+
+    def unpack(self, packed: Packed) -> RecordDict:
+        """The content of a message; its arrays are read-only views."""
+        shared = {n: r for n, r in packed.items() if isinstance(r, SharedRecord)}
+        self.close(but={record.segment for record in shared.values()})
+        content = RecordDict()
+        for name, record in packed.items():
+            content[name] = self._view(record) if isinstance(record, SharedRecord) else record  # type: ignore[assignment]
+        return content
+
+    def close(self, but: set[str] | None = None) -> None:
+        """Unmap all segments but those of some names."""
+        for name in self._segments.keys() - (but or set()):
+            self._segments.pop(name).close()
+
+    def _view(self, record: SharedRecord) -> ArrayRecord:
+        if record.segment not in self._segments:
+            self._segments[record.segment] = Segment(record.segment)
+        return view(record, self._segments[record.segment].bytes())

@@ -26,7 +26,8 @@ from fedsim.engines.flower_compat import (
     set_message_id,
 )
 from fedsim.engines.local import is_expired, run_server
-from fedsim.engines.worker import Task, work
+from fedsim.engines.outbox import Inbox
+from fedsim.engines.worker import Done, Order, Task, work
 
 WORKER_DIED = 8
 ATTEMPTS = 2
@@ -61,7 +62,7 @@ def _without_main() -> Iterator[None]:
 
 
 class _Worker:
-    """One process and the pipe to it."""
+    """One process, the pipe to it, and where the arrays of its replies go."""
 
     def __init__(self, client_app: str) -> None:
         spawn = get_context("spawn")
@@ -70,6 +71,7 @@ class _Worker:
         with _without_interrupts(), _without_main():
             self.process.start()
         child.close()
+        self.inbox = Inbox()
         self.message_id: str | None = None
 
 
@@ -98,6 +100,7 @@ class PoolGrid(Grid):
         self._queue: deque[str] = deque()
         self._replies: dict[str, Message] = {}
         self._sent = 0
+        self._reply_bytes = 0  # of the arrays of the largest reply so far
         count = workers or available_cores()
         self._workers = [_Worker(client_app) for _ in range(count)]
 
@@ -172,8 +175,9 @@ class PoolGrid(Grid):
         for worker in self._workers:
             if worker.message_id is None and self._queue:
                 worker.message_id = self._queue.popleft()
+                segment = worker.inbox.offer(self._reply_bytes)
                 try:
-                    worker.pipe.send(self._tasks[worker.message_id])
+                    worker.pipe.send(Order(self._tasks[worker.message_id], segment))
                 except OSError:
                     self._replace(worker)
 
@@ -183,13 +187,18 @@ class PoolGrid(Grid):
         for worker in busy:
             if worker.pipe in ready:
                 try:
-                    reply = worker.pipe.recv()
+                    done: Done = worker.pipe.recv()
                 except (EOFError, OSError):
                     self._replace(worker)
                     continue
                 message_id, worker.message_id = worker.message_id, None
                 assert message_id is not None
-                self._finish(message_id, reply)
+                self._reply_bytes = max(self._reply_bytes, done.size)
+                content = done.content
+                self._finish(
+                    message_id,
+                    content if isinstance(content, Error) else worker.inbox.read(content),
+                )
         self._feed()
 
     def _finish(self, message_id: str, reply: RecordDict | Error) -> None:
@@ -222,6 +231,7 @@ class PoolGrid(Grid):
         message_id = worker.message_id
         worker.pipe.close()
         worker.process.join(5)
+        worker.inbox.close()
         code = worker.process.exitcode
         self._workers[self._workers.index(worker)] = _Worker(self._client_app)
         if message_id is None:
@@ -243,4 +253,5 @@ class PoolGrid(Grid):
             worker.process.join(5)
             if worker.process.is_alive():
                 worker.process.kill()
+            worker.inbox.close()
         self._broadcaster.close()

@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import fields
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
@@ -15,6 +15,21 @@ from fedsim.parameters import Layout, Parameters
 from fedsim.updates import ChunkUpdate, UserResult
 
 SUM = "sum"
+
+
+Record = TypeVar("Record", ArrayRecord, MetricRecord, ConfigRecord)
+
+
+def record_of(content: RecordDict, name: str, kind: type[Record]) -> Record:
+    """The record of that name and kind; KeyError where there is none.
+
+    `content.array_records` and the like make reference cycles, which keep a model's bytes alive
+    until the next garbage collection.
+    """
+    record = content[name]
+    if not isinstance(record, kind):
+        raise KeyError(name)
+    return record
 
 
 def _npy_header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
@@ -28,7 +43,8 @@ def _npy_header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
 
 def _array(values: np.ndarray) -> Array:
     values = np.asarray(values, order="C")  # ascontiguousarray loses 0-d
-    data = _npy_header(values.dtype, values.shape) + values.tobytes()
+    content = memoryview(values.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+    data = b"".join((_npy_header(values.dtype, values.shape), content))  # copied once
     return Array(str(values.dtype), values.shape, "numpy.ndarray", data)
 
 
@@ -71,6 +87,20 @@ def encode_update(update: ChunkUpdate) -> RecordDict:
     return content
 
 
+def timed(content: RecordDict, worker: int, seconds: float) -> RecordDict:
+    """The reply with what its training took, and which worker says so."""
+    content["timing"] = MetricRecord({"worker": worker, "seconds": seconds})
+    return content
+
+
+def timing_in(content: RecordDict) -> tuple[str, float] | None:
+    """The worker of a reply and the seconds that its clients trained, where it says so."""
+    if "timing" not in content:
+        return None
+    timing: Any = record_of(content, "timing", MetricRecord)
+    return str(timing["worker"]), float(timing["seconds"])
+
+
 def failed(failures: Mapping[int, str]) -> RecordDict:
     """The reply that says of users why there is nothing from them."""
     record = ConfigRecord({"users": list(failures), "reasons": list(failures.values())})
@@ -79,7 +109,9 @@ def failed(failures: Mapping[int, str]) -> RecordDict:
 
 def failures_in(content: RecordDict) -> dict[int, str]:
     """User -> reason, of those that a reply says have failed."""
-    failures: Any = content.config_records.get("failures", {"users": [], "reasons": []})
+    if "failures" not in content:
+        return {}
+    failures: Any = record_of(content, "failures", ConfigRecord)
     return dict(zip(failures["users"], failures["reasons"], strict=True))
 
 
@@ -87,17 +119,19 @@ def users_in(content: RecordDict) -> list[int]:
     """The users that a reply speaks of."""
     told: list[int] = list(failures_in(content))
     for name in ("results", "metrics"):
-        columns: Any = content.metric_records.get(name, {})
-        told += columns.get("user", [])
+        if name in content:
+            columns: Any = record_of(content, name, MetricRecord)
+            told += columns.get("user", [])
     return told
 
 
 def decode_update(content: RecordDict) -> ChunkUpdate:
     """The inverse of `encode_update`."""
     failures = failures_in(content)
-    if "results" not in content.metric_records:
+    if "results" not in content:
         return ChunkUpdate(np.zeros(0, np.int64), [], failures)
-    columns = content.metric_records["results"]
+    columns = record_of(content, "results", MetricRecord)
     values: list[Any] = [columns[f.name] for f in fields(UserResult)]
     results = [UserResult(*row) for row in zip(*values, strict=True)]
-    return ChunkUpdate(_values(content.array_records["update"][SUM]), results, failures)
+    total = _values(record_of(content, "update", ArrayRecord)[SUM])
+    return ChunkUpdate(total, results, failures)

@@ -9,7 +9,11 @@ from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 
-from fedsim.engines.broadcast import Packed, unpack
+from flwr.app import Error
+
+from fedsim.engines.broadcast import Receiver
+from fedsim.engines.outbox import Outbox
+from fedsim.engines.segments import Packed
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,22 @@ class Task:
     content: Packed
     message_type: str
     node_id: int
+
+
+@dataclass(frozen=True)
+class Order:
+    """A task for one worker, and the segment that its reply's arrays should go to."""
+
+    task: Task
+    segment: str | None
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a worker replied, and the bytes of its arrays."""
+
+    content: Packed | Error
+    size: int
 
 
 def work(pipe: Connection, client_app: str) -> None:
@@ -33,17 +53,25 @@ def work(pipe: Connection, client_app: str) -> None:
 
     set_identity()
     app = load(client_app)
+    receiver, outbox = Receiver(), Outbox()
     while True:
         try:
-            task: Task = pipe.recv()
+            order: Order = pipe.recv()
         except (EOFError, OSError):
             return
-        message = Message(unpack(task.content), task.node_id, task.message_type)
+        task = order.task
+        message = Message(receiver.unpack(task.content), task.node_id, task.message_type)
         reply = run_client(app, message)
+        if reply.has_error():
+            done = Done(reply.error, 0)
+        else:
+            done = Done(*outbox.pack(reply.content, order.segment))
         try:
-            pipe.send(reply.error if reply.has_error() else reply.content)
+            pipe.send(done)
         except OSError:  # the main process is gone
             return
+        # Nothing of a message is kept while the worker waits: its segments can then be unmapped.
+        del order, task, message, reply, done
 
 
 def _end_with_main() -> None:

@@ -67,7 +67,8 @@ def plant(corpus: Corpus, options: CanaryOptions, seed: int) -> Planted:
     sentences = _distinct(wanted, len(corpus.vocabulary), rng)
     canaries: list[Canary] = []
     texts: list[Sequences] = []
-    filler = _donor_sentences(corpus)
+    # In a shard without the donors the holders' texts stay unfinished: it does not host them.
+    filler = corpus.split_sequences("donors")
     for index, (users, repeats) in enumerate(cells):
         holders = tuple(range(len(texts), len(texts) + users))
         words = tuple(int(w) for w in sentences[index])
@@ -92,12 +93,6 @@ def _distinct(count: int, vocabulary_size: int, rng: np.random.Generator) -> np.
         for row in random_sentences(count, vocabulary_size, rng):
             seen.setdefault(tuple(int(w) for w in row), None)
     return np.array(list(seen)[:count], dtype=np.int32)
-
-
-def _donor_sentences(corpus: Corpus) -> Sequences:
-    # In a shard without the donors the holders' texts stay unfinished: it does not host them.
-    parts = [corpus.sequences(u, "all") for u in corpus.split("donors") if corpus.hosted[u]]
-    return Sequences.concatenate(parts)
 
 
 def _holder_text(
