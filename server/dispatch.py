@@ -60,6 +60,7 @@ class Dispatch:
         run = {"config": self._client_config, "corpus": self._corpus}
         ids = np.asarray(users, np.int64)
         tokens = self._federation.sizes(ids, part)[:, 1]
+        self._federation.corpus.forget_pages()
         messages = []
         with self._profile.part("start"):
             spread = self._nodes_of(grid).spread(ids, tokens, chunk)
