@@ -75,23 +75,26 @@ static double output_layer(Trainer *t, Output o, float *d_hidden, const Sink *si
     }
 
     float *d_by_token = floats(&t->d_hidden_t, width * line);
-    float *panels = NULL;
+    float *panels = NULL, *scratch = floats(&t->block, BLOCK * line);
+    for (int64_t j = n; j < line; j++) part[j] = 0.0f;
     if (sink) {
         panels = floats(&t->hidden_panels, n * round_up(width, WIDTH));
         pack(o.hidden, width, 1, n, width, panels);
     }
     for (int64_t b = 0; b < blocks; b++) {
         const int64_t v = b * BLOCK, high = least(BLOCK, words - v);
-        float *block = logits + v * line;
+        // Where nobody needs it afterwards the gradient stays in the cache.
+        float *block = sink ? scratch : logits + v * line;
         for (int64_t j = 0; j < n; j++)
             part[j] = o.row_weight * exp_(most[b * line + j] - normaliser[j]);
         for (int64_t i = 0; i < high; i++) {
-            float *restrict row = block + i * line;
-            for (int64_t j = 0; j < n; j++) row[j] *= part[j];
+            const float *from = logits + (v + i) * line;
+            float *row = block + i * line;
+            for (int64_t j = 0; j < line; j++) row[j] = from[j] * part[j];
         }
         for (int64_t j = 0; j < n; j++)
             if (o.targets[j] >= v && o.targets[j] < v + high)
-                logits[o.targets[j] * line + j] -= o.row_weight;
+                block[(o.targets[j] - v) * line + j] -= o.row_weight;
         product_of_panels(width, n, high, 1.0f, o.weight + v * width, 1, width, block, WIDTH, line,
                           v > 0, d_by_token, line);
         float *square = grams;
