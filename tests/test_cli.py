@@ -593,7 +593,7 @@ def test_ctrl_c_saves_says_how_to_resume_and_resume_gives_the_unbroken_run(
     tiny: str, tmp_path: Path, fedsim: Callable[..., Outcome]
 ) -> None:
     # Rounds enough that the run is not over before the signal arrives.
-    keys = ["--preset", tiny, "server.rounds=30", "evaluation.every=30"]
+    keys = ["--preset", tiny, "server.rounds=300", "evaluation.every=300"]
     folder = tmp_path / "run"
     process = start(["train", *keys, "--engine=pool", "--workers=1", "--out", str(folder)])
     while not (folder / "rounds.csv").is_file() and process.poll() is None:
