@@ -132,7 +132,7 @@ def when(condition: Callable[[], Any], deed: Callable[[], None]) -> threading.Th
             if condition():
                 deed()
                 return
-            time.sleep(0.05)
+            time.sleep(0.002)
 
     thread = threading.Thread(target=wait)
     thread.start()
