@@ -128,7 +128,7 @@ def when(condition: Callable[[], Any], deed: Callable[[], None]) -> threading.Th
     """Do something in the background as soon as a condition holds."""
 
     def wait() -> None:
-        for _ in range(1200):
+        for _ in range(60_000):
             if condition():
                 deed()
                 return
