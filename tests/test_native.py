@@ -129,6 +129,23 @@ def test_a_diverged_model_does_not_come_back_as_numbers(
     assert not flat.norm(flat.values - start) < 1e6
 
 
+@pytest.mark.parametrize("word", [-1, 90])
+def test_a_word_that_the_model_does_not_have_is_an_error(word: int, native: None) -> None:
+    flat = flat_copy(make("lstm", 90, 20, 12), "native")
+    batch = Batch.of(np.array([3, word], np.int32), np.array([0, 2]))
+    with pytest.raises(IndexError, match="the model has 90 words"):
+        flat.sgd_step(batch, 0.1, 1.0, 0.0, flat.values.clone())
+
+
+def test_a_damaged_library_is_compiled_again(native: None, afresh: Path) -> None:
+    resolve_kernel("auto", MODELS["lstm"](), CPU)
+    (built,) = afresh.rglob("kernel.so")
+    built.unlink()
+    built.write_bytes(b"")
+    _forget()
+    assert resolve_kernel("auto", MODELS["lstm"](), CPU) == ("native", "")
+
+
 def test_a_weighted_update_is_added_exactly_as_defined(native: None) -> None:
     flat = flat_copy(make("lstm", 30, 5, 4), "native")
     update = torch.randn(flat.layout.size, generator=torch.Generator().manual_seed(1))

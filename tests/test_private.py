@@ -96,6 +96,50 @@ def test_norms_and_the_clipped_sum_are_those_of_each_sequence_alone(
 
 
 @pytest.mark.parametrize("name", list(TINY))
+def test_a_gradient_too_large_to_measure_moves_nothing(name: str, kind: str) -> None:
+    """Its norm is infinite or not a number: unclipped it would break the bound."""
+    flat = private(make(name), kind)
+    flat.values.mul_(1e21)
+    before = flat.values.clone()
+    _, norms = flat.private_step(batch_of(text([3, 4])), 1.0, 1.0, 0.0, KEY, 0)
+    assert not torch.isfinite(norms).any()
+    assert not float((flat.values - before).double().norm()) > 2.0
+
+
+def test_the_mechanism_is_the_one_on_paper(kind: str) -> None:
+    """Poisson draws, clipped sums, q n below, by hand; and the noise's deviation."""
+    model, sequences = make("cifg"), text([5, 3, 8, 2, 1, 7, 4])
+    clip_norm, rate, lr = 0.3, 0.4, 0.9
+    draw = stream(1, "poisson", 5)
+    values = torch.cat([p.detach().flatten() for p in model.parameters()]).double()
+    start, sizes = values.clone(), set()
+    for _ in range(4):
+        chosen = np.flatnonzero(draw.random(7) < rate)
+        sizes.add(len(chosen))
+        if len(chosen):
+            each = alone(model, sequences.take(chosen))
+            clipped = each * (clip_norm / each.norm(dim=1)).clamp(max=1.0)[:, None]
+            values -= lr * clipped.sum(0) / (rate * 7)
+        at = 0
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.copy_(values[at : at + parameter.numel()].view(parameter.shape))
+                at += parameter.numel()
+    assert len(sizes) > 1, "all batches of one size would not show the denominator"
+    options = PrivateOptions(lr, clip_norm, 0.0, rate, 4)
+    flat = private(make("cifg"), kind)
+    draw = stream(1, "poisson", 5)
+    change, _, _ = private_sgd(flat, flat.values.clone(), sequences, options, draw, KEY)
+    torch.testing.assert_close(change.double(), values - start, rtol=1e-3, atol=1e-6)
+
+    noisy = PrivateOptions(1.0, 0.3, 50.0, rate, 4)
+    flat = private(make("cifg"), kind)
+    draw = stream(1, "poisson", 5)
+    change, _, _ = private_sgd(flat, flat.values.clone(), sequences, noisy, draw, KEY)
+    assert float(change.std()) == pytest.approx(50 * 0.3 * 2 / (rate * 7), rel=0.05)
+
+
+@pytest.mark.parametrize("name", list(TINY))
 def test_a_step_does_not_depend_on_the_step_before(name: str, kind: str) -> None:
     """Buffers are kept between steps: nothing of an earlier batch may show in a later one."""
     model, sequences = make(name), text([5, 3, 8, 2])

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -35,10 +36,13 @@ def library() -> ctypes.CDLL:
     """The kernel of this machine, compiled if need be. Raises `Unavailable`."""
     try:
         path = cache_folder() / "native" / _key() / "kernel.so"
-        if not path.is_file():
-            _compile(path)
+        if path.is_file():
+            with suppress(OSError):  # damaged: compile it again
+                return ctypes.CDLL(str(path))
+        _compile(path)
         return ctypes.CDLL(str(path))
-    except (OSError, FedsimError) as error:
+    except (OSError, FedsimError, ValueError, RuntimeError) as error:
+        # An unwritable cache, no home folder, a $CC that is not a command.
         raise Unavailable(str(error)) from error
 
 

@@ -66,6 +66,7 @@ class Trainer:
         self._c = functions()
         self._handle = self._c.trainer_new(kind, words, width, units)
         weakref.finalize(self, self._c.trainer_free, self._handle)
+        self._words = words
         self.size: int = self._c.trainer_size(self._handle)
         self.mask_widths = width, units if kind == LSTM else width
 
@@ -78,7 +79,7 @@ class Trainer:
         total: Tensor,
     ) -> float:
         """Add `weight` x the gradient of the batch's mean loss to `total`; the summed nats."""
-        view = _View(batch, masks)
+        view = self._view(batch, masks)
         return self._c.trainer_gradient(
             self._handle, values.data_ptr(), view.pointer, weight * _mean(batch), total.data_ptr()
         )
@@ -94,7 +95,7 @@ class Trainer:
         start: Tensor,
     ) -> float:
         """One step of SGD in place; the batch's summed nats."""
-        view = _View(batch, masks)
+        view = self._view(batch, masks)
         return self._c.trainer_step(
             self._handle,
             values.data_ptr(),
@@ -118,7 +119,7 @@ class Trainer:
         step: int,
     ) -> tuple[float, Tensor]:
         """values -= lr (sum of clipped gradients + deviation x noise); nats, norms (sequences,)."""
-        view, norms = _View(batch, masks), torch.empty(batch.n_sequences)
+        view, norms = self._view(batch, masks), torch.empty(batch.n_sequences)
         nats = self._c.trainer_private_step(
             self._handle,
             values.data_ptr(),
@@ -132,6 +133,14 @@ class Trainer:
             norms.data_ptr(),
         )
         return nats, norms
+
+    def _view(self, batch: Batch, masks: tuple[Tensor, Tensor] | None) -> _View:
+        """Raises IndexError for a word that the model does not have: C would not notice."""
+        for ids in (batch.inputs, batch.targets) if len(batch) else ():
+            low, high = ids.aminmax()
+            if low < 0 or high >= self._words:
+                raise IndexError(f"word ids {low} to {high}, but the model has {self._words} words")
+        return _View(batch, masks)
 
 
 class _View:

@@ -81,12 +81,16 @@ static double squared_norm(Trainer *t, const Batch *batch, const Pieces *p, cons
     d = gram(t, a, p->d_middle, width, row, count, 0);
     sum += inner(d, gram(t, b, p->middle_in, p->middle_width_in, row, count, 0), square,
                  t->middle_bias ? 1.0 : 0.0);
-    return sum > 0.0 ? sum : 0.0;
+    return sum < 0.0 ? 0.0 : sum;  // NaN stays NaN
 }
 
+// A factor of zero removes what is not finite, too.
 static void scale_rows(float *rows, int64_t count, int64_t width, const float *factor) {
     for (int64_t r = 0; r < count; r++)
-        for (int64_t j = 0; j < width; j++) rows[r * width + j] *= factor[r];
+        if (factor[r] == 0.0f)
+            memset(rows + r * width, 0, width * sizeof(float));
+        else
+            for (int64_t j = 0; j < width; j++) rows[r * width + j] *= factor[r];
 }
 
 // The output layer's gradient where each token's share is scaled: d logits' (factor x hidden).
@@ -196,7 +200,8 @@ static double gradients(Trainer *t, const float *w, const Batch *batch, float ro
             between += count * count;
             clip->norms[s] = norm;
             for (int64_t k = at; k < at + count; k++)
-                by_row[order.row[k]] = factor[k] = norm > clip->bound ? clip->bound / norm : 1.0;
+                by_row[order.row[k]] = factor[k] =
+                    !isfinite(norm) ? 0.0 : norm > clip->bound ? clip->bound / norm : 1.0;
         }
         scaled_output_gradient(t, sorted, factor, rows, line, sink);
         scale_rows(d_projected, rows, width, by_row);
