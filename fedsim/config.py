@@ -173,7 +173,9 @@ class Config(ClientConfig):
         identity = {k: v for k, v in self.as_dict().items() if k != "engine"}
         device = resolve_device(self.engine.device)
         resolve_kernel = load_reference("fedsim.models.flat:resolve_kernel")
-        kernel, _ = resolve_kernel(self.engine.kernel, self.model.options, device)
+        kernel = self.engine.kernel
+        if kernel == "auto":  # else it is known, here or elsewhere
+            kernel, _ = resolve_kernel(kernel, self.model.options, device)
         identity |= {"device": device.type, "kernel": kernel}
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 

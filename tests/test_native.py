@@ -205,7 +205,7 @@ def test_what_is_asked_for_is_had_or_refused(
     run = simulate(load(tiny, ["server.rounds=1", "engine.kernel=torch"]), tmp_path / "a", True)
     assert run.provenance["kernel"] == "PyTorch (engine.kernel = 'torch')"
     monkeypatch.setattr(native_build, "compilers", list)
-    with pytest.raises(FedsimError, match=r"no C compiler.*set engine\.kernel=torch"):
+    with pytest.raises(FedsimError, match=r"no C compiler.*begin a run with engine\.kernel=torch"):
         simulate(load(tiny, ["engine.kernel=native"]), tmp_path / "b", True)
     assert not (tmp_path / "b").exists()
     options = MODELS["transformer-small"]()

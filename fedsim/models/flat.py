@@ -143,7 +143,8 @@ def resolve_kernel(name: str, options: ModelOptions, device: torch.device) -> tu
             reason = str(error)
     if reason and name == "native":
         raise FedsimError(
-            f"engine.kernel = 'native' cannot be used here ({reason}); set engine.kernel=torch."
+            f"engine.kernel = 'native' cannot be used here ({reason}); mend that, or begin a run "
+            "with engine.kernel=torch."
         )
     return ("torch" if reason else "native"), reason
 
