@@ -24,6 +24,7 @@ from clients.private import OpacusModel, PrivateModel
 from fedsim.data.sequences import Sequences, offsets_of
 from fedsim.models import MODELS, Batch, LanguageModel, build
 from fedsim.models.flat import FlatModel, flat_model, resolve_kernel
+from fedsim.noise import PrivateStep
 from fedsim.seeding import noise_key, stream
 
 WORDS, BATCH, BATCHES, CLIENT_STEPS = 10_004, 16, 4, 3
@@ -76,7 +77,8 @@ def ways(name: str, batches: list[Batch]) -> dict[str, Callable[[], None]]:
     def private(flat: PrivateModel, deviation: float) -> Callable[[], None]:
         def run() -> None:
             for step, batch in enumerate(batches):
-                flat.private_step(batch, CLIP_NORM, LR / BATCH, deviation * CLIP_NORM, key, step)
+                how = PrivateStep(CLIP_NORM, LR / BATCH, deviation * CLIP_NORM, key, step)
+                flat.private_step(batch, how)
 
         return run
 

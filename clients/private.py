@@ -1,4 +1,4 @@
-"""Example-level DP-SGD on one client: Poisson batches, clipped sequences, noise, a ledger.
+"""Example-level DP-SGD on one client: Poisson batches, clipped sequences, noise, its history.
 
 What a client sends is then differentially private for each single sequence of its own (add or
 remove one), against whoever sees every update; it is no guarantee for the user as a whole.
@@ -19,7 +19,7 @@ from fedsim.models.base import LanguageModel
 from fedsim.models.batch import Batch
 from fedsim.models.flat import FlatModel
 from fedsim.models.loss import NOMINAL_TOKENS, padded_sequence_losses
-from fedsim.noise import normal_deviates
+from fedsim.noise import PrivateStep, normal_deviates
 
 # (noise multiplier, sample rate, steps), as the accountants of Opacus keep it.
 History = list[tuple[float, float, int]]
@@ -43,20 +43,11 @@ class PrivateModel(Protocol):
     gradients: Tensor
     device: torch.device
 
-    def private_step(
-        self,
-        batch: Batch,
-        clip_norm: float,
-        lr: float,
-        deviation: float,
-        key: tuple[int, int],
-        step: int,
-    ) -> tuple[float, Tensor]:
-        """values -= lr (sum of clipped gradients + deviation x noise(key, step)).
+    def private_step(self, batch: Batch, how: PrivateStep) -> tuple[float, Tensor]:
+        """The step; an empty batch makes one of noise alone.
 
-        The gradient of a sequence's own loss is scaled down to an l2 norm of at most `clip_norm`,
-        over all distinct parameters. An empty batch makes a step of noise alone. Returns the
-        batch's summed nats and the norms before clipping, (sequences,).
+        Returns the batch's summed nats and the norms before clipping, (sequences,). With dropout
+        the two ways draw other masks, since Opacus needs padded rows.
         """
 
 
@@ -67,15 +58,7 @@ class OpacusModel(FlatModel):
         super().__init__(model, device)
         self._sampled = GradSampleModule(self.model, batch_first=True, loss_reduction="sum")
 
-    def private_step(
-        self,
-        batch: Batch,
-        clip_norm: float,
-        lr: float,
-        deviation: float,
-        key: tuple[int, int],
-        step: int,
-    ) -> tuple[float, Tensor]:
+    def private_step(self, batch: Batch, how: PrivateStep) -> tuple[float, Tensor]:
         """See `PrivateModel.private_step`."""
         losses = norms = torch.zeros(0, device=self.device)
         total = torch.zeros_like(self.values)
@@ -86,13 +69,13 @@ class OpacusModel(FlatModel):
             samples = [p.grad_sample.flatten(1) for p in self.model.parameters()]  # type: ignore[attr-defined]
             squares = torch.stack([s.square().sum(1, dtype=torch.float64) for s in samples])
             norms = squares.sum(0).sqrt().float()
-            factors = (clip_norm / norms).clamp(max=1.0)
+            factors = (how.clip_norm / norms).clamp(max=1.0)
             total = torch.cat([factors @ s for s in samples])
             self._sampled.zero_grad(set_to_none=False)  # the buffer's views must stay
-        if deviation:
-            noise = torch.from_numpy(normal_deviates(len(total), key, step))
-            total.add_(noise.to(self.device), alpha=deviation)
-        self.values.add_(total, alpha=-lr)
+        if how.deviation:
+            noise = torch.from_numpy(normal_deviates(len(total), how.key, how.step))
+            total.add_(noise.to(self.device), alpha=how.deviation)
+        self.values.add_(total, alpha=-how.lr)
         return NOMINAL_TOKENS * float(losses.detach().double().sum()), norms
 
 
@@ -107,16 +90,18 @@ def private_sgd(
     """The change of the parameters, the nats trained on, and what an accountant adds.
 
     Every step is made and accounted, whatever its batch; the sum is divided by the expected
-    number of sequences, never by the one drawn. `key` is used for nothing else.
+    number of sequences, never by the one drawn. `key` is used for nothing else. A user without
+    sequences has nothing to protect: no step is made.
     """
+    if not len(sequences):
+        return torch.zeros_like(start), 0.0, []
     expected, nats = options.sample_rate * len(sequences), 0.0
     deviation = options.noise_multiplier * options.clip_norm
     for step in range(options.steps):
         chosen = np.flatnonzero(batch_stream.random(len(sequences)) < options.sample_rate)
         batch = Batch.of(sequences.tokens, sequences.offsets, chosen, model.device)
-        trained, _ = model.private_step(
-            batch, options.clip_norm, options.lr / expected, deviation, key, step
-        )
+        how = PrivateStep(options.clip_norm, options.lr / expected, deviation, key, step)
+        trained, _ = model.private_step(batch, how)
         nats += trained
     history = [(options.noise_multiplier, options.sample_rate, options.steps)]
     return torch.sub(model.values, start, out=model.gradients), nats, history

@@ -7,9 +7,25 @@ simulation: whoever knows the seed can subtract the noise.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 _PAIRS = 512  # words in a block, as the native kernel has it
+
+
+class PrivateStep(NamedTuple):
+    """One step of DP-SGD: values -= lr (sum of clipped gradients + deviation x noise(key, step)).
+
+    The gradient of each sequence's own loss is scaled down to an l2 norm of at most `clip_norm`,
+    over all distinct parameters.
+    """
+
+    clip_norm: float
+    lr: float
+    deviation: float
+    key: tuple[int, int]
+    step: int
 
 
 def normal_deviates(count: int, key: tuple[int, int], step: int) -> np.ndarray:

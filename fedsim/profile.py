@@ -15,7 +15,7 @@ PARTS = {
     "evaluation": "scores on held-out users",
     "leakage": "exposure and extraction of canaries",
     "baselines": "trigram and central training",
-    "data": "opening the corpus, building the model",
+    "data": "opening the corpus, building the model, compiling the kernel",
     "start": "starting and ending the workers, waiting for nodes",
     "record": "tables, checkpoints, the model",
     "report": "report.html",

@@ -124,10 +124,12 @@ class KillingGrid(PoolGrid):
     victims: list[int] = []  # noqa: RUF012 - read by the test
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Push; the second time (round 2), wait until the workers are at it and kill one."""
+        """Push; in round 2 (before it who hosts whom, and round 1) kill one that was given work
+        and memory for its reply."""
         ids = super().push_messages(messages)
         KillingGrid.pushes += 1
-        if KillingGrid.pushes == 2:
+        if KillingGrid.pushes == 3:
+            assert any(worker.inbox._slots for worker in self._workers)
             victim = multiprocessing.active_children()[0]
             KillingGrid.victims.append(victim.pid or 0)
             victim.kill()

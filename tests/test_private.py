@@ -13,7 +13,7 @@ from clients.private import OpacusModel, PrivateModel, PrivateOptions, private_s
 from fedsim.data.sequences import Sequences, offsets_of
 from fedsim.models import MODELS, Batch, LanguageModel, build, training_loss
 from fedsim.models.flat import NativeModel, resolve_kernel
-from fedsim.noise import normal_deviates
+from fedsim.noise import PrivateStep, normal_deviates
 from fedsim.seeding import noise_key, stream
 
 # Opacus' own hooks set this off: our models take token ids, which have no gradient.
@@ -86,7 +86,7 @@ def test_norms_and_the_clipped_sum_are_those_of_each_sequence_alone(
     clip_norm = float(expected.median()) * 1.01
     flat = private(model, kind)
     before = flat.values.clone()
-    nats, norms = flat.private_step(batch_of(sequences), clip_norm, 1.0, 0.0, KEY, 0)
+    nats, norms = flat.private_step(batch_of(sequences), PrivateStep(clip_norm, 1.0, 0.0, KEY, 0))
     torch.testing.assert_close(norms.double(), expected, rtol=1e-5, atol=0.0)
     clipped = (each * (clip_norm / expected).clamp(max=1.0)[:, None]).sum(0)
     change = (before - flat.values).double()
@@ -96,12 +96,37 @@ def test_norms_and_the_clipped_sum_are_those_of_each_sequence_alone(
 
 
 @pytest.mark.parametrize("name", list(TINY))
+def test_norms_under_dropout_are_those_of_the_masked_model(name: str) -> None:
+    """One sentence a batch, so that the ghost norm and the gradient draw the same masks."""
+    found, reason = resolve_kernel("auto", MODELS["cifg"](), CPU)
+    if found != "native":
+        pytest.skip(reason)
+    flat, sequences = private(make(name, dropout=0.4), "native"), text([7, 1, 12])
+    flat.model.train()
+    for i in range(len(sequences)):
+        batch = batch_of(sequences, [i])
+        flat.model.dropout_generator = torch.Generator().manual_seed(i)
+        flat.gradients.zero_()
+        flat.add_gradient(batch)
+        flat.model.dropout_generator = torch.Generator().manual_seed(i)
+        _, norms = flat.private_step(batch, PrivateStep(1e-9, 0.0, 0.0, KEY, 0))
+        assert float(norms) == pytest.approx(float(flat.gradients.double().norm()), rel=1e-5)
+
+
+def test_a_user_without_text_makes_no_step(kind: str) -> None:
+    flat, options = private(make("cifg"), kind), PrivateOptions(1.0, 1.0, 1.0, 0.5, 3)
+    start = flat.values.clone()
+    change, nats, history = private_sgd(flat, start, text([]), options, stream(1, "x"), KEY)
+    assert (change.any().item(), nats, history) == (False, 0.0, [])
+
+
+@pytest.mark.parametrize("name", list(TINY))
 def test_a_gradient_too_large_to_measure_moves_nothing(name: str, kind: str) -> None:
     """Its norm is infinite or not a number: unclipped it would break the bound."""
     flat = private(make(name), kind)
     flat.values.mul_(1e21)
     before = flat.values.clone()
-    _, norms = flat.private_step(batch_of(text([3, 4])), 1.0, 1.0, 0.0, KEY, 0)
+    _, norms = flat.private_step(batch_of(text([3, 4])), PrivateStep(1.0, 1.0, 0.0, KEY, 0))
     assert not torch.isfinite(norms).any()
     assert not float((flat.values - before).double().norm()) > 2.0
 
@@ -144,18 +169,18 @@ def test_a_step_does_not_depend_on_the_step_before(name: str, kind: str) -> None
     """Buffers are kept between steps: nothing of an earlier batch may show in a later one."""
     model, sequences = make(name), text([5, 3, 8, 2])
     fresh, used = private(model, kind), private(model, kind)
-    used.private_step(batch_of(sequences, [2, 3]), 0.1, 0.5, 0.3, KEY, 1)
-    used.private_step(batch_of(sequences, []), 0.1, 0.5, 0.3, KEY, 2)
+    used.private_step(batch_of(sequences, [2, 3]), PrivateStep(0.1, 0.5, 0.3, KEY, 1))
+    used.private_step(batch_of(sequences, []), PrivateStep(0.1, 0.5, 0.3, KEY, 2))
     used.values.copy_(fresh.values)
     for flat in (fresh, used):
-        flat.private_step(batch_of(sequences, [0, 1]), 0.1, 0.5, 0.0, KEY, 3)
+        flat.private_step(batch_of(sequences, [0, 1]), PrivateStep(0.1, 0.5, 0.0, KEY, 3))
     assert torch.equal(fresh.values, used.values)
 
 
 def test_noise_has_its_deviation_and_falls_on_every_parameter(kind: str) -> None:
     flat = private(make("lstm"), kind)
     before = flat.values.clone()
-    nats, norms = flat.private_step(batch_of(text([3]), []), 1.0, 0.5, 0.8, KEY, 7)
+    nats, norms = flat.private_step(batch_of(text([3]), []), PrivateStep(1.0, 0.5, 0.8, KEY, 7))
     assert (nats, len(norms)) == (0.0, 0)
     change = (flat.values - before).double().numpy()
     assert (change != 0).mean() > 0.999

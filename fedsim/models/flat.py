@@ -11,6 +11,7 @@ from fedsim.models.batch import N_SPECIALS, Batch
 from fedsim.models.loss import training_loss
 from fedsim.models.native.build import Unavailable
 from fedsim.models.native.library import Trainer, add_scaled, functions, l2_norm
+from fedsim.noise import PrivateStep
 from fedsim.parameters import Layout
 from fedsim.updates import RESOLUTION, weighted
 
@@ -90,19 +91,9 @@ class NativeModel(FlatModel):
             self.values, batch, self._masks(batch), lr, max_grad_norm, proximal_mu, start
         )
 
-    def private_step(
-        self,
-        batch: Batch,
-        clip_norm: float,
-        lr: float,
-        deviation: float,
-        key: tuple[int, int],
-        step: int,
-    ) -> tuple[float, Tensor]:
+    def private_step(self, batch: Batch, how: PrivateStep) -> tuple[float, Tensor]:
         """As `clients.private.OpacusModel.private_step`, from ghost norms."""
-        return self._trainer.private_step(
-            self.values, batch, self._masks(batch), clip_norm, lr, deviation, key, step
-        )
+        return self._trainer.private_step(self.values, batch, self._masks(batch), how)
 
     def norm(self, update: Tensor) -> float:
         """See `FlatModel.norm`."""

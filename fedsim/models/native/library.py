@@ -15,6 +15,7 @@ from fedsim.models.batch import Batch
 from fedsim.models.loss import NOMINAL_TOKENS
 from fedsim.models.native import LSTM
 from fedsim.models.native.build import library
+from fedsim.noise import PrivateStep
 
 
 class _Batch(Structure):
@@ -39,7 +40,6 @@ _SIGNATURES = {
         c_double,
         [c_void_p, c_void_p, _BATCH, *[c_float] * 4, c_uint64, c_uint64, c_uint64, c_void_p],
     ),
-    "normal_deviates": (None, [c_void_p, c_int64, c_uint64, c_uint64, c_uint64]),
     "l2_norm": (c_double, [c_void_p, c_int64]),
     "add_scaled": (None, [c_void_p, c_void_p, c_int64, c_double]),
 }
@@ -112,24 +112,20 @@ class Trainer:
         values: Tensor,
         batch: Batch,
         masks: tuple[Tensor, Tensor] | None,
-        clip_norm: float,
-        lr: float,
-        deviation: float,
-        key: tuple[int, int],
-        step: int,
+        how: PrivateStep,
     ) -> tuple[float, Tensor]:
-        """values -= lr (sum of clipped gradients + deviation x noise); nats, norms (sequences,)."""
+        """One step of DP-SGD in place; nats, norms before clipping (sequences,)."""
         view, norms = self._view(batch, masks), torch.empty(batch.n_sequences)
         nats = self._c.trainer_private_step(
             self._handle,
             values.data_ptr(),
             view.pointer,
             1.0 / NOMINAL_TOKENS,
-            clip_norm,
-            lr,
-            deviation,
-            *key,
-            step,
+            how.clip_norm,
+            how.lr,
+            how.deviation,
+            *how.key,
+            how.step,
             norms.data_ptr(),
         )
         return nats, norms
@@ -165,13 +161,6 @@ class _View:
 def _mean(batch: Batch) -> float:
     """A row's weight in the batch's mean loss, see `fedsim.models.loss`."""
     return 1.0 / (NOMINAL_TOKENS * batch.n_sequences)
-
-
-def normal_deviates(count: int, key: tuple[int, int], step: int) -> Tensor:
-    """float32 (count,) of the stream (key, step)."""
-    out = torch.empty(count)
-    functions().normal_deviates(out.data_ptr(), count, *key, step)
-    return out
 
 
 def l2_norm(values: Tensor) -> float:

@@ -111,11 +111,6 @@ double trainer_private_step(Trainer *t, float *values, const Batch *batch, float
     return nats;
 }
 
-void normal_deviates(float *out, int64_t count, uint64_t key0, uint64_t key1, uint64_t step) {
-    memset(out, 0, count * sizeof(float));
-    add_noise(out, count, 1.0f, key0, key1, step);
-}
-
 double l2_norm(const float *values, int64_t count) { return sqrt(squares(values, count)); }
 
 // total += values x scale, rounded towards zero: `fedsim.updates.weighted` in one pass.

@@ -53,8 +53,7 @@ static void any_tile(int rows, int64_t depth, const float *a, int64_t a_row, int
     switch (rows) {
         TILE_OF(1) TILE_OF(2) TILE_OF(3) TILE_OF(4) TILE_OF(5) TILE_OF(6)
 #if defined(__AVX512F__)
-        TILE_OF(7) TILE_OF(8) TILE_OF(9) TILE_OF(10) TILE_OF(11) TILE_OF(12) TILE_OF(13)
-        TILE_OF(14) TILE_OF(15) TILE_OF(16)
+        TILE_OF(7) TILE_OF(8) TILE_OF(9) TILE_OF(10) TILE_OF(11) TILE_OF(12)
 #endif
     }
 }

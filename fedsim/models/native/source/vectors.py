@@ -21,7 +21,7 @@ enum { LANES = 4, PARTS = 4, ROWS = 6, SKINNY_ROWS = 6 };
 #else
 enum { LANES = 4, PARTS = 4, ROWS = 3, SKINNY_ROWS = 3 };
 #endif
-enum { WIDTH = 16, MOST_ROWS = 16 };
+enum { WIDTH = 16, MOST_ROWS = 12 };
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef float unaligned_vec __attribute__((vector_size(4 * LANES), aligned(4)));
 
@@ -45,7 +45,7 @@ INLINE float exp_(float x) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    union { int32_t i; float f; } power = {((int32_t)n + 127) << 23};
+    union { uint32_t i; float f; } power = {(uint32_t)((int32_t)(n == n ? n : 0.0f) + 127) << 23};
     return p * power.f;
 }
 
