@@ -108,8 +108,10 @@ class Peaks:
 
 
 def _workers(main: psutil.Process) -> Iterator[psutil.Process]:
-    """Its children but for multiprocessing's resource tracker."""
-    for child in main.children():
+    """What it has below it but for multiprocessing's own processes."""
+    below = main.children(recursive=True)
+    forked = [child for child in below if child.ppid() != main.pid]
+    for child in forked or below:
         if not any("resource_tracker" in part for part in child.cmdline()):
             yield child
 

@@ -13,7 +13,6 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
@@ -22,7 +21,7 @@ from fedsim.config import client_config
 from fedsim.device import resolve_device, threads
 from fedsim.engines.wire import encode_update, from_record, record_of, timed
 from fedsim.errors import FedsimError
-from fedsim.evaluation import Keyboard, evaluate_user
+from fedsim.evaluation import COUNTS, Keyboard, evaluate_user
 from fedsim.federation import open_federation
 from fedsim.models import build
 from fedsim.models.flat import flat_model, resolve_kernel
@@ -115,7 +114,7 @@ def evaluate(message: Message, context: Context) -> Message:
             counts = evaluate_user(place.flat.model, mine.tokens, mine.offsets, place.keyboard)
             rows.append({"user": user, **counts})
     place.federation.corpus.forget_pages()
-    columns = pd.DataFrame(rows).to_dict("list")
+    columns: dict[str, Any] = {n: [row[n] for row in rows] for n in ("user", *COUNTS)}
     content = RecordDict({"metrics": MetricRecord(columns)})
     return Message(content, reply_to=message)
 

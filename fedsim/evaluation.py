@@ -9,16 +9,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
 from fedsim.device import threads
 from fedsim.models.base import LanguageModel, State
 from fedsim.models.batch import BOS, EOS, N_SPECIALS, UNK, Batch
+
+if TYPE_CHECKING:
+    import pandas as pd  # a worker has no table: 50 MB that it need not load
 
 SUGGESTIONS = 3  # words a keyboard shows above its keys
 ROWS = 512  # predictions scored at a time; bounds memory to a few (ROWS, V) arrays
@@ -146,6 +148,8 @@ def rates(counts: pd.DataFrame) -> pd.DataFrame:
     c = counts[[*COUNTS]].astype(float)
     with np.errstate(over="ignore"):  # a diverged model's perplexity is infinite
         perplexity = np.exp(c["nats"] / c["tokens"])
+    import pandas as pd
+
     return pd.DataFrame(
         {
             "top1_recall": c["hits_top1"] / c["words"],

@@ -94,8 +94,10 @@ class Command:
     def workers(self) -> list[psutil.Process]:
         """Its worker processes."""
         try:
-            children = psutil.Process(self.pid).children()
-            return [c for c in children if "spawn_main" in " ".join(c.cmdline())]
+            below = psutil.Process(self.pid).children(recursive=True)
+            # Forked from a server process where that is possible, else spawned.
+            forked = [c for c in below if c.ppid() != self.pid]
+            return forked or [c for c in below if "spawn_main" in " ".join(c.cmdline())]
         except psutil.NoSuchProcess:
             return []
 

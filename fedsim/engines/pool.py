@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from multiprocessing import connection, get_context, resource_tracker
-from types import ModuleType
+from multiprocessing import connection
 from typing import Any
 
 from flwr.app import Error, Message, RecordDict
@@ -17,6 +13,7 @@ from flwr.serverapp import Grid
 
 from fedsim.config import EngineOptions
 from fedsim.device import available_cores
+from fedsim.engines import starting
 from fedsim.engines.broadcast import Broadcaster
 from fedsim.engines.flower_compat import (
     FIRST_NODE,
@@ -34,42 +31,12 @@ ATTEMPTS = 2
 PULL_WAIT_S = 0.5
 
 
-@contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """A process started inside never sees Ctrl-C, not even while it imports: a terminal sends it
-    to all, but it is the main process's to handle."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    resource_tracker.ensure_running()  # starting it later would unblock signals half-way
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _without_main() -> Iterator[None]:
-    """Keep a new process from importing the caller's script again: it needs none of it, and a
-    script without an `if __name__ == "__main__"` would start its simulation a second time."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-
-
 class _Worker:
     """One process, the pipe to it, and where the arrays of its replies go."""
 
     def __init__(self, client_app: str) -> None:
-        spawn = get_context("spawn")
-        self.pipe, child = spawn.Pipe()
-        self.process = spawn.Process(target=work, args=(child, client_app), daemon=True)
-        with _without_interrupts(), _without_main():
-            self.process.start()
+        self.pipe, child = starting.pipe()
+        self.process = starting.start(work, child, client_app)
         child.close()
         self.inbox = Inbox()
         self.message_id: str | None = None

@@ -1,0 +1,85 @@
+"""How worker processes start: forked from one that has imported everything, where that is safe.
+
+Three processes that each import PyTorch are most of a small run's memory. On Linux workers are
+therefore forked from a server process of the standard library's (`forkserver`), which shares its
+pages with them; it is single-threaded and never calculates. Elsewhere each is spawned.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from multiprocessing import forkserver, get_context, resource_tracker
+from multiprocessing.process import BaseProcess
+from types import ModuleType
+from typing import Any
+
+FORKS = sys.platform == "linux"
+_CONTEXT = get_context("forkserver" if FORKS else "spawn")
+_PRELOAD = "fedsim.engines.preload"
+
+pipe = _CONTEXT.Pipe
+
+
+def start(target: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """A process that calls the function, with this process's environment as it is now."""
+    process = _CONTEXT.Process(target=_run, args=(dict(os.environ), target, arguments), daemon=True)
+    with ExitStack() as stack:
+        stack.enter_context(_without_interrupts())
+        stack.enter_context(_without_main())
+        if FORKS:
+            _ensure_server()
+        process.start()
+    return process
+
+
+def _run(environment: dict[str, str], target: Callable[..., None], arguments: Any) -> None:
+    """In the new process: the server may have been started when the environment was another."""
+    if dict(os.environ) != environment:
+        os.environ.clear()
+        os.environ.update(environment)
+    target(*arguments)
+
+
+def _ensure_server() -> None:
+    """Start the server where there is none, with this process's import path."""
+    forkserver.set_forkserver_preload([_PRELOAD])
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    try:
+        forkserver.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """A process started inside never sees Ctrl-C, not even while it imports: a terminal sends it
+    to all, but it is the main process's to handle."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # starting it later would unblock signals half-way
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Keep a new process from importing the caller's script again: it needs none of it, and a
+    script without an `if __name__ == "__main__"` would start its simulation a second time."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
