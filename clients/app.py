@@ -19,7 +19,7 @@ from flwr.clientapp import ClientApp
 from clients.training import train_chunk
 from fedsim.config import client_config
 from fedsim.device import resolve_device, threads
-from fedsim.engines.wire import encode_update, from_record, record_of, timed
+from fedsim.engines.wire import encode_update, from_record, record_of, timed, zeros_for_reply
 from fedsim.errors import FedsimError
 from fedsim.evaluation import COUNTS, Keyboard, evaluate_user
 from fedsim.federation import open_federation
@@ -82,6 +82,7 @@ def _train(message: Message, context: Context, exact_gradient: bool) -> Message:
             place.config.seed,
             work["round"],
             exact_gradient,
+            zeros_for_reply(place.flat.layout.size),
         )
         seconds = time.perf_counter() - started
     place.federation.corpus.forget_pages()

@@ -69,14 +69,17 @@ def train_chunk(
     seed: int,
     round: int,
     exact_gradient: bool,
+    total: np.ndarray | None = None,
 ) -> ChunkUpdate:
     """Train every user of the chunk from the same parameters; sum the weighted updates exactly.
 
     A user whose training raises becomes a failure with its traceback. So does a user whose update
-    is not finite, or too large for an exact sum: it must never be averaged.
+    is not finite, or too large for an exact sum: it must never be averaged. The sum is made in
+    `total`, zeros (size,) int64, where they are given.
     """
     start = torch.from_numpy(parameters.flat).to(flat.device)
-    total = torch.zeros_like(start, dtype=torch.int64)
+    zeros = torch.from_numpy(np.zeros(len(start), np.int64) if total is None else total)
+    sums = zeros.to(flat.device)  # the same memory on the CPU
     results: list[UserResult] = []
     failures: dict[int, str] = {}
     # An exact gradient is that of the model itself, so without dropout.
@@ -98,8 +101,8 @@ def train_chunk(
         except Exception:
             failures[user] = traceback.format_exc()
             continue
-        flat.add_weighted(total, delta, len(sequences))
+        flat.add_weighted(sums, delta, len(sequences))
         passes = 1 if exact_gradient else options.epochs
         tokens = passes * (len(sequences.tokens) + len(sequences))  # each also predicts its end
         results.append(UserResult(user, len(sequences), tokens, nats, norm))
-    return ChunkUpdate(total.cpu().numpy(), results, failures)
+    return ChunkUpdate(zeros.copy_(sums).numpy(), results, failures)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import psutil
-import torch
 
 from fedsim.config import Config
 from fedsim.device import available_cores
 from fedsim.errors import FedsimError
-from fedsim.models import build
 
-# A client holds start, weights, gradients and update in float32, the sum in int64; the server has
-# no less. Text, activations and the optimizer come on top: this is the least.
-BYTES_A_PARAMETER = 24
+# A client holds start, weights and update in float32, and has two segments for its sums in int64;
+# the server has no less. Text, activations and the optimizer come on top: this is the least.
+BYTES_A_PARAMETER = 28
 
 
 def require_memory(config: Config, vocabulary: int) -> None:
     """Raise FedsimError where the model alone, once a process, is more than there is."""
-    with torch.device("meta"):  # sizes without the memory
-        parameters = build(config.model.options, vocabulary, torch.device("meta")).n_parameters
+    parameters = config.model.options.module(vocabulary).n_parameters  # without the memory
     workers = 1 if config.engine.name == "local" else config.engine.workers or available_cores()
     needed = parameters * BYTES_A_PARAMETER * (1 + workers)
     there = psutil.virtual_memory().total

@@ -6,6 +6,7 @@ Order and names are those of `named_parameters()`; buffers of the module are not
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,8 @@ import numpy as np
 
 if TYPE_CHECKING:
     from torch import nn
+
+_BLOCK = 1 << 16  # scalars at a time, where the whole would be a second model
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,15 @@ class Layout:
     def size(self) -> int:
         """Number of scalars."""
         return self.slices[-1].stop if self.slices else 0
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> float:
+    """The l2 norm of a - b, in float64, without copies of the whole."""
+    total = 0.0
+    for start in range(0, len(a), _BLOCK):
+        part = a[start : start + _BLOCK].astype(np.float64) - b[start : start + _BLOCK]
+        total += float(part @ part)
+    return math.sqrt(total)
 
 
 class Parameters:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 RESOLUTION = 2.0**-28  # of weight x update; far below what a float32 parameter can resolve
 LARGEST = 2.0**24  # l2 norm of one user's weight x update
+_BLOCK = 1 << 16
 _LARGEST_SUM = 2.0**34  # of those norms; the integers end at 2^63 x RESOLUTION = 2^35
 
 NOT_FINITE = "the update is not finite, or too large to be averaged; lower client.lr"
@@ -98,4 +99,9 @@ class Aggregate:
 
     def mean(self) -> np.ndarray:
         """The weighted mean update, float32; zero where nobody completed."""
-        return (self.total * RESOLUTION / max(self.weight, 1)).astype(np.float32)
+        weight = max(self.weight, 1)
+        out = np.empty(len(self.total), np.float32)
+        for start in range(0, len(out), _BLOCK):  # the whole in float64 would be two models more
+            part = slice(start, start + _BLOCK)
+            out[part] = self.total[part] * RESOLUTION / weight
+        return out

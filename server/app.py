@@ -154,8 +154,7 @@ def _run(
     try:
         with profile.part("record"):
             recorder.checkpoint()  # from here on there is something to resume
-        arrays_now = to_record(state.parameters)
-        strategy.start(grid, arrays_now, config.server.rounds, timeout)
+        strategy.start(grid, to_record(state.parameters), config.server.rounds, timeout)
         with profile.part("record"):
             recorder.checkpoint()
         users = federation.scored("test", config.evaluation.users, config.seed)

@@ -87,6 +87,7 @@ class Dispatch:
                 if (timing := timing_in(content)) is not None:
                     self._profile.heard(*timing)
                 yield Message(content, reply_to=message)
+                del message, reply, content  # a reply's memory is the next one's, if nobody looks
             users = sorted(u for u, reason in failures.items() if reason != NOT_FINITE)
             if not users or attempt == self._server.retries:
                 return
@@ -105,6 +106,7 @@ class Dispatch:
             if pair is None:
                 return
             yield pair
+            del pair
 
     def _again(self, grid: Grid, like: Message, users: list[int]) -> list[Message]:
         work: dict[str, Any] = dict(record_of(like.content, "config", ConfigRecord))

@@ -55,7 +55,8 @@ class Sgd(ServerOptimizer):
         self, parameters: np.ndarray, update: np.ndarray, state: State
     ) -> tuple[np.ndarray, State]:
         """One step."""
-        return parameters + np.float32(self.options.lr) * update, state
+        out = np.float32(self.options.lr) * update
+        return np.add(parameters, out, out=out), state
 
 
 class MomentumOptions(BaseOptions):

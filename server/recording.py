@@ -45,7 +45,7 @@ class Recorder:
         # The newest state with the lengths of the tables at that moment: rows that come later
         # (its evaluation, half of the next round) are cut off on resume, and made again.
         self.latest = (state, run.table_lengths())
-        self.checkpointed: ServerState | None = None
+        self.checkpointed = -1  # the round of the newest checkpoint
 
     def notice(self, text: str) -> None:
         """On the screen and in the log."""
@@ -115,11 +115,11 @@ class Recorder:
         """Save the newest state, unless it is saved already. A Ctrl-C waits until it is."""
         with held_back():
             state, lengths = self.latest
-            if state is not self.checkpointed:
+            if state.round != self.checkpointed:
                 keep = self.config.server.keep_checkpoints
                 self.run.save_checkpoint(state.round, state.arrays(), lengths, keep)
                 self.run.set_status("running", state.round)
-                self.checkpointed = state
+                self.checkpointed = state.round
 
     def _client_rows(self, outcome: RoundOutcome) -> Iterable[Mapping[str, Any]]:
         for result in outcome.results:

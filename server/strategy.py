@@ -25,7 +25,7 @@ from fedsim.errors import FedsimError, last_line
 from fedsim.evaluation import summarise
 from fedsim.federation import Federation
 from fedsim.options import Options
-from fedsim.parameters import Parameters
+from fedsim.parameters import Parameters, distance
 from fedsim.profile import Profile
 from fedsim.updates import Aggregate, UserResult
 from server.dispatch import Dispatch
@@ -109,6 +109,7 @@ class FederatedStrategy(Strategy):
         aggregate = Aggregate(self.state.parameters.layout)
         for reply in replies:
             aggregate.add(decode_update(reply.content))
+            del reply  # its memory takes the next one
         return aggregate
 
     def release(self, aggregate: Aggregate) -> np.ndarray | None:
@@ -155,8 +156,7 @@ class FederatedStrategy(Strategy):
         with self.profile.part("aggregation"):
             completed = [r.user for r in aggregate.results]
             self.state = self.apply(self.release(aggregate), completed)
-            step = self.state.parameters.flat.astype(np.float64) - before
-            norm = float(np.linalg.norm(step))
+            norm = distance(self.state.parameters.flat, before)
         seconds = time.perf_counter() - started
         outcome = RoundOutcome(
             server_round, cohort, aggregate.results, aggregate.failures, norm, seconds
@@ -211,6 +211,7 @@ class FederatedStrategy(Strategy):
         """Run until `num_rounds` rounds are done in all, starting after those of the state."""
         result = Result()
         arrays = initial_arrays
+        del initial_arrays  # a model's bytes, not needed after the first round
         if self.state.round and self._evaluation_due(self.state.round, num_rounds):
             self.evaluate(grid, "validation", timeout)  # a checkpoint lies before its evaluation
         for server_round in range(self.state.round + 1, num_rounds + 1):

@@ -98,6 +98,10 @@ class Outbox:
     def __init__(self) -> None:
         self._segments: dict[str, Segment] = {}
 
+    def memory(self, name: str | None) -> np.ndarray | None:
+        """The segment of that name, for a reply to be made in."""
+        return self._segment(name).bytes() if name else None
+
     def pack(self, content: RecordDict, name: str | None) -> tuple[Packed, int]:
         """What to send for a reply, and the bytes of its arrays, which go to the segment `name`
         where there is one that is large enough."""
@@ -110,6 +114,10 @@ class Outbox:
             for key, record in arrays.items():
                 packed[key] = write(record, segment, start)
                 start += size_of(record)
+        else:
+            for record in arrays.values():
+                for array in record.values():
+                    array.data = bytes(array.data)  # no copy, but of one that was made in place
         return packed, size
 
     def _segment(self, name: str) -> Segment:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from multiprocessing import connection
 from typing import Any
 
-from flwr.app import Error, Message, RecordDict
+from flwr.app import ArrayRecord, Error, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedsim.config import EngineOptions
@@ -24,11 +24,13 @@ from fedsim.engines.flower_compat import (
 )
 from fedsim.engines.local import is_expired, run_server
 from fedsim.engines.outbox import Inbox
+from fedsim.engines.segments import size_of
 from fedsim.engines.worker import Done, Order, Task, work
 
 WORKER_DIED = 8
 ATTEMPTS = 2
 PULL_WAIT_S = 0.5
+PIPE_BYTES = 1 << 20  # a first reply of this size may well go through the pipe
 
 
 class _Worker:
@@ -113,6 +115,7 @@ class PoolGrid(Grid):
                 message.metadata.message_type,
                 message.metadata.dst_node_id,
             )
+            self._expect(message)
             self._queue.append(message_id)
             ids.append(message_id)
         self._feed()
@@ -137,6 +140,14 @@ class PoolGrid(Grid):
             waiting -= {r.metadata.reply_to_message_id for r in replies}
             out += replies
         return out
+
+    def _expect(self, message: Message) -> None:
+        """Room for the first replies too: a sum has eight bytes where a model has four."""
+        if message.metadata.message_type.partition(".")[0] == "train":
+            arrays = [r for r in message.content.values() if isinstance(r, ArrayRecord)]
+            size = 2 * sum(size_of(record) for record in arrays)
+            if size > PIPE_BYTES:
+                self._reply_bytes = max(self._reply_bytes, size)
 
     def _feed(self) -> None:
         for worker in self._workers:

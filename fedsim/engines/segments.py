@@ -58,12 +58,14 @@ def size_of(record: ArrayRecord) -> int:
 
 
 def write(record: ArrayRecord, segment: Segment, start: int = 0) -> SharedRecord:
-    """Copy a record's arrays to `start`, which is aligned."""
-    content = memoryview(segment.bytes())  # type: ignore[arg-type]
+    """Copy a record's arrays to `start`, which is aligned, but for what lies there already."""
+    content = segment.bytes()
     entries = []
     for name, array in record.items():
         end = start + len(array.data)
-        content[start:end] = array.data
+        data = np.frombuffer(array.data, np.uint8)
+        if len(data) and data.ctypes.data != content[start:].ctypes.data:  # else it was made here
+            content[start:end] = data
         entries.append((name, array.dtype, tuple(array.shape), array.stype, start, end))
         start += _aligned(len(array.data))
     return SharedRecord(segment.name, tuple(entries))

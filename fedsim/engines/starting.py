@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 FORKS = sys.platform == "linux"
-_CONTEXT = get_context("forkserver" if FORKS else "spawn")
+_CONTEXT: Any = get_context("forkserver" if FORKS else "spawn")
 _PRELOAD = "fedsim.engines.preload"
 
 pipe = _CONTEXT.Pipe
@@ -26,7 +26,9 @@ pipe = _CONTEXT.Pipe
 
 def start(target: Callable[..., None], *arguments: Any) -> BaseProcess:
     """A process that calls the function, with this process's environment as it is now."""
-    process = _CONTEXT.Process(target=_run, args=(dict(os.environ), target, arguments), daemon=True)
+    process: BaseProcess = _CONTEXT.Process(
+        target=_run, args=(dict(os.environ), target, arguments), daemon=True
+    )
     with ExitStack() as stack:
         stack.enter_context(_without_interrupts())
         stack.enter_context(_without_main())

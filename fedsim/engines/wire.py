@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
+from fedsim.engines.replies import room
 from fedsim.parameters import Layout, Parameters
 from fedsim.updates import ChunkUpdate, UserResult
 
@@ -39,6 +40,31 @@ def _npy_header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
         {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape},
     )
     return out.getvalue()
+
+
+def zeros_for_reply(size: int) -> np.ndarray:
+    """`size` zeros, int64, in the memory that the reply goes to, where the engine offers some."""
+    header = _npy_header(np.dtype(np.int64), (size,))
+    memory = room(len(header) + 8 * size)
+    if memory is None:
+        return np.zeros(size, np.int64)
+    memory[: len(header)] = np.frombuffer(header, np.uint8)
+    values = memory[len(header) :].view(np.int64)
+    values[:] = 0
+    return values
+
+
+def _sum(total: np.ndarray) -> ArrayRecord:
+    """The record of the sum; not copied where it is one of `zeros_for_reply`."""
+    start = len(_npy_header(total.dtype, total.shape))
+    memory = room(start + total.nbytes)
+    if memory is None or memory[start:].ctypes.data != total.ctypes.data:
+        return ArrayRecord({SUM: _array(total)})
+    record = ArrayRecord()
+    record[SUM] = Array(str(total.dtype), total.shape, "numpy.ndarray", b"")
+    # The constructor takes nothing but bytes, which would be a copy.
+    record[SUM].data = memoryview(memory)  # type: ignore[arg-type, assignment]
+    return record
 
 
 def _array(values: np.ndarray) -> Array:
@@ -79,7 +105,7 @@ def encode_update(update: ChunkUpdate) -> RecordDict:
     """A train reply: the sum, one column for each field of the users' results, the failures."""
     content = failed(update.failures)
     if update.results:
-        content["update"] = ArrayRecord({SUM: _array(update.total)})
+        content["update"] = _sum(update.total)
         columns: dict[str, Any] = {
             f.name: [getattr(r, f.name) for r in update.results] for f in fields(UserResult)
         }

@@ -49,6 +49,7 @@ def work(pipe: Connection, client_app: str) -> None:
 
     from fedsim.engines.flower_compat import set_identity
     from fedsim.engines.local import run_client
+    from fedsim.engines.replies import made_in
     from fedsim.references import load
 
     set_identity()
@@ -61,7 +62,8 @@ def work(pipe: Connection, client_app: str) -> None:
             return
         task = order.task
         message = Message(receiver.unpack(task.content), task.node_id, task.message_type)
-        reply = run_client(app, message)
+        with made_in(outbox.memory(order.segment)):
+            reply = run_client(app, message)
         if reply.has_error():
             done = Done(reply.error, 0)
         else:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from fedsim.models.batch import N_SPECIALS, Batch
 from fedsim.models.dropout import Dropout
@@ -31,13 +34,30 @@ class ModelOptions(Options, ABC):
 MODELS: Registry[type[ModelOptions]] = Registry("model")
 
 
+class _NothingDrawn(TorchFunctionMode):
+    """Leaves out what `torch.nn.init` would do, which on the meta device has no effect but to
+    import PyTorch's compiler: 70 MB and seconds in every process."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Modules made inside are on the meta device: shapes, no values."""
+    with torch.device("meta"), _NothingDrawn():
+        yield
+
+
 class LanguageModel(nn.Module, ABC):
     """Next-word model over token ids 0 PAD, 1 BOS, 2 EOS, 3 UNK, words from 4.
 
     `forward` is the definition, module by module, and what Opacus' hooks see. `hidden` is the
     same function on packed rows, written for speed; the tests hold the two together. Subclasses
-    create their modules under `torch.device("meta")`, so that nothing draws from the global
-    random generator, and define `tie_weights` where two modules share a tensor.
+    create their modules under `shapes_only`, so that nothing draws from the global random
+    generator, and define `tie_weights` where two modules share a tensor.
     """
 
     embedding: nn.Embedding

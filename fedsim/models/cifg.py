@@ -13,6 +13,7 @@ from fedsim.models.base import (
     Probability,
     State,
     fill_uniform,
+    shapes_only,
 )
 from fedsim.models.batch import Batch
 from fedsim.models.dropout import Dropout
@@ -54,7 +55,7 @@ class Cifg(LanguageModel):
     def __init__(self, options: CifgOptions, vocabulary_size: int) -> None:
         super().__init__(vocabulary_size)
         n_units, width = options.hidden, options.embedding
-        with torch.device("meta"):
+        with shapes_only():
             self.embedding = nn.Embedding(vocabulary_size, width)
             self.input = nn.Linear(width, 3 * n_units)
             self.recurrent = nn.Linear(width, 3 * n_units, bias=False)

@@ -17,6 +17,7 @@ from fedsim.models.base import (
     Probability,
     State,
     fill_uniform,
+    shapes_only,
 )
 from fedsim.models.batch import Batch
 from fedsim.models.dropout import Dropout
@@ -110,7 +111,7 @@ class Transformer(LanguageModel):
     def __init__(self, options: TransformerOptions, vocabulary_size: int) -> None:
         super().__init__(vocabulary_size)
         width = options.embedding
-        with torch.device("meta"):
+        with shapes_only():
             self.embedding = nn.Embedding(vocabulary_size, width)
             self.position = nn.Embedding(options.max_length, width)
             self.blocks = nn.ModuleList(Block(options) for _ in range(options.layers))
