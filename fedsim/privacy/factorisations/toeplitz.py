@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from fedsim.options import Options as BaseOptions
@@ -31,6 +33,22 @@ def squared_sensitivity(coefficients: np.ndarray, schema: Schema) -> float:
         coefficients = np.maximum.accumulate(np.abs(coefficients)[::-1])[::-1]
     total = summed_columns(coefficients, schema)
     return float(total @ total)
+
+
+def weighted_error(
+    solve: Callable[[np.ndarray], np.ndarray], weights: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """sum_s weights_s B_s^2 for B = A C^-1, and its gradient by C's first column, (rounds,).
+
+    `solve` multiplies by C^-1. With weight 1 it is the variance of the last prefix, with weights
+    (rounds - s) / rounds the mean over all prefixes. As generating functions B = 1 / (1 - x) c(x),
+    so dB = -B dc / c, whose transpose is two more solutions backwards in time.
+    """
+    impulse = np.zeros(len(weights))
+    impulse[0] = 1
+    column = np.cumsum(solve(impulse))
+    backwards = np.cumsum((2 * weights * column)[::-1])
+    return float(weights @ column**2), -solve(solve(backwards))[::-1]
 
 
 class Toeplitz(Factorisation):
