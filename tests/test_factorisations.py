@@ -298,6 +298,18 @@ def test_three_buffers_are_those_of_jax_privacy() -> None:
     np.testing.assert_allclose(np.sort(made.theta), [0.62204, 0.97504, 0.9999999], atol=2e-5)  # type: ignore[attr-defined]
 
 
+def test_variances_of_long_runs_are_those_of_the_recursion() -> None:
+    """Four poles close to 1 leave the quotient of polynomials enough digits."""
+    made = make("blt", Schema(2000, 6, 330), buffers=4)
+    theta, omega = made.theta, made.omega  # type: ignore[attr-defined]
+    buffers, rows = np.zeros(4), []
+    for round in range(2000):
+        rows.append(float(round == 0) - omega @ buffers)
+        buffers = theta * buffers + rows[-1]
+    expected = np.cumsum(np.cumsum(rows) ** 2)
+    np.testing.assert_allclose(made.prefix_variances(), expected, rtol=1e-6)
+
+
 def test_more_buffers_are_no_worse_and_all_beat_the_square_root_for_users_who_return() -> None:
     schema = Schema(200, 4, 50)
     made = [make("blt", schema, buffers=n) for n in (1, 2, 3, 4)] + [make("sqrt", schema)]

@@ -15,9 +15,13 @@ from fedsim.privacy.factorisations.toeplitz import Toeplitz, summed_columns, wei
 
 
 class BltOptions(BaseOptions):
-    """`buffers`: vectors as long as the model that the server keeps; 3 are close to the best C."""
+    """`buffers`: vectors as long as the model that the server keeps.
 
-    buffers: int = Field(3, ge=1, le=8)
+    At 2,000 rounds a fourth gains 0.15 % and a fifth nothing; from six on, poles crowd at 1 and
+    the quotient of polynomials loses its digits.
+    """
+
+    buffers: int = Field(3, ge=1, le=4)
 
 
 @FACTORISATIONS.register("blt")
