@@ -41,6 +41,7 @@ ROOMS = {
              "server.nodes", "server.exchange", "server.inspection", "server.strategies",
              "fedsim.engines", "fedsim.simulation"),
     "opacus": ("clients.private", "fedsim.privacy"),
+    "dp_accounting": ("fedsim.privacy",),
     "ray": ("fedsim.engines.ray",),
     "typer": ("fedsim.cli",),
     "matplotlib": ("fedsim.report",),
