@@ -16,7 +16,7 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from clients.training import train_chunk
+from clients.training import Training, averaging, exact_gradient, train_chunk
 from fedsim.config import client_config
 from fedsim.device import resolve_device, threads
 from fedsim.engines.wire import encode_update, from_record, record_of, timed, zeros_for_reply
@@ -25,6 +25,7 @@ from fedsim.evaluation import COUNTS, Keyboard, evaluate_user
 from fedsim.federation import open_federation
 from fedsim.models import build
 from fedsim.models.flat import flat_model, resolve_kernel
+from fedsim.privacy.mechanisms import MECHANISMS
 
 # On every engine: the last bits of a sum depend on it, and an engine's processes share the cores.
 THREADS = 1
@@ -50,7 +51,33 @@ class Workplace:
         device = resolve_device(self.config.engine.device)
         options = self.config.model.options
         kernel, _ = resolve_kernel(self.config.engine.kernel, options, device)
-        self.flat = flat_model(build(options, len(corpus.vocabulary), device), device, kernel)
+        self.mechanism = MECHANISMS[self.config.privacy.name]
+        model = build(options, len(corpus.vocabulary), device)
+        if self.trains_privately:
+            from clients.private import private_model  # Opacus, which nothing else needs
+
+            self.flat = private_model(model, device, kernel)
+        else:
+            self.flat = flat_model(model, device, kernel)
+
+    @property
+    def trains_privately(self) -> bool:
+        """Whether local training is DP-SGD."""
+        return self.config.privacy.name == "dp-sgd"
+
+    def training(self, round: int, lr: float) -> Training:
+        """Local training of a round."""
+        config = self.config
+        if self.trains_privately:
+            from clients.private import PrivateOptions, private_training
+
+            how = config.privacy.options
+            private = PrivateOptions(
+                lr, how.clip_norm, how.noise_multiplier, how.sample_rate, how.steps
+            )
+            return private_training(private, config.seed, round)
+        options = config.client.model_copy(update={"lr": lr})
+        return averaging(options, config.seed, round)
 
     @cached_property
     def keyboard(self) -> Keyboard:
@@ -68,9 +95,13 @@ def _work(message: Message, context: Context) -> tuple[Workplace, Any]:
     return _workplace(work["config"], work["corpus"], shard), work
 
 
-def _train(message: Message, context: Context, exact_gradient: bool) -> Message:
+def _train(message: Message, context: Context, exact: bool) -> Message:
     place, work = _work(message, context)
     parameters = from_record(record_of(message.content, "arrays", ArrayRecord))
+    training = exact_gradient if exact else place.training(work["round"], work["lr"])
+    contribution = place.mechanism.contribution(
+        place.config.privacy.options, place.config.seed, work, parameters.layout.size
+    )
     with threads(THREADS):
         started = time.perf_counter()
         update = train_chunk(
@@ -78,10 +109,10 @@ def _train(message: Message, context: Context, exact_gradient: bool) -> Message:
             parameters,
             list(work["users"]),
             place.federation,
-            place.config.client.model_copy(update={"lr": work["lr"]}),
+            training,
+            contribution,
             place.config.seed,
             work["round"],
-            exact_gradient,
             zeros_for_reply(place.flat.layout.size),
         )
         seconds = time.perf_counter() - started
@@ -94,13 +125,13 @@ def _train(message: Message, context: Context, exact_gradient: bool) -> Message:
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """FedAvg's local training of the chunk's users."""
-    return _train(message, context, exact_gradient=False)
+    return _train(message, context, exact=False)
 
 
 @app.train("fedsgd")
 def train_fedsgd(message: Message, context: Context) -> Message:
     """One exact gradient for each of the chunk's users."""
-    return _train(message, context, exact_gradient=True)
+    return _train(message, context, exact=True)
 
 
 @app.evaluate()

@@ -1,4 +1,4 @@
-"""Example-level DP-SGD on one client: Poisson batches, clipped sequences, noise, its history.
+"""Example-level DP-SGD on one client: Poisson batches, clipped sequences, noise.
 
 What a client sends is then differentially private for each single sequence of its own (add or
 remove one), against whoever sees every update; it is no guarantee for the user as a whole.
@@ -14,15 +14,14 @@ import torch
 from opacus.grad_sample import GradSampleModule
 from torch import Tensor
 
+from clients.training import Training
 from fedsim.data.sequences import Sequences
 from fedsim.models.base import LanguageModel
 from fedsim.models.batch import Batch
-from fedsim.models.flat import FlatModel
+from fedsim.models.flat import FlatModel, NativeModel
 from fedsim.models.loss import NOMINAL_TOKENS, padded_sequence_losses
 from fedsim.noise import PrivateStep, normal_deviates
-
-# (noise multiplier, sample rate, steps), as the accountants of Opacus keep it.
-History = list[tuple[float, float, int]]
+from fedsim.seeding import noise_key, stream
 
 
 @dataclass(frozen=True)
@@ -86,22 +85,39 @@ def private_sgd(
     options: PrivateOptions,
     batch_stream: np.random.Generator,
     key: tuple[int, int],
-) -> tuple[Tensor, float, History]:
-    """The change of the parameters, the nats trained on, and what an accountant adds.
+) -> tuple[Tensor, float, int]:
+    """The change of the parameters, the nats and the tokens trained on.
 
-    Every step is made and accounted, whatever its batch; the sum is divided by the expected
-    number of sequences, never by the one drawn. `key` is used for nothing else. A user without
-    sequences has nothing to protect: no step is made.
+    Every step is made, so that every step can be accounted, whatever its batch; the sum is divided
+    by the expected number of sequences, never by the one drawn. `key` is used for nothing else. A
+    user without sequences has nothing to protect: no step is made.
     """
     if not len(sequences):
-        return torch.zeros_like(start), 0.0, []
-    expected, nats = options.sample_rate * len(sequences), 0.0
+        return torch.zeros_like(start), 0.0, 0
+    expected, nats, tokens = options.sample_rate * len(sequences), 0.0, 0
     deviation = options.noise_multiplier * options.clip_norm
     for step in range(options.steps):
         chosen = np.flatnonzero(batch_stream.random(len(sequences)) < options.sample_rate)
         batch = Batch.of(sequences.tokens, sequences.offsets, chosen, model.device)
         how = PrivateStep(options.clip_norm, options.lr / expected, deviation, key, step)
         trained, _ = model.private_step(batch, how)
-        nats += trained
-    history = [(options.noise_multiplier, options.sample_rate, options.steps)]
-    return torch.sub(model.values, start, out=model.gradients), nats, history
+        nats, tokens = nats + trained, tokens + len(batch)
+    return torch.sub(model.values, start, out=model.gradients), nats, tokens
+
+
+def private_training(options: PrivateOptions, seed: int, round: int) -> Training:
+    """`private_sgd` with the batches and the noise of a user and round."""
+
+    def train(
+        flat: FlatModel, start: Tensor, sequences: Sequences, user: int
+    ) -> tuple[Tensor, float, int]:
+        draw = stream(seed, "private batches", round, user)
+        key = noise_key(seed, "private steps", round, user)
+        return private_sgd(flat, start, sequences, options, draw, key)  # type: ignore[arg-type]
+
+    return train
+
+
+def private_model(model: LanguageModel, device: torch.device, kernel: str) -> FlatModel:
+    """A flat model that makes private steps."""
+    return NativeModel(model) if kernel == "native" else OpacusModel(model, device)

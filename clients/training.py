@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from fedsim.models.batch import Batch
 from fedsim.models.flat import FlatModel
 from fedsim.parameters import Parameters
 from fedsim.seeding import stream, torch_stream
-from fedsim.updates import LARGEST, NOT_FINITE, ChunkUpdate, UserResult
+from fedsim.updates import NOT_FINITE, ChunkUpdate, Contribution, UserResult
 
 GRADIENT_BATCH = 64  # sequences at once for an exact gradient: memory, not mathematics
 
@@ -60,49 +61,73 @@ def full_gradient(flat: FlatModel, sequences: Sequences) -> tuple[torch.Tensor, 
     return flat.gradients.neg_(), nats
 
 
+# From the global parameters and one user's text to (update, nats, tokens); the model's values are
+# the global parameters when it is called. The update may lie in the model's own memory.
+Training = Callable[[FlatModel, torch.Tensor, Sequences, int], tuple[torch.Tensor, float, int]]
+
+
+def averaging(options: ClientOptions, seed: int, round: int) -> Training:
+    """FedAvg's local epochs."""
+
+    def train(
+        flat: FlatModel, start: torch.Tensor, sequences: Sequences, user: int
+    ) -> tuple[torch.Tensor, float, int]:
+        order = stream(seed, "batches", round, user)
+        delta, nats = local_sgd(flat, start, sequences, options, order)
+        return delta, nats, options.epochs * targets(sequences)
+
+    return train
+
+
+def exact_gradient(
+    flat: FlatModel, start: torch.Tensor, sequences: Sequences, user: int
+) -> tuple[torch.Tensor, float, int]:
+    """FedSGD's gradient: that of the model itself, so without dropout."""
+    flat.model.train(False)
+    return *full_gradient(flat, sequences), targets(sequences)
+
+
+def targets(sequences: Sequences) -> int:
+    """Tokens that are predicted: each sequence's own and its end."""
+    return len(sequences.tokens) + len(sequences)
+
+
 def train_chunk(
     flat: FlatModel,
     parameters: Parameters,
     users: Sequence[int],
     federation: Federation,
-    options: ClientOptions,
+    training: Training,
+    contribution: Contribution,
     seed: int,
     round: int,
-    exact_gradient: bool,
     total: np.ndarray | None = None,
 ) -> ChunkUpdate:
-    """Train every user of the chunk from the same parameters; sum the weighted updates exactly.
+    """Train every user of the chunk from the same parameters; sum what they contribute exactly.
 
     A user whose training raises becomes a failure with its traceback. So does a user whose update
-    is not finite, or too large for an exact sum: it must never be averaged. The sum is made in
-    `total`, zeros (size,) int64, where they are given.
+    must never be averaged, see `Contribution.add`. The sum is made in `total`, zeros (size,)
+    int64, where they are given.
     """
     start = torch.from_numpy(parameters.flat).to(flat.device)
     zeros = torch.from_numpy(np.zeros(len(start), np.int64) if total is None else total)
     sums = zeros.to(flat.device)  # the same memory on the CPU
     results: list[UserResult] = []
     failures: dict[int, str] = {}
-    # An exact gradient is that of the model itself, so without dropout.
-    flat.model.train(not exact_gradient)
+    flat.model.train()
     for user in users:
         try:
             sequences = federation.sequences(user)
             flat.values.copy_(start)
             flat.model.dropout_generator = torch_stream(seed, "dropout", round, user, flat.device)
-            if exact_gradient:
-                delta, nats = full_gradient(flat, sequences)
-            else:
-                order = stream(seed, "batches", round, user)
-                delta, nats = local_sgd(flat, start, sequences, options, order)
+            delta, nats, tokens = training(flat, start, sequences, user)
             norm = flat.norm(delta)
-            if not norm * len(sequences) < LARGEST:  # so that NaN is caught too
+            if not contribution.add(flat, sums, delta, norm, len(sequences), user):
                 failures[user] = NOT_FINITE
                 continue
         except Exception:
             failures[user] = traceback.format_exc()
             continue
-        flat.add_weighted(sums, delta, len(sequences))
-        passes = 1 if exact_gradient else options.epochs
-        tokens = passes * (len(sequences.tokens) + len(sequences))  # each also predicts its end
+        norm = norm if math.isfinite(norm) else math.inf
         results.append(UserResult(user, len(sequences), tokens, nats, norm))
     return ChunkUpdate(zeros.copy_(sums).numpy(), results, failures)

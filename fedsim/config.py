@@ -46,7 +46,15 @@ class ServerOptions(Options):
 
     rounds: int = Field(50, ge=1)
     cohort: int = Field(20, ge=1, description="users a round; the expected number under poisson")
-    sampler: str = "fixed"
+    sampler: str = Field("fixed", description="fixed, poisson, truncated, cyclic or groups")
+    max_cohort: int = Field(
+        0, ge=0, description="under truncated; 0: what Poisson exceeds once in 10^9 rounds"
+    )
+    groups: int = Field(0, ge=0, description="under groups, which take turns")
+    min_separation: int = Field(
+        0, ge=0, description="promised under cyclic: rounds from one participation to the next"
+    )
+    max_participations: int = Field(0, ge=0, description="promised under cyclic: of one user")
     checkpoint_every: int = Field(10, ge=1)
     keep_checkpoints: int = Field(2, ge=1)
     average: float = Field(
@@ -113,6 +121,7 @@ NAMED_SECTIONS = {
     "model": "fedsim.models:MODELS",
     "strategy": "server.strategies:STRATEGIES",
     "optimizer": "server.optimizers:OPTIMIZERS",
+    "privacy": "fedsim.privacy.mechanisms:MECHANISMS",
 }
 PLAIN_SECTIONS: dict[str, type[Options] | str] = {
     "data": "fedsim.data.options:DataOptions",
@@ -142,6 +151,7 @@ class ClientConfig:
     client: ClientOptions
     canaries: CanaryOptions
     engine: EngineOptions
+    privacy: Named
 
     def as_dict(self) -> dict[str, Any]:
         """Plain nested values, every default written out."""
@@ -208,7 +218,8 @@ def _built(tree: Mapping[str, Any], sections: Iterable[str]) -> dict[str, Any]:
     if not isinstance(seed, int) or isinstance(seed, bool):
         raise FedsimError(f"seed = {short(seed)} is not accepted: it should be a whole number.")
     built: dict[str, Any] = {"seed": seed}
-    defaults = {"model": "cifg-small", "strategy": "fedavg", "optimizer": "sgd"}
+    defaults = {"model": "cifg-small", "strategy": "fedavg", "optimizer": "sgd",
+                "privacy": "none"}  # fmt: skip
     for section in sections:
         if section not in NAMED_SECTIONS:
             continue
@@ -247,7 +258,22 @@ def _section(tree: Mapping[str, Any], section: str) -> dict[str, Any]:
 
 def _check_together(config: Config) -> None:
     samplers: Registry[Any] = load_reference("server.sampling:SAMPLERS")
-    samplers[config.server.sampler]
+    sampler, name = config.server.sampler, config.privacy.name
+    samplers[sampler]
+    if sampler == "groups" and not config.server.groups:
+        raise FedsimError("server.sampler = 'groups' needs to know how many: set server.groups.")
+    allowed = load_reference(NAMED_SECTIONS["privacy"])[name].samplers
+    if allowed and sampler not in allowed:
+        raise FedsimError(
+            f"privacy = '{name}' cannot be accounted with server.sampler = '{sampler}'; set "
+            f"server.sampler={' or '.join(allowed)}."
+        )
+    strategy = load_reference(NAMED_SECTIONS["strategy"])[config.strategy.name]
+    if name in strategy.without_mechanisms:
+        raise FedsimError(
+            f"privacy = '{name}' acts on local steps, and strategy '{config.strategy.name}' makes "
+            "none; set strategy=fedavg."
+        )
 
 
 def presets() -> dict[str, str]:
@@ -350,10 +376,23 @@ def _make_absolute(tree: dict[str, Any]) -> None:
                 ) from None
 
 
+_OF_SAMPLER = {
+    "server.max_cohort": "truncated",
+    "server.groups": "groups",
+    "server.min_separation": "cyclic",
+    "server.max_participations": "cyclic",
+}
+
+
 def _refuse_without_effect(config: Config, explicit: list[list[str]]) -> None:
     """Raise for a key that the user gave and that nothing reads under this config."""
     strategy = load_reference(NAMED_SECTIONS["strategy"])[config.strategy.name]
-    ignored = dict.fromkeys(strategy.without_effect, f"strategy '{config.strategy.name}'")
+    mechanism = load_reference(NAMED_SECTIONS["privacy"])[config.privacy.name]
+    ignored = dict.fromkeys(mechanism.without_effect, f"privacy '{config.privacy.name}'")
+    ignored |= dict.fromkeys(strategy.without_effect, f"strategy '{config.strategy.name}'")
+    for key, sampler in _OF_SAMPLER.items():
+        if config.server.sampler != sampler:
+            ignored[key] = f"server.sampler '{config.server.sampler}'"
     engine = config.engine
     if engine.name in ("local", "deploy"):
         ignored["engine.workers"] = f"engine '{engine.name}'"

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 STATES = ("running", "finished", "interrupted", "failed")
 PROFILE = "profile.json"
+STATEMENT = "privacy.json"
 
 
 class Run:
@@ -144,6 +145,13 @@ class Run:
             return added([])  # never saved or damaged: nothing depends on it
 
     @property
+    def privacy(self) -> dict[str, Any] | None:
+        """The privacy statement (`fedsim.privacy.statement`); None without a mechanism."""
+        if not (self.path / STATEMENT).is_file():
+            return None
+        return {**self._read_json(STATEMENT), "rounds_done": self.status["round"]}
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the final model: equal digests mean equal models."""
         return str(self.status.get("digest", ""))
@@ -214,6 +222,11 @@ class Run:
     def set_status(self, state: str, round: int, **more: Any) -> None:
         """Replace the status."""
         self._write_json("status.json", {"state": state, "round": round, **more})
+
+    def save_statement(self, statement: Mapping[str, Any], text: str) -> None:
+        """Write `privacy.json` and, for people, `privacy.txt`."""
+        self._write_json(STATEMENT, statement)
+        write_atomically(self.path / "privacy.txt", f"{text}\n".encode())
 
     def append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows to a table's CSV; every row has exactly the schema's columns."""

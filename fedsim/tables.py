@@ -31,6 +31,15 @@ CLIENTS: Schema = {
     "update_norm": "float64",
 }
 
+# What the mechanism did in each round. Exact counts, so not covered by any guarantee.
+PRIVACY: Schema = {
+    "round": "int64",
+    "clip_norm": "float64",
+    "noise_deviation": "float64",  # of a coordinate of the mean update; dp-sgd: of a step's sum
+    "users_clipped": "Int64",
+    "users_not_finite": "Int64",  # whose update became zero
+}
+
 FAILURES: Schema = {"round": "int64", "user": "int64", "reason": "str"}
 
 SCORES: Schema = {
@@ -85,6 +94,7 @@ EXPOSURE: Schema = {
 TABLES: dict[str, Schema] = {
     "rounds": ROUNDS,
     "clients": CLIENTS,
+    "privacy": PRIVACY,
     "failures": FAILURES,
     "evaluations": EVALUATIONS,
     "results": RESULTS,

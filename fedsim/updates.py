@@ -9,7 +9,7 @@ each user, which a floating-point sum does not (Casacuberta et al. 2022).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -27,15 +27,15 @@ _LARGEST_SUM = 2.0**34  # of those norms; the integers end at 2^63 x RESOLUTION 
 NOT_FINITE = "the update is not finite, or too large to be averaged; lower client.lr"
 
 
-def weighted(update: Tensor, weight: int) -> Tensor:
-    """`weight` x `update` in multiples of `RESOLUTION`, int64, rounded towards zero.
+def multiples(update: Tensor, scale: float) -> Tensor:
+    """`update` x `scale`, int64, rounded towards zero: which makes no bounded update larger.
 
-    The product is exact in float64 (a float32 has 24 bits, the weight at most 24), so the only
-    rounding is the last, which makes no bounded update larger.
+    For an unbounded one `scale` is weight / RESOLUTION, and the product is exact in float64 (a
+    float32 has 24 bits, the weight at most 24), so that this is the only rounding.
     """
     import torch
 
-    return (update.double() * (weight / RESOLUTION)).to(torch.int64)
+    return (update.double() * scale).to(torch.int64)
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,49 @@ class ChunkUpdate:
     failures: dict[int, str] = field(default_factory=dict)  # user -> traceback or reason
 
 
+class Summing(Protocol):
+    """A flat model, of which a contribution needs one pass over memory."""
+
+    def add_multiples(self, total: Tensor, update: Tensor, scale: float) -> None:
+        """Add `multiples` of the update to `total`."""
+
+
+class Contribution:
+    """How one user's update enters a round's sum: here as it is, times the user's sequences.
+
+    Client and server hold equal ones. Those that bound or noise an update are in `fedsim.privacy`.
+    """
+
+    resolution = RESOLUTION
+
+    def add(
+        self, flat: Summing, total: Tensor, update: Tensor, norm: float, sequences: int, user: int
+    ) -> bool:
+        """Add the update, whose l2 norm is `norm`, to `total`, int64 in multiples of `resolution`.
+
+        False where nothing was added, because such an update must never be averaged.
+        """
+        if not norm * sequences < LARGEST:  # so that NaN is caught too
+            return False
+        flat.add_multiples(total, update, sequences / RESOLUTION)
+        return True
+
+    def weight(self, result: UserResult) -> int:
+        """The user's weight in the mean."""
+        return result.sequences
+
+    def reach(self, result: UserResult) -> float:
+        """The largest l2 norm with which the user can be in the sum; NaN where it must not be."""
+        norm = result.sequences * result.update_norm
+        return norm if 0 <= norm <= LARGEST else float("nan")
+
+
 class Aggregate:
     """A round's sum over chunks, and what it weighs."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, contribution: Contribution | None = None) -> None:
         self.total = np.zeros(layout.size, np.int64)
+        self.contribution = contribution or Contribution()
         self.failures: dict[int, str] = {}
         self._results: dict[int, UserResult] = {}
         self._reach = 0.0  # no coordinate of the sum is larger
@@ -77,8 +115,8 @@ class Aggregate:
         twice = self._results.keys() & {r.user for r in update.results}
         if twice:
             raise ValueError(f"user {min(twice)} is in the sum already")
-        self._reach += sum(r.sequences * r.update_norm for r in update.results)
-        if self._reach > _LARGEST_SUM:
+        self._reach += sum(self.contribution.reach(r) for r in update.results)
+        if not self._reach * RESOLUTION <= _LARGEST_SUM * self.contribution.resolution:
             raise FedsimError("The clients' updates are too large to be added; lower client.lr.")
         if update.results:
             self.total += update.total
@@ -95,7 +133,11 @@ class Aggregate:
     @property
     def weight(self) -> int:
         """Sum of the weights of the users that completed."""
-        return sum(r.sequences for r in self._results.values())
+        return sum(self.contribution.weight(r) for r in self._results.values())
+
+    def sum(self) -> np.ndarray:
+        """The exact sum in float64, where its integers are no larger than 2^53."""
+        return self.total * self.contribution.resolution
 
     def mean(self) -> np.ndarray:
         """The weighted mean update, float32; zero where nobody completed."""
@@ -103,5 +145,5 @@ class Aggregate:
         out = np.empty(len(self.total), np.float32)
         for start in range(0, len(out), _BLOCK):  # the whole in float64 would be two models more
             part = slice(start, start + _BLOCK)
-            out[part] = self.total[part] * RESOLUTION / weight
+            out[part] = self.total[part] * self.contribution.resolution / weight
         return out

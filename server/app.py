@@ -37,6 +37,7 @@ from fedsim.runs import Run, new_run_folder
 from fedsim.seeding import torch_stream
 from server.baselines import baselines
 from server.optimizers import OPTIMIZERS
+from server.privacy import mechanism_of, resolved, write_statement
 from server.recording import Recorder, scores_row, user_rows
 from server.state import ServerState
 from server.strategies import STRATEGIES
@@ -61,6 +62,7 @@ def main(grid: Grid, context: Context) -> None:
         else:
             config, kernel = _on_this_machine(_config_of(settings))
             federation = open_federation(config)
+            config = resolved(config, federation)
             corpus = federation.corpus
             folder = str(settings.get("run") or settings.get("out") or _folder_at_home())
             run = Run.create(folder, config, provenance(corpus.name, corpus.digest, kernel))
@@ -153,6 +155,7 @@ def _run(
     timeout = config.server.timeout_s
     try:
         with profile.part("record"):
+            write_statement(run, config, federation, state)
             recorder.checkpoint()  # from here on there is something to resume
         strategy.start(grid, to_record(state.parameters), config.server.rounds, timeout)
         with profile.part("record"):
@@ -185,6 +188,7 @@ def initial_state(config: Config, federation: Federation, model: LanguageModel) 
         optimizer=optimizer.initial_state(parameters.layout.size),
         average=parameters.copy() if config.server.average else None,
         participations=np.zeros(federation.users, np.int32),
+        mechanism=mechanism_of(config, federation).initial_state(parameters.layout.size),
     )
 
 
@@ -214,5 +218,6 @@ def finish(
         run.append("results", [{"model": name, **scores_row(users), **columns}])
         run.append("users", user_rows(name, users))
     run.export_tables()
+    write_statement(run, config, federation, state)
     run.set_status("finished", state.round, digest=digest)
     reporter.say(f"model {digest[:16]}  {run.path}")

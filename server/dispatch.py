@@ -13,7 +13,7 @@ from fedsim.config import Config
 from fedsim.engines.wire import failures_in, record_of, timing_in
 from fedsim.federation import Federation
 from fedsim.profile import Profile
-from fedsim.updates import NOT_FINITE
+from fedsim.updates import NOT_FINITE, Contribution
 from server.exchange import exchange
 from server.inspection import inspected
 from server.nodes import Nodes
@@ -72,17 +72,22 @@ class Dispatch:
         return messages
 
     def replies(
-        self, grid: Grid, messages: Sequence[Message], timeout_s: float
+        self,
+        grid: Grid,
+        messages: Sequence[Message],
+        timeout_s: float,
+        contribution: Contribution | None = None,
     ) -> Iterator[Message]:
         """Replies in order of arrival, then those of users asked again, one by one.
 
         What went wrong on the way comes as a reply that says so of each user. A user whose update
-        was dropped is not asked again: the same update would come.
+        was dropped is not asked again: the same update would come. `contribution` is what a user
+        may add to the sum, where sums are asked for.
         """
         for attempt in range(1 + self._server.retries):
             failures: dict[int, str] = {}
             for message, reply in self._timed(exchange(grid, messages, timeout_s)):
-                content = inspected(message, reply, self._size)
+                content = inspected(message, reply, self._size, contribution)
                 failures |= failures_in(content)
                 if (timing := timing_in(content)) is not None:
                     self._profile.heard(*timing)

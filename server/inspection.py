@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from fedsim.engines.wire import (
@@ -20,17 +21,20 @@ from fedsim.engines.wire import (
     users_in,
 )
 from fedsim.evaluation import COUNTS
-from fedsim.updates import LARGEST, RESOLUTION, ChunkUpdate
+from fedsim.privacy.contributions import Clipped
+from fedsim.updates import ChunkUpdate, Contribution
 
 
 class Malformed(Exception):
     """A reply that the client app would not write; says what is wrong with it."""
 
 
-def inspected(message: Message, reply: Message, size: int) -> RecordDict:
+def inspected(
+    message: Message, reply: Message, size: int, contribution: Contribution | None = None
+) -> RecordDict:
     """The reply's content where it is sound, else why each user that was asked has failed.
 
-    `size` is the number of the model's parameters.
+    `size` is the number of the model's parameters, `contribution` what a user may add to a sum.
     """
     asked: Any = record_of(message.content, "config", ConfigRecord)["users"]
     if reply.has_error():
@@ -40,7 +44,7 @@ def inspected(message: Message, reply: Message, size: int) -> RecordDict:
         if message.metadata.message_type == "evaluate":
             _check_scores(reply.content, list(asked))
         else:
-            _check_update(reply.content, list(asked), size)
+            _check_update(reply.content, list(asked), size, contribution or Contribution())
     except Malformed as error:
         return failed(dict.fromkeys(asked, f"the node sent a malformed reply: {error}"))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
@@ -61,7 +65,9 @@ def _check_users(content: RecordDict, asked: list[int], records: set[str]) -> No
             raise Malformed("a failure without a reason")
 
 
-def _check_update(content: RecordDict, asked: list[int], size: int) -> None:
+def _check_update(
+    content: RecordDict, asked: list[int], size: int, contribution: Contribution
+) -> None:
     _check_users(content, asked, {"failures", "results", "update", "timing"})
     timing = timing_in(content)
     if timing is not None and not 0 <= timing[1] < math.inf:
@@ -74,25 +80,29 @@ def _check_update(content: RecordDict, asked: list[int], size: int) -> None:
     if array.dtype != "int64" or tuple(array.shape) != (size,):
         raise Malformed(f"a sum of {array.dtype} {tuple(array.shape)} instead of int64 ({size},)")
     update = decode_update(content)
-    reach = _reach(update)
+    reach, step = _reach(update, contribution), contribution.resolution
     # Each coordinate is at most the sum of the users' norms.
     # As Python's integers: the absolute value of the least int64 is not an int64.
     largest = max(int(update.total.max()), -int(update.total.min()))
-    if largest * RESOLUTION > reach * (1 + 1e-6) + RESOLUTION:
+    if largest * step > reach * (1 + 1e-6) + step:
         raise Malformed("a sum larger than the norms that it reports")
+    if isinstance(contribution, Clipped):  # a guarantee rests on the norm itself
+        norm = float(np.linalg.norm(update.total.astype(np.float64))) * step
+        if norm > reach * (1 + 1e-6) + step * math.sqrt(size):
+            raise Malformed("a sum larger than what its users may contribute")
 
 
-def _reach(update: ChunkUpdate) -> float:
-    """The sum of the users' weighted norms, each of them checked."""
+def _reach(update: ChunkUpdate, contribution: Contribution) -> float:
+    """The largest norm of the users' sum, each of them checked."""
     reach = 0.0
     for result in update.results:
         whole = (result.sequences, result.tokens)
-        if not all(type(number) is int and number >= 1 for number in whole):
+        if not all(type(number) is int for number in whole) or min(whole) < 0 or not whole[0]:
             raise Malformed(f"user {result.user} has {whole} sequences and tokens")
-        norm = result.sequences * result.update_norm
-        if not 0 <= norm < LARGEST:  # so that NaN is refused too
+        mine = contribution.reach(result)
+        if not 0 <= mine < math.inf:  # so that NaN is refused too
             raise Malformed(f"user {result.user} has an update of norm {result.update_norm}")
-        reach += norm
+        reach += mine
     return reach
 
 

@@ -93,6 +93,8 @@ class Recorder:
             ],
         )
         self.run.append("clients", self._client_rows(outcome))
+        if outcome.privacy:
+            self.run.append("privacy", [{"round": outcome.round, **outcome.privacy}])
         self.latest = (state, self.run.table_lengths())
         if state.round % self.config.server.checkpoint_every == 0:
             self.checkpoint()

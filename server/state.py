@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -21,6 +21,7 @@ class ServerState:
     optimizer: State
     average: Parameters | None  # running average of the iterates, where it is asked for
     participations: np.ndarray  # int32, completed rounds of each user by id
+    mechanism: State = field(default_factory=dict)  # clip norm, or what correlated noise remembers
 
     @property
     def released(self) -> Parameters:
@@ -28,7 +29,12 @@ class ServerState:
         return self.parameters if self.average is None else self.average
 
     def stepped(
-        self, parameters: Parameters, optimizer: State, completed: list[int], decay: float
+        self,
+        parameters: Parameters,
+        optimizer: State,
+        mechanism: State,
+        completed: list[int],
+        decay: float,
     ) -> ServerState:
         """The state one round later. `decay` > 0 averages iterates: a plain mean over the first
         rounds, exponential once the mean's own weight reaches the decay."""
@@ -45,12 +51,14 @@ class ServerState:
             optimizer=optimizer,
             average=average,
             participations=participations,
+            mechanism=mechanism,
         )
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Named arrays for a checkpoint."""
         out = {f"parameters/{name}": view for name, view in self.parameters.items()}
         out |= {f"optimizer/{name}": array for name, array in self.optimizer.items()}
+        out |= {f"mechanism/{name}": array for name, array in self.mechanism.items()}
         if self.average is not None:
             out["average"] = self.average.flat
         return out | {"participations": self.participations}
@@ -83,8 +91,11 @@ class ServerState:
     ) -> ServerState:
         """The inverse of `arrays`; `layout` gives the parameters' order."""
         named = {name: arrays[f"parameters/{name}"] for name in layout.names}
-        prefix = "optimizer/"
-        optimizer = {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}
+        optimizer, mechanism = _below("optimizer/", arrays), _below("mechanism/", arrays)
         average = Parameters(layout, arrays["average"]) if "average" in arrays else None
         parameters = Parameters.from_arrays(named)
-        return cls(round, parameters, optimizer, average, arrays["participations"])
+        return cls(round, parameters, optimizer, average, arrays["participations"], mechanism)
+
+
+def _below(prefix: str, arrays: Mapping[str, np.ndarray]) -> State:
+    return {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}

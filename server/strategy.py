@@ -9,7 +9,7 @@ sample nodes from the global random generator, round in order of arrival, and re
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -26,10 +26,12 @@ from fedsim.evaluation import summarise
 from fedsim.federation import Federation
 from fedsim.options import Options
 from fedsim.parameters import Parameters, distance
+from fedsim.privacy.base import Release
 from fedsim.profile import Profile
-from fedsim.updates import Aggregate, UserResult
+from fedsim.updates import Aggregate, Contribution, UserResult
 from server.dispatch import Dispatch
 from server.optimizers import OPTIMIZERS
+from server.privacy import draw_of, mechanism_of
 from server.sampling import sample_cohort
 from server.state import ServerState
 
@@ -48,6 +50,7 @@ class RoundOutcome:
     failures: dict[int, str]
     update_norm: float
     seconds: float
+    privacy: Mapping[str, float]  # what the mechanism did, see `fedsim.privacy.base.Release`
 
 
 class Listener(Protocol):
@@ -72,6 +75,7 @@ class FederatedStrategy(Strategy):
     Options: ClassVar[type[Options]] = NoOptions
     message_type: ClassVar[str] = "train"
     without_effect: ClassVar[tuple[str, ...]] = ()  # config keys that this strategy ignores
+    without_mechanisms: ClassVar[tuple[str, ...]] = ()  # that it gives nothing to act on
 
     def __init__(
         self,
@@ -90,43 +94,33 @@ class FederatedStrategy(Strategy):
         self.profile = profile or Profile()
         size = state.parameters.layout.size
         self.dispatch = Dispatch(config, federation, size, listener.notice, self.profile)
+        self.mechanism = mechanism_of(config, federation)
         self._drawn: tuple[int, np.ndarray] | None = None
 
     # -- what a strategy may change ----------------------------------------------------------
 
     def cohort(self, server_round: int) -> np.ndarray:
         """The users of a round, ascending."""
-        return sample_cohort(
-            self.config.server.sampler,
-            self.federation.population,
-            self.config.server.cohort,
-            self.config.seed,
-            server_round,
-        )
+        draw = draw_of(self.config, self.federation, server_round)
+        return sample_cohort(self.config.server.sampler, draw)
 
     def combine(self, replies: Iterable[Message]) -> Aggregate:
         """The exact sum over all replies; what did not come back counts as failed users."""
-        aggregate = Aggregate(self.state.parameters.layout)
+        aggregate = Aggregate(self.state.parameters.layout, self._contribution())
         for reply in replies:
             aggregate.add(decode_update(reply.content))
             del reply  # its memory takes the next one
         return aggregate
 
-    def release(self, aggregate: Aggregate) -> np.ndarray | None:
-        """The mean update that the server steps with; None where nobody completed.
-
-        Between the sum and the division is where a mechanism would add its noise.
-        """
-        return aggregate.mean() if aggregate.results else None
-
-    def apply(self, mean: np.ndarray | None, completed: list[int]) -> ServerState:
+    def apply(self, release: Release, completed: list[int]) -> ServerState:
         """The state after the round: the server optimizer on the mean update."""
         state = self.state
         parameters, optimizer = state.parameters, state.optimizer
-        if mean is not None:
-            flat, optimizer = self.optimizer.step(parameters.flat, mean, optimizer)
+        if release.mean is not None:
+            flat, optimizer = self.optimizer.step(parameters.flat, release.mean, optimizer)
             parameters = Parameters(parameters.layout, flat)
-        return state.stepped(parameters, optimizer, completed, self.config.server.average)
+        average = self.config.server.average
+        return state.stepped(parameters, optimizer, release.state, completed, average)
 
     # -- Flower's interface ------------------------------------------------------------------
 
@@ -136,7 +130,8 @@ class FederatedStrategy(Strategy):
         """Messages that cover the round's cohort."""
         users = self._draw(server_round)
         lr = self.config.client.lr_in(server_round, self.config.server.rounds)
-        work = {**config, "round": server_round, "lr": lr}
+        told = self.mechanism.work(self.state.mechanism)
+        work = {**config, "round": server_round, "lr": lr, **told}
         chunk = self.config.engine.chunk
         return self.dispatch.messages(grid, self.message_type, users, arrays, work, chunk)
 
@@ -155,11 +150,19 @@ class FederatedStrategy(Strategy):
         before = self.state.parameters.flat
         with self.profile.part("aggregation"):
             completed = [r.user for r in aggregate.results]
-            self.state = self.apply(self.release(aggregate), completed)
+            # The noise of a mechanism falls between the sum and the division, here and only here.
+            release = self.mechanism.release(aggregate, server_round, self.state.mechanism)
+            self.state = self.apply(release, completed)
             norm = distance(self.state.parameters.flat, before)
         seconds = time.perf_counter() - started
         outcome = RoundOutcome(
-            server_round, cohort, aggregate.results, aggregate.failures, norm, seconds
+            server_round,
+            cohort,
+            aggregate.results,
+            aggregate.failures,
+            norm,
+            seconds,
+            release.facts,
         )
         with self.profile.part("record"):
             self.listener.round_done(self.state, outcome)
@@ -219,7 +222,7 @@ class FederatedStrategy(Strategy):
                 messages = self.configure_train(
                     server_round, arrays, train_config or ConfigRecord(), grid
                 )
-            replies = self.dispatch.replies(grid, messages, timeout)
+            replies = self.dispatch.replies(grid, messages, timeout, self._contribution())
             new_arrays, metrics = self.aggregate_train(server_round, replies)
             if new_arrays is not None and metrics is not None:
                 arrays = new_arrays
@@ -247,6 +250,13 @@ class FederatedStrategy(Strategy):
         with self.profile.part("record"):
             self.listener.evaluated(self.state, split, self._evaluation)
         return self._evaluation
+
+    def _contribution(self) -> Contribution:
+        """How updates enter the sum in the round that comes next, as its clients know it."""
+        state = self.state
+        work = {"round": state.round + 1, **self.mechanism.work(state.mechanism)}
+        options, size = self.config.privacy.options, state.parameters.layout.size
+        return self.mechanism.contribution(options, self.config.seed, work, size)
 
     def _draw(self, server_round: int) -> np.ndarray:
         """The round's cohort, drawn once."""

@@ -21,7 +21,7 @@ from fedsim.models.native import library as native_library
 from fedsim.noise import PrivateStep, normal_deviates
 from fedsim.seeding import torch_stream
 from fedsim.simulation import simulate
-from fedsim.updates import RESOLUTION, weighted
+from fedsim.updates import RESOLUTION, multiples
 
 CPU = torch.device("cpu")
 KINDS = ("cifg", "lstm")
@@ -151,8 +151,8 @@ def test_a_weighted_update_is_added_exactly_as_defined(native: None) -> None:
     update = torch.randn(flat.layout.size, generator=torch.Generator().manual_seed(1))
     update[:3] = torch.tensor([0.0, -1e-11, 2.0**-28])
     total = torch.arange(flat.layout.size, dtype=torch.int64)
-    expected = total + weighted(update, 37)
-    flat.add_weighted(total, update, 37)
+    expected = total + multiples(update, 37 / RESOLUTION)
+    flat.add_multiples(total, update, 37 / RESOLUTION)
     assert torch.equal(total, expected)
     assert total[1] == 1, "less than one unit is rounded towards zero"
     assert flat.norm(update) == pytest.approx(float(update.double().norm()), rel=1e-12)

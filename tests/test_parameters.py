@@ -12,7 +12,7 @@ from torch import nn
 from fedsim.errors import FedsimError
 from fedsim.models import MODELS, build
 from fedsim.parameters import Layout, Parameters
-from fedsim.updates import RESOLUTION, Aggregate, ChunkUpdate, UserResult, weighted
+from fedsim.updates import RESOLUTION, Aggregate, ChunkUpdate, UserResult, multiples
 
 
 class Toy(nn.Module):
@@ -93,7 +93,9 @@ def test_the_digest_sees_values_names_and_shapes() -> None:
 def chunk_of(deltas: np.ndarray, weights: np.ndarray, first: int) -> ChunkUpdate:
     """The update of users `first`, `first` + 1, ... with these updates and weights."""
     rows = list(zip(deltas, weights.tolist(), strict=True))
-    total = np.sum([weighted(torch.from_numpy(d), w).numpy() for d, w in rows], axis=0)
+    total = np.sum(
+        [multiples(torch.from_numpy(d), w / RESOLUTION).numpy() for d, w in rows], axis=0
+    )
     norms = np.linalg.norm(deltas.astype(np.float64), axis=1)
     results = [UserResult(first + i, w, 1, 0.0, float(norms[i])) for i, (_, w) in enumerate(rows)]
     return ChunkUpdate(total, results)
@@ -136,7 +138,7 @@ def test_what_is_added_of_a_user_is_never_larger_than_the_update() -> None:
     rng = np.random.default_rng(2)
     delta = torch.from_numpy(rng.normal(size=1000).astype(np.float32) * 1e-4)
     for weight in (1, 3, 7, 37, 200, 4999):
-        added = weighted(delta, weight).numpy() * RESOLUTION
+        added = multiples(delta, weight / RESOLUTION).numpy() * RESOLUTION
         exact = delta.double().numpy() * weight
         assert (np.abs(added) <= np.abs(exact)).all()
         assert np.abs(added - exact).max() < RESOLUTION

@@ -88,7 +88,7 @@ def test_calibrate_finds_what_is_left_out(privacy: Command, left_out: str, solve
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (f"epsilon {PLAN} --mechanism tree", "take sampler 'cyclic'"),
+        (f"epsilon {PLAN} --mechanism tree --sampler poisson", "take sampler 'cyclic'"),
         (f"epsilon {PLAN} --bands 4", "bands has no effect"),
         (f"calibrate {PLAN} --epsilon 2", "the one that is left out"),
         ("calibrate --users 1000 --cohort 10 --epsilon 2", "the one that is left out"),

@@ -352,7 +352,7 @@ def test_the_average_of_iterates_is_a_plain_mean_first_and_then_decays() -> None
     iterates, averages = [1.0, 2.0, 6.0, 7.0, 10.0, 4.0], []
     for value in iterates:
         parameters = Parameters.from_arrays({"w": np.array([value])})
-        state = state.stepped(parameters, {}, [1], decay=0.75)
+        state = state.stepped(parameters, {}, {}, [1], decay=0.75)
         assert state.parameters.flat[0] == value
         averages.append(float(state.released.flat[0]))
     assert averages[:4] == pytest.approx([1.0, 1.5, 3.0, 4.0])  # means of the first ones

@@ -14,7 +14,13 @@ from federations import fresh_strategy
 from torch import Tensor, nn
 
 import clients.training
-from clients.training import full_gradient, local_sgd, train_chunk
+from clients.training import (
+    averaging,
+    exact_gradient,
+    full_gradient,
+    local_sgd,
+    train_chunk,
+)
 from fedsim.config import ClientOptions, Config, Named, load
 from fedsim.data.sequences import Sequences
 from fedsim.federation import Federation, open_federation
@@ -22,7 +28,7 @@ from fedsim.models import BOS, EOS, MODELS, LanguageModel, build
 from fedsim.models.flat import FlatModel, flat_model, resolve_kernel
 from fedsim.parameters import Parameters
 from fedsim.seeding import stream, torch_stream
-from fedsim.updates import RESOLUTION, ChunkUpdate
+from fedsim.updates import RESOLUTION, ChunkUpdate, Contribution
 
 CPU = torch.device("cpu")
 
@@ -180,8 +186,9 @@ def test_one_full_batch_epoch_is_one_exact_gradient(config: Config, kernel: str)
     options = ClientOptions(batch_size=1000, lr=1.0, max_grad_norm=0)
     model = build(config.model.options, len(federation.corpus.vocabulary))
     flat, users = flat_model(model, CPU, kernel), [0, 5, 24, 31]
-    sgd = train_chunk(flat, parameters, users, federation, options, 1, 1, exact_gradient=True)
-    avg = train_chunk(flat, parameters, users, federation, options, 1, 1, exact_gradient=False)
+    rest = (Contribution(), 1, 1)
+    sgd = train_chunk(flat, parameters, users, federation, exact_gradient, *rest)
+    avg = train_chunk(flat, parameters, users, federation, averaging(options, 1, 1), *rest)
     np.testing.assert_allclose(sgd.total * RESOLUTION, avg.total * RESOLUTION, 1e-3, 1e-5)
     for a, b in zip(sgd.results, avg.results, strict=True):
         assert (a.user, a.sequences, a.tokens) == (b.user, b.sequences, b.tokens)
@@ -202,8 +209,9 @@ def trainer(config: Config, kernel: str) -> Callable[..., ChunkUpdate]:
 
     def train(users: list[int], round: int = 1, seed: int = 1, **client: float) -> ChunkUpdate:
         chosen = ClientOptions(batch_size=4, **client)
+        training, parameters = averaging(chosen, seed, round), strategy.state.parameters
         return train_chunk(
-            flat, strategy.state.parameters, users, federation, chosen, seed, round, False
+            flat, parameters, users, federation, training, Contribution(), seed, round
         )
 
     return train
@@ -234,7 +242,10 @@ def test_two_users_with_the_same_text_draw_differently(
     totals = []
     for user, round, seed in ((4, 1, 1), (9, 1, 1), (4, 2, 1), (4, 1, 2)):
         parameters, client = strategy.state.parameters, ClientOptions(batch_size=3)
-        update = train_chunk(flat, parameters, [user], federation, client, seed, round, False)
+        training = averaging(client, seed, round)
+        update = train_chunk(
+            flat, parameters, [user], federation, training, Contribution(), seed, round
+        )
         totals.append(update.total * RESOLUTION)
     for a, b in combinations(totals, 2):
         assert np.linalg.norm(a - b) > 0.01 * np.linalg.norm(a)

@@ -20,7 +20,7 @@ from fedsim.models import CifgOptions, LstmOptions, TransformerOptions, build
 from fedsim.models.loss import NOMINAL_TOKENS
 from fedsim.parameters import Parameters
 from fedsim.seeding import stream, torch_stream
-from server.sampling import sample_cohort
+from server.sampling import Draw, sample_cohort
 from speed.work_order import About, WorkOrder
 
 USERS, WORDS = 1000, 10_000
@@ -76,7 +76,7 @@ def work_order(corpus: Path, model: str, rounds: int, cohort: int) -> WorkOrder:
     federation = open_federation(config)
     cohorts = np.stack(
         [
-            sample_cohort("fixed", federation.population, cohort, SEED, round)
+            sample_cohort("fixed", Draw(federation.population, cohort, SEED, round))
             for round in range(1, rounds + 1)
         ]
     )

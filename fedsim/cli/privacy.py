@@ -1,4 +1,4 @@
-"""`privacy`: what a plan guarantees, and what keeps a budget, without training anything."""
+"""`privacy`: what a plan guarantees, and what keeps a budget; the rest is in study.py."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fedsim.cli import study
 from fedsim.cli.train import Json
 from fedsim.errors import FedsimError
 
@@ -15,12 +16,21 @@ if TYPE_CHECKING:
     from fedsim.privacy.accounting import Guarantee
     from fedsim.privacy.plan import Plan
 
-app = typer.Typer(help="Differential privacy for users: epsilon of a plan, noise for a budget.")
+app = typer.Typer(
+    help="Differential privacy: epsilon of a plan, noise for a budget, what a run guarantees, what "
+    "privacy costs."
+)
+app.command("statement")(study.statement)
+app.command("study")(study.study)
 
 Users = Annotated[int, typer.Option(help="users in the population, N")]
 Delta = Annotated[float | None, typer.Option(help="below 1/N; default: N^-1.1")]
 Sampler = Annotated[
-    str, typer.Option(help="poisson, truncated, fixed, cyclic, or groups (banded only)")
+    str | None,
+    typer.Option(
+        help="poisson, truncated, fixed, cyclic, or groups (banded only); default: poisson for "
+        "gaussian, cyclic for the others"
+    ),
 ]
 Mechanism = Annotated[str, typer.Option(help="gaussian, tree, sqrt, banded or blt")]
 Participations = Annotated[
@@ -51,7 +61,7 @@ def epsilon(
         float, typer.Option(help="noise on the sum of clipped updates, over the clip norm")
     ],
     delta: Delta = None,
-    sampler: Sampler = "poisson",
+    sampler: Sampler = None,
     mechanism: Mechanism = "gaussian",
     participations: Participations = None,
     min_separation: Separation = None,
@@ -77,7 +87,7 @@ def calibrate(
     rounds: Annotated[int | None, typer.Option(help="T; left out: the most")] = None,
     noise_multiplier: Annotated[float | None, typer.Option(help="left out: the least")] = None,
     delta: Delta = None,
-    sampler: Sampler = "poisson",
+    sampler: Sampler = None,
     mechanism: Mechanism = "gaussian",
     participations: Participations = None,
     min_separation: Separation = None,
@@ -115,6 +125,8 @@ def _plan(given: dict[str, Any]) -> Plan:
 
     if given["delta"] is None:
         given = given | {"delta": default_delta(given["users"])}
+    if given["sampler"] is None:
+        given = given | {"sampler": "poisson" if given["mechanism"] == "gaussian" else "cyclic"}
     fields = {f.name: given[f.name] for f in dataclasses.fields(Plan) if f.name != "options"}
     return Plan(**fields, options={key: given[key] for key in _OPTIONS if given[key]})
 

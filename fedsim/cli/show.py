@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedsim.profile import PARTS
+from fedsim.report.summary import privacy
 from fedsim.runs import Run
 
 WIDTH = 110
@@ -46,12 +47,19 @@ def print_run(run: Run, as_json: bool, profile: bool = False) -> None:
         f"{status['state']} after {status['round']} rounds; model {run.digest[:16] or '-'}",
         highlight=False,
     )
+    console.print(privacy_line(run), highlight=False, soft_wrap=True)
     if missing:
         console.print(missing, highlight=False, markup=False, soft_wrap=True)
     if profile:
         console.print(_profile_table(run.profile))
     if (run.path / "report.html").is_file():
         console.print(f"report: {run.path / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def privacy_line(run: Run) -> str:
+    """The guarantee in one line."""
+    heading, text = privacy(run.privacy)
+    return f"{heading.lower().rstrip('.')}: {text}"
 
 
 def how_to_continue(run: Run) -> str:
@@ -76,6 +84,7 @@ def summary(run: Run) -> dict[str, Any]:
     return {
         "run": str(run.path),
         **run.status,
+        "privacy": run.privacy,
         "results": json.loads(run.results.to_json(orient="records", double_precision=15)),
         "exposure": json.loads(last_exposure(run).to_json(orient="records", double_precision=15)),
     }

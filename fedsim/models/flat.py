@@ -13,7 +13,7 @@ from fedsim.models.native.build import Unavailable
 from fedsim.models.native.library import Trainer, add_scaled, functions, l2_norm
 from fedsim.noise import PrivateStep
 from fedsim.parameters import Layout
-from fedsim.updates import RESOLUTION, weighted
+from fedsim.updates import multiples
 
 
 class FlatModel:
@@ -61,9 +61,9 @@ class FlatModel:
         """The l2 norm, in float64."""
         return float(torch.linalg.vector_norm(update, dtype=torch.float64))
 
-    def add_weighted(self, total: Tensor, update: Tensor, weight: int) -> None:
-        """Add `updates.weighted` of the update to `total`."""
-        total.add_(weighted(update, weight))
+    def add_multiples(self, total: Tensor, update: Tensor, scale: float) -> None:
+        """Add `updates.multiples` of the update to `total`."""
+        total.add_(multiples(update, scale))
 
 
 class NativeModel(FlatModel):
@@ -99,9 +99,9 @@ class NativeModel(FlatModel):
         """See `FlatModel.norm`."""
         return l2_norm(update)
 
-    def add_weighted(self, total: Tensor, update: Tensor, weight: int) -> None:
-        """See `FlatModel.add_weighted`."""
-        add_scaled(total, update, weight / RESOLUTION)
+    def add_multiples(self, total: Tensor, update: Tensor, scale: float) -> None:
+        """See `FlatModel.add_multiples`."""
+        add_scaled(total, update, scale)
 
     def _masks(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
         """Dropout of the embeddings and of the recurrence's output, drawn as `hidden` draws it."""

@@ -43,6 +43,18 @@ def noise_for(plan: Plan, epsilon: float) -> float:
     return found
 
 
+def least_noise(epsilon_of: Callable[[float], float], epsilon: float) -> float:
+    """The same for a mechanism that is no plan, from its epsilon by noise multiplier."""
+    _check_budget(epsilon)
+    found = _least(lambda z: epsilon_of(z) <= epsilon, 1.0, factor=2.0)
+    if found >= _MOST_NOISE:
+        raise FedsimError(
+            f"epsilon = {epsilon:g} is out of reach even with noise_multiplier = "
+            f"{_MOST_NOISE:g}; raise epsilon, or lower the rounds."
+        )
+    return found
+
+
 def rounds_for(plan: Plan, epsilon: float) -> int:
     """The most rounds that keep epsilon at the plan's noise; its own rounds are not looked at."""
     found = _most_that_keep(plan, "rounds", epsilon, _MOST_ROUNDS)

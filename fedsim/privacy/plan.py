@@ -220,16 +220,20 @@ def _truncated(plan: Plan) -> Plan:
             )
         return plan
     if plan.max_cohort is None:
-        from scipy.stats import binom
-
-        cut = min(int(binom.isf(_OVERFLOW, plan.users, plan.rate)), plan.users)
-        return dataclasses.replace(plan, max_cohort=cut)
+        return dataclasses.replace(plan, max_cohort=largest_cohort(plan.users, plan.cohort))
     if not plan.cohort <= plan.max_cohort <= plan.users:
         raise FedsimError(
             f"max_cohort = {plan.max_cohort} must be between the expected cohort {plan.cohort} "
             f"and the {plan.users} users; leave it out for the usual choice."
         )
     return plan
+
+
+def largest_cohort(users: int, cohort: int) -> int:
+    """What a Poisson cohort of so many in expectation exceeds once in 10^9 rounds."""
+    from scipy.stats import binom
+
+    return min(int(binom.isf(_OVERFLOW, users, cohort / users)), users)
 
 
 def _options(plan: Plan) -> Options:

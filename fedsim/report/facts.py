@@ -32,6 +32,7 @@ class Facts:
     results: pd.DataFrame
     users: pd.DataFrame
     exposures: pd.DataFrame  # of all rounds
+    privacy: dict[str, Any] | None  # the statement
 
     @classmethod
     def of(cls, run: Run) -> Facts:
@@ -48,6 +49,7 @@ class Facts:
             run.results,
             run.table("users"),
             run.exposure,
+            run.privacy,
         )
 
     # -- progress ----------------------------------------------------------------------------

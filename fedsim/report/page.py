@@ -7,11 +7,12 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from fedsim.privacy.statement import as_text
 from fedsim.report import plots, tables
 from fedsim.report.facts import NEVER_SEEN_BITS, Facts
 from fedsim.report.formats import MISSING, percent
 from fedsim.report.intervals import mean
-from fedsim.report.summary import NOT_PRIVATE, summary
+from fedsim.report.summary import privacy, summary
 from fedsim.report.template import PAGE, STYLE
 from fedsim.runs import Run
 
@@ -31,7 +32,8 @@ def render(run: Run) -> str:
         style=Markup(STYLE.lstrip()),
         started=str(facts.provenance.get("started", ""))[:16].replace("T", " "),
         summary=summary(facts),
-        not_private=NOT_PRIVATE,
+        privacy=privacy(facts.privacy),
+        statement=as_text(facts.privacy) if facts.privacy else "",
         never_seen=NEVER_SEEN_BITS,
         tiles=_tiles(facts),
         config=list(tables.flat(facts.config)),

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from fedsim.report.facts import NEVER_SEEN_BITS, Facts
 from fedsim.report.formats import count, percent, whole
 from fedsim.report.intervals import Estimate
 
-NOT_PRIVATE = (
-    "No differential privacy was applied in this run: nothing bounds what the model gives away "
-    "about a user."
-)
 MINUS = "\N{MINUS SIGN}"
 NAMES = {
     "trigram": "the trigram built from the same training users",
@@ -154,4 +151,32 @@ def _by_chance(canaries: int, ceiling_bits: float) -> str:
     return (
         f"of {canaries:,} sentences that were never seen, the highest would have about "
         f"{min(expected, ceiling_bits):.1f} bits"
+    )
+
+
+def privacy(statement: dict[str, Any] | None) -> tuple[str, str]:
+    """(heading, sentences) on differential privacy, from the run's statement."""
+    if statement is None:
+        return "Not private.", (
+            "No differential privacy was applied in this run: nothing bounds what the model gives "
+            "away about a user."
+        )
+    guarantee = statement["guarantee"]
+    if guarantee is None:
+        return "Not private.", (
+            f"The mechanism '{statement['mechanism']}' ran without noise, so nothing bounds what "
+            "the model gives away about a user."
+        )
+    done, planned = int(statement["rounds_done"]), int(statement["rounds"])
+    whole = "" if done == planned else f" This is for all {planned:,} rounds; {done:,} are done."
+    simulated = ""
+    if statement.get("own"):
+        simulated = (
+            " It holds for the larger population whose noise was simulated, not for the users of "
+            "this run."
+        )
+    return "Private.", (
+        f"Epsilon is {guarantee['epsilon']:.4g} at delta = {guarantee['delta']:.3g} for each "
+        f"{guarantee['unit']} ({guarantee['adjacency']}), against an adversary that "
+        f"{guarantee['adversary']}.{whole}{simulated}"
     )

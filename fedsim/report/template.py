@@ -36,7 +36,10 @@ PAGE = """
 {% for paragraph in summary %}
 <p>{{ paragraph }}</p>
 {% endfor %}
-<p class="note"><strong>Not private.</strong> {{ not_private }}</p>
+<p class="note"><strong>{{ privacy[0] }}</strong> {{ privacy[1] }}</p>
+{% if statement %}
+<details><summary>The privacy statement</summary><pre>{{ statement }}</pre></details>
+{% endif %}
 {% if tiles %}{{ tiles_of(tiles) }}{% endif %}
 </section>
 

@@ -15,3 +15,4 @@ class FedSGD(FederatedStrategy):
         "client.max_grad_norm",
         "client.proximal_mu",
     )
+    without_mechanisms = ("dp-sgd",)

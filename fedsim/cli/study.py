@@ -1,0 +1,98 @@
+"""`privacy statement` and `privacy study`: what a run guarantees, and what privacy costs."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from fedsim.errors import FedsimError
+
+MANY_USERS = 20_000  # that are simulated where fewer are there
+
+
+def statement(
+    run: Annotated[Path, typer.Argument(help="the run's folder")],
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """What a run guarantees to whom, against whom, and what it does not."""
+    from fedsim.privacy.statement import as_text
+    from fedsim.runs import Run
+
+    said = Run.open(run).privacy
+    if said is None:
+        raise FedsimError(
+            f"{run} ran without a privacy mechanism, so there is nothing to state; see `privacy` "
+            "among the keys of `run_sim.py keys`."
+        )
+    print(json.dumps(said, indent=2) if as_json else as_text(said))
+
+
+def study(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="section.key=value for every cell")
+    ] = None,
+    epsilons: Annotated[str, typer.Option(help="budgets; inf is without noise")] = "inf,18,8,4,2,1",
+    mechanisms: Annotated[
+        str, typer.Option(help="dp-fedavg, adaptive, tree, sqrt, banded, blt")
+    ] = "dp-fedavg,tree,banded,blt",
+    seeds: Annotated[int, typer.Option(min=1, help="runs of each cell")] = 3,
+    clip_norms: Annotated[str, typer.Option(help="more than one are searched")] = "0.5",
+    server_lrs: Annotated[str, typer.Option(help="more than one are searched")] = "0.7",
+    report_users: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="simulate the noise of so many users; 0: of those there are. By default "
+            f"{MANY_USERS:,} where fewer are there",
+        ),
+    ] = None,
+    preset: Annotated[str, typer.Option(help="a shipped preset, or a TOML file")] = "privacy",
+    jobs: Annotated[int, typer.Option(min=0, help="cells at a time; 0: one a core")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="folder; the same command again continues what is in it")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Recall, perplexity and memorization against epsilon, mechanism by mechanism."""
+    from fedsim.report.frontier import markdown, write_frontier
+    from fedsim.runs import new_run_folder
+    from fedsim.studies import frontier
+
+    folder = out or new_run_folder("privacy")
+    points = frontier.parse_points(mechanisms, epsilons)
+    tuning = frontier.Tuning(
+        frontier.numbers(clip_norms, "--clip-norms"), frontier.numbers(server_lrs, "--server-lrs")
+    )
+    scale = frontier.reported(preset, tuple(overrides or ()), report_users, MANY_USERS)
+    asked = frontier.Study(
+        points, tuple(range(1, seeds + 1)), tuning, preset, (*(overrides or ()), *scale)
+    )
+    try:
+        rows = frontier.run_study(asked, folder, jobs, _told)
+    except KeyboardInterrupt:
+        again = [*sys.argv[1:], *([] if out else ["--out", str(folder)])]
+        command = shlex.join(["python", "run_sim.py", *again])
+        print(f"Interrupted; continue with: {command}", file=sys.stderr)
+        raise typer.Exit(130) from None
+    table = frontier.summary(rows)
+    said = frontier.findings(table, rows, bool(scale))
+    needed = frontier.users_needed(table, frontier.noises_needed(rows))
+    page = write_frontier(folder, rows, table, needed, said)
+    if as_json:
+        found = json.loads(table.to_json(orient="records", double_precision=15))
+        print(json.dumps({"findings": said, "points": found, "folder": str(folder)}, indent=2))
+        return
+    for sentence in said:
+        print(sentence)
+    print(markdown(table))
+    Console().print(f"report: {page}", highlight=False, soft_wrap=True)
+
+
+def _told(name: str, done: int, of: int) -> None:
+    print(f"{done}/{of}  {name}", file=sys.stderr, flush=True)

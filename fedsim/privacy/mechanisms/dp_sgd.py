@@ -1,0 +1,111 @@
+"""`dp-sgd`: each client trains by DP-SGD on its own sequences (Abadi et al. 2016)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from fedsim.errors import FedsimError
+from fedsim.options import Options
+from fedsim.privacy.accounting import Guarantee, example_epsilon
+from fedsim.privacy.base import MECHANISMS, Mechanism, Release, State
+from fedsim.updates import Aggregate, Contribution
+
+
+class DpSgdOptions(Options):
+    """The same rate and the same number of steps for every client, so that both are public."""
+
+    clip_norm: float = Field(0.5, gt=0, description="l2 bound of one sequence's gradient")
+    noise_multiplier: float = Field(
+        0.0, ge=0, description="deviation of a step's noise / clip norm; 0: see epsilon"
+    )
+    epsilon: float = Field(
+        0.0, ge=0, description="budget of the client that takes part most often; 0 is none"
+    )
+    delta: float = Field(1e-5, gt=0, lt=1)
+    sample_rate: float = Field(0.1, gt=0, le=1, description="of a sequence in each local step")
+    steps: int = Field(10, ge=1, description="local steps a round")
+
+
+@MECHANISMS.register("dp-sgd")
+class DpSgd(Mechanism):
+    """Each client's ledger grows with every round that it takes part in."""
+
+    Options = DpSgdOptions
+    options: DpSgdOptions
+    unit = "sequence"
+    samplers = ("fixed", "poisson", "truncated", "cyclic", "groups")
+    without_effect = (
+        "client.epochs",
+        "client.batch_size",
+        "client.max_grad_norm",
+        "client.proximal_mu",
+    )
+
+    @classmethod
+    def contribution(
+        cls, options: Any, seed: int, work: Mapping[str, Any], size: int
+    ) -> Contribution:
+        """As without a mechanism: what leaves the client's training is private already."""
+        return Contribution()
+
+    def release(self, aggregate: Aggregate, round: int, state: State) -> Release:
+        """The weighted mean."""
+        mean = aggregate.mean() if aggregate.results else None
+        options = self.options
+        facts = {
+            "clip_norm": options.clip_norm,
+            "noise_deviation": options.noise_multiplier * options.clip_norm,
+        }
+        return Release(mean, state, facts)
+
+    def guarantee(self, noise_multiplier: float, rounds: int) -> Guarantee | None:
+        """For the client that takes part most often."""
+        if not noise_multiplier:
+            return None
+        options, setting = self.options, self.setting
+        if options.delta * setting.most_sequences() >= 1:
+            raise FedsimError(
+                f"privacy.delta = {options.delta:g} is not below 1 / {setting.most_sequences()}, "
+                "the sequences of the client that has most; lower it."
+            )
+        often = setting.most_participations(rounds)
+        loss = example_epsilon(
+            noise_multiplier, options.sample_rate, often * options.steps, options.delta
+        )
+        return Guarantee(
+            epsilon=loss.epsilon,
+            delta=options.delta,
+            unit="sequence of one client",
+            adjacency="add or remove one sequence of that client",
+            sampler=setting.sampler,
+            accountant="PLD over the steps of the client that takes part most often",
+            epsilon_rdp=loss.epsilon_rdp,
+            rho=None,
+            mechanism="dp-sgd",
+            noise_multiplier=noise_multiplier,
+            sensitivity=1.0,
+            adversary="sees every update of the client; nothing is claimed for its user as a whole",
+            amplified=True,
+            participations=often,
+            min_separation=None,
+            warnings=(),
+        )
+
+    def beside(self, participations: np.ndarray) -> dict[str, Any]:
+        """How epsilon is distributed over the clients, by how often each took part."""
+        often = np.sort(participations[participations > 0])
+        noise = self.options.noise_multiplier
+        if not len(often) or not noise:
+            return {}
+        rate, delta = self.options.sample_rate, self.options.delta
+        epsilons = [
+            example_epsilon(noise, rate, int(often[place]) * self.options.steps, delta).epsilon
+            for place in (len(often) // 2, 3 * len(often) // 4, -1)
+        ]
+        names = ("median", "upper_quartile", "max")
+        counts = {"clients": len(often), "participations": int(often[-1])}
+        return {"clients": {**counts, **dict(zip(names, epsilons, strict=True))}}

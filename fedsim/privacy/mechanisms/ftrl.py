@@ -1,0 +1,109 @@
+"""DP-FTRL: noise that is correlated over rounds, so that prefix sums stay exact (Kairouz 2021).
+
+`tree` aggregates over a binary tree; `sqrt`, `banded` and `blt` factorise the matrix of prefix
+sums (Choquette-Choo et al. 2023, Dvijotham et al. 2024). None needs a sampling assumption: the
+cyclic sampler keeps a user's rounds apart, and that is accounted.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+from fedsim.privacy.accounting import Guarantee, guarantee
+from fedsim.privacy.base import MECHANISMS, State
+from fedsim.privacy.factorisations import FACTORISATIONS, Factorisation, Schema
+from fedsim.privacy.factorisations.banded import BandedOptions as BandOptions
+from fedsim.privacy.factorisations.blt import BltOptions as BufferOptions
+from fedsim.privacy.factorisations.tree import TreeOptions as RestartOptions
+from fedsim.privacy.mechanisms.central import CentralOptions, FixedClipping
+from fedsim.privacy.plan import Plan, checked
+
+
+class Ftrl(FixedClipping):
+    """Row t of C^-1 Z instead of independent noise; `noise_multiplier` is that of a row of Z."""
+
+    samplers: ClassVar[tuple[str, ...]] = ("cyclic",)
+
+    @cached_property
+    def factorisation(self) -> Factorisation:
+        """Of all rounds of the run, for its schema of participation."""
+        plan = checked(self.plan(self.options.noise_multiplier, self.setting.rounds))
+        # Groups keep users apart, but do not bound how often one comes.
+        most = plan.participations or plan.rounds
+        made = FACTORISATIONS[self.plan_name]
+        schema = Schema(plan.rounds, most, plan.min_separation or 1)
+        return made(schema, made.Options(**plan.options))
+
+    def initial_state(self, size: int) -> State:
+        """What the stream of noise remembers."""
+        return self.factorisation.initial_state(size) if self.options.noise_multiplier else {}
+
+    def noise(self, round: int, size: int, state: State) -> tuple[np.ndarray, State]:
+        """The round's row."""
+        return self.factorisation.noise(round, lambda index: self.fresh(index, size), state)
+
+    def guarantee_of_runs(
+        self, noise_multiplier: float, rounds: int, runs: int
+    ) -> Guarantee | None:
+        """n Gaussian mechanisms are one with noise smaller by sqrt(n). Sampled ones are not."""
+        if self.setting.sampler == "groups":
+            plan = self.plan(noise_multiplier, rounds)
+            return guarantee(replace(plan, rounds=plan.rounds * runs))
+        return self.guarantee(noise_multiplier / math.sqrt(runs), rounds)
+
+    def plan(self, noise_multiplier: float, rounds: int) -> Plan:
+        """Always of the whole run: the matrix is made for it, and its first rounds cost no more."""
+        plan = super().plan(noise_multiplier, self.setting.rounds)
+        names = FACTORISATIONS[self.plan_name].Options.model_fields
+        options = {name: getattr(self.options, name) for name in names}
+        return replace(plan, options=options)
+
+
+class TreeOptions(CentralOptions, RestartOptions):
+    """Clipping, budget, restarts."""
+
+
+@MECHANISMS.register("tree")
+class Tree(Ftrl):
+    """Binary tree aggregation."""
+
+    Options = TreeOptions
+    plan_name = "tree"
+
+
+@MECHANISMS.register("sqrt")
+class Sqrt(Ftrl):
+    """The square root of the matrix of prefix sums."""
+
+    Options = CentralOptions
+    plan_name = "sqrt"
+
+
+class BandedOptions(CentralOptions, BandOptions):
+    """Clipping, budget, bands."""
+
+
+@MECHANISMS.register("banded")
+class Banded(Ftrl):
+    """The best banded Toeplitz matrix; the only one that sampling within groups amplifies."""
+
+    Options = BandedOptions
+    plan_name = "banded"
+    samplers = ("cyclic", "groups")
+
+
+class BltOptions(CentralOptions, BufferOptions):
+    """Clipping, budget, buffers."""
+
+
+@MECHANISMS.register("blt")
+class Blt(Ftrl):
+    """Buffered linear Toeplitz: a few models of memory, whatever the separation."""
+
+    Options = BltOptions
+    plan_name = "blt"

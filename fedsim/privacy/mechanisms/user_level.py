@@ -1,0 +1,181 @@
+"""User-level central DP: uniform weights, one noise draw on the sum, a fixed denominator.
+
+McMahan et al. 2018: a trusted server clips every user's whole update, adds noise to the sum and
+divides by the expected cohort, never by the one that came. An empty cohort makes a step of noise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from fedsim.errors import FedsimError
+from fedsim.options import Options
+from fedsim.privacy.accounting import Guarantee, guarantee
+from fedsim.privacy.base import Mechanism, Release, State
+from fedsim.privacy.calibration import noise_for
+from fedsim.privacy.contributions import Clipped
+from fedsim.privacy.plan import Plan
+from fedsim.seeding import stream
+from fedsim.updates import Aggregate, Contribution
+
+
+class UserLevelOptions(Options):
+    """What all user-level mechanisms share."""
+
+    noise_multiplier: float = Field(
+        0.0, ge=0, description="deviation of the noise on the sum / clip norm; 0: see epsilon"
+    )
+    epsilon: float = Field(
+        0.0, ge=0, description="budget that the noise is calibrated to; 0 is none"
+    )
+    delta: float = Field(0.0, ge=0, lt=1, description="0 means users^-1.1")
+    report_cohort: int = Field(
+        0, ge=0, description="simulate the noise of so large a cohort; 0: the real one"
+    )
+    report_users: int = Field(
+        0, ge=0, description="of so many users; 0: as many times more as the cohort"
+    )
+
+    @model_validator(mode="after")
+    def _users_of_a_cohort(self) -> UserLevelOptions:
+        if self.report_users and not self.report_cohort:
+            raise ValueError("it needs a report_cohort")
+        return self
+
+
+class UserLevel(Mechanism):
+    """Clip, sum, noise, divide; subclasses say with which clip norm and which noise."""
+
+    options: UserLevelOptions
+    plan_name: ClassVar[str] = "gaussian"
+    without_effect = ("server.min_completed",)
+
+    def __init__(self, options: Any, setting: Any) -> None:
+        super().__init__(options, setting)
+        cohort, users = setting.cohort, setting.users
+        if options.report_cohort and options.report_cohort < cohort:
+            raise FedsimError(
+                f"privacy.report_cohort = {options.report_cohort} is below server.cohort = "
+                f"{cohort}: noise can be simulated for a larger cohort only; raise it."
+            )
+        self.reported_cohort = options.report_cohort or cohort
+        scaled = math.ceil(users * self.reported_cohort / cohort)
+        self.reported_users = options.report_users or scaled
+
+    @property
+    def population(self) -> int:
+        """The users that are reported."""
+        return self.reported_users
+
+    def clip_norm(self, state: State) -> float:
+        """Of this round, for clipping and for the noise."""
+        return float(self.options.clip_norm)  # type: ignore[attr-defined]
+
+    def noise_on_update(self) -> float:
+        """The noise multiplier of the sum of updates itself."""
+        return self.options.noise_multiplier
+
+    def noise(self, round: int, size: int, state: State) -> tuple[np.ndarray, State]:
+        """Unit noise for the round's sum, (size,)."""
+        return self.fresh(round, size), state
+
+    def fresh(self, index: int, size: int) -> np.ndarray:
+        """Independent standard normals, number `index`; used nowhere but in noise on sums."""
+        return stream(self.setting.seed, "noise", index).standard_normal(size, np.float32)
+
+    def after(self, aggregate: Aggregate, round: int, state: State) -> State:
+        """The state that the next round begins with."""
+        return state
+
+    def total(self, aggregate: Aggregate) -> np.ndarray:
+        """The exact sum of the clipped updates, float64."""
+        return aggregate.sum()
+
+    @classmethod
+    def contribution(
+        cls, options: Any, seed: int, work: Mapping[str, Any], size: int
+    ) -> Contribution:
+        """Clipped to what the server said."""
+        return Clipped(float(work["clip_norm"]))
+
+    def work(self, state: State) -> dict[str, float]:
+        """The clip norm."""
+        return {"clip_norm": self.clip_norm(state)}
+
+    def release(self, aggregate: Aggregate, round: int, state: State) -> Release:
+        """(sum + noise) / expected cohort, whoever came."""
+        clip_norm, cohort = self.clip_norm(state), self.setting.cohort
+        total = self.total(aggregate)
+        # Noise on the mean is z C / m; that of a larger cohort is simulated at its own size.
+        deviation = self.noise_on_update() * clip_norm * cohort / self.reported_cohort
+        if self.options.noise_multiplier:
+            noise, state = self.noise(round, total.size, state)
+            total += np.multiply(noise, deviation, dtype=np.float64)
+        norms = [r.update_norm for r in aggregate.results]
+        facts = {
+            "clip_norm": clip_norm,
+            "noise_deviation": deviation / cohort,
+            "users_clipped": sum(norm > clip_norm for norm in norms),
+            "users_not_finite": sum(not math.isfinite(norm) for norm in norms),
+        }
+        mean = (total / cohort).astype(np.float32)
+        return Release(mean, self.after(aggregate, round, state), facts)
+
+    def plan(self, noise_multiplier: float, rounds: int) -> Plan:
+        """What an accountant is told of `rounds` rounds."""
+        setting, options = self.setting, self.options
+        return Plan(
+            mechanism=self.plan_name,
+            noise_multiplier=noise_multiplier,
+            delta=options.delta,
+            users=self.reported_users,
+            cohort=self.reported_cohort,
+            rounds=rounds,
+            sampler=setting.sampler,
+            **self._sampling(),
+        )
+
+    def noise_for(self, epsilon: float) -> float:
+        """See `Mechanism.noise_for`."""
+        return noise_for(self.plan(1.0, self.setting.rounds), epsilon)
+
+    def guarantee(self, noise_multiplier: float, rounds: int) -> Guarantee | None:
+        """See `Mechanism.guarantee`; None without noise."""
+        if not noise_multiplier:
+            return None
+        return guarantee(self.plan(noise_multiplier, rounds))
+
+    def beside(self, participations: np.ndarray) -> dict[str, Any]:
+        """Where another cohort is reported: what this run's own users have."""
+        if not self.options.report_cohort:
+            return {}
+        return {"own": {"reported_users": self.reported_users, "epsilon": self._own_epsilon()}}
+
+    def _own_epsilon(self) -> float | None:
+        """With the noise that was really added; None where no finite one can be computed."""
+        options, setting = self.options, self.setting
+        own = options.model_copy(update={"report_cohort": 0, "report_users": 0})
+        noise = options.noise_multiplier * setting.cohort / self.reported_cohort
+        try:
+            found = type(self)(own, setting).guarantee(noise, setting.rounds)
+        except FedsimError:
+            return None
+        return found.epsilon if found and math.isfinite(found.epsilon) else None
+
+    def _sampling(self) -> dict[str, Any]:
+        """What the sampler has beside users and cohort, at the reported size."""
+        setting = self.setting
+        if setting.sampler == "truncated" and self.reported_cohort == setting.cohort:
+            return {"max_cohort": setting.max_cohort}
+        if setting.sampler == "groups":
+            return {"min_separation": setting.groups}
+        promised = {
+            "participations": setting.max_participations,
+            "min_separation": setting.min_separation,
+        }
+        return {name: value for name, value in promised.items() if value}

@@ -1,0 +1,186 @@
+"""The privacy statement of a run: what is guaranteed to whom against whom, and what is not.
+
+After "How to DP-fy ML" (Ponomareva et al. 2023, section 5.3): every epsilon names its unit, its
+adjacency, its sampler, its delta, its accountant and its adversary.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+WIDTH = 100
+LABEL = 24
+
+_ALWAYS = (
+    "the choice of hyper-parameters on the same users",
+    "the vocabulary, the cleaning and the capping of the text",
+    "scores, losses, norms, counts and cohort sizes in this folder, which are exact",
+    "canaries and audits, which know what was planted",
+    "attacks on floating-point noise and on pseudo-random numbers",
+    "whoever has the seed in this folder, who can subtract the noise",
+)
+NOT_COVERED = {
+    "user": (
+        "a server that is curious: it sees updates before the noise",
+        "a person with several user ids, who counts as several",
+        *_ALWAYS,
+    ),
+    "update": ("a person with several user ids, who counts as several", *_ALWAYS),
+    "sequence": (
+        "a user as a whole: with many sequences a user has practically no guarantee",
+        "the same sentence on several phones, or several times on one",
+        *_ALWAYS,
+    ),
+}
+
+
+def statement(
+    config: Mapping[str, Any],
+    guarantee: Mapping[str, Any] | None,
+    unit: str,
+    users: int,
+    more: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The statement as plain values.
+
+    `config` is the resolved one as plain values, `guarantee` that of `Guarantee.as_dict` for all
+    rounds of the run; `more` holds what is known beside: `rounds_done`, `realised`, `clients`,
+    `own` (see `as_text`).
+    """
+    return {
+        "mechanism": config["privacy"]["name"],
+        "options": {k: v for k, v in config["privacy"].items() if k != "name"},
+        "guarantee": dict(guarantee) if guarantee else None,
+        "users": users,
+        "cohort": config["server"]["cohort"],
+        "rounds": config["server"]["rounds"],
+        "sampler": config["server"]["sampler"],
+        "strategy": config["strategy"]["name"],
+        **more,
+        "not_covered": list(NOT_COVERED[unit]) if guarantee else [],
+        "empirical": None,
+    }
+
+
+def as_text(said: Mapping[str, Any]) -> str:
+    """The statement for people, lines of at most `WIDTH` characters."""
+    guarantee = said["guarantee"]
+    if guarantee is None:
+        return _line("NO GUARANTEE", _without(said))
+    lines = [_line("DP GUARANTEE", f"against an adversary that {guarantee['adversary']}")]
+    lines.append(_line("  unit of privacy", guarantee["unit"]))
+    lines.append(_line("  adjacency", guarantee["adjacency"]))
+    lines.append(_line("  mechanism", _mechanism(said)))
+    lines.append(_line("  sampling", _sampling(said)))
+    lines.append(_line("  participations", _participations(said)))
+    lines.append(_line("  epsilon", _epsilon(guarantee)))
+    lines.append(_line("  delta", _delta(said)))
+    if said.get("own"):
+        lines.append(_line("  SIMULATED", _simulated(said)))
+    if said.get("clients"):
+        lines.append(_line("  over clients", _clients(said["clients"])))
+    for warning in guarantee["warnings"]:
+        lines.append(_line("  WARNING", warning))
+    for number, gap in enumerate(said["not_covered"]):
+        lines.append(_line("  NOT COVERED" if not number else "", gap))
+    measured = said["empirical"] or "no lower bound was measured"
+    lines.append(_line("  EMPIRICAL", measured))
+    return "\n".join(lines)
+
+
+def _without(said: Mapping[str, Any]) -> str:
+    if said["mechanism"] == "none":
+        return "no mechanism of differential privacy was used."
+    if said["mechanism"] == "secagg":
+        return (
+            "secure aggregation (simulated) hides single updates from the server; the sum, and the "
+            "model that is made of it, are not bounded by any epsilon."
+        )
+    return f"'{said['mechanism']}' ran without noise: updates are clipped, epsilon is infinite."
+
+
+def _mechanism(said: Mapping[str, Any]) -> str:
+    options, guarantee = said["options"], said["guarantee"]
+    parts = [f"{said['mechanism']}, noise multiplier {guarantee['noise_multiplier']:.6g}"]
+    if guarantee["sensitivity"] != 1:
+        parts.append(f"of a row, sensitivity of the strategy matrix {guarantee['sensitivity']:.6g}")
+    if "initial_clip_norm" in options:
+        parts.append(f"clip norm adaptive from {options['initial_clip_norm']:g}, count included")
+    else:
+        parts.append(f"clip norm {options['clip_norm']:g}")
+    if said["mechanism"] == "dp-sgd":
+        parts.append(f"{options['steps']} steps a round at rate {options['sample_rate']:g}")
+    elif said["mechanism"] != "local":
+        parts.append("uniform weights, fixed denominator")
+    if options.get("secagg_bits"):
+        parts.append(f"secure aggregation simulated with {options['secagg_bits']} bits")
+    return ", ".join(parts)
+
+
+def _sampling(said: Mapping[str, Any]) -> str:
+    guarantee = said["guarantee"]
+    text = f"{said['sampler']}, {said['cohort']:,} of {said['users']:,} users a round"
+    amplified = "amplification claimed for it" if guarantee["amplified"] else "no amplification"
+    return f"{text}: as implemented; {amplified}"
+
+
+def _participations(said: Mapping[str, Any]) -> str:
+    guarantee, realised = said["guarantee"], said.get("realised") or {}
+    text = f"{said['rounds']:,} rounds"
+    if guarantee["participations"]:
+        text += f"; accounted at most {guarantee['participations']} a user"
+    if guarantee["min_separation"]:
+        text += f", at least {guarantee['min_separation']} rounds apart (j - i)"
+    if realised:
+        text += (
+            f"; realised after {said['rounds_done']:,} rounds: at most {realised['participations']}"
+        )
+        if realised.get("min_separation"):
+            text += f", {realised['min_separation']} apart"
+    return text
+
+
+def _epsilon(guarantee: Mapping[str, Any]) -> str:
+    text = (
+        f"{guarantee['epsilon']:.4g} at delta = {guarantee['delta']:.3g} ({guarantee['accountant']}"
+    )
+    if guarantee["epsilon_rdp"] is not None:
+        text += f"; cross-check RDP {guarantee['epsilon_rdp']:.4g}"
+    if guarantee["rho"] is not None:
+        text += f"; rho = {guarantee['rho']:.4g} zCDP"
+    return text + ")"
+
+
+def _delta(said: Mapping[str, Any]) -> str:
+    users = said["guarantee"].get("users") or said["users"]
+    delta = said["guarantee"]["delta"]
+    return f"{delta:.3g}; 1 / users = {1 / users:.3g}, recommended at most {users**-1.1:.3g}"
+
+
+def _simulated(said: Mapping[str, Any]) -> str:
+    options, own = said["options"], said["own"]
+    text = (
+        f"the noise is that of a cohort of {options['report_cohort']:,} among "
+        f"{own['reported_users']:,} users, and epsilon is theirs; of the {said['users']:,} users "
+        f"of this run {said['cohort']:,} were sampled a round"
+    )
+    if own["epsilon"] is None:
+        return f"{text}; for them no finite epsilon can be computed"
+    return f"{text}; for them epsilon is {own['epsilon']:.4g}"
+
+
+def _clients(clients: Mapping[str, Any]) -> str:
+    return (
+        f"epsilon {clients['median']:.4g} in the median, {clients['upper_quartile']:.4g} at the "
+        f"upper quartile, {clients['max']:.4g} at most, of {clients['clients']:,} clients that "
+        f"took part ({clients['participations']} times at most)"
+    )
+
+
+def _line(label: str, text: str) -> str:
+    return textwrap.fill(
+        text, WIDTH, initial_indent=label.ljust(LABEL), subsequent_indent=" " * LABEL,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip

@@ -1,0 +1,179 @@
+"""The privacy study as a page, as a Markdown table for a paper, and as CSV."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from fedsim.files import write_atomically
+from fedsim.report.formats import MISSING, missing, number, percent
+from fedsim.report.svg import COLOURS, house_style, label_ends, panel, to_svg
+from fedsim.report.template import STYLE
+
+# Never by colour alone: every mechanism has its mark and its line style too.
+LOOKS: tuple[tuple[str, Any, str], ...] = (
+    ("federated", "-", "o"),
+    ("trigram", (0, (5, 2)), "s"),
+    ("central", (0, (1.5, 1.5)), "^"),
+    ("other", "-.", "D"),
+)
+SETTINGS = {
+    "clip_norm": "clip norm",
+    "server_lr": "server lr",
+    "noise_multiplier": "noise multiplier",
+    "noise_deviation": "noise on the mean",
+    "delta": "delta",
+    "epsilon_with_search": "epsilon, search included",
+}
+
+
+def write_frontier(
+    folder: Path, rows: pd.DataFrame, points: pd.DataFrame, needed: pd.DataFrame,
+    findings: Sequence[str],
+) -> Path:  # fmt: skip
+    """Write `runs.csv`, `frontier.csv`, `users.csv`, `frontier.md` and `frontier.html`."""
+    for name, table in (("runs", rows), ("frontier", points), ("users", needed)):
+        write_atomically(folder / f"{name}.csv", table.to_csv(index=False).encode())
+    write_atomically(folder / "frontier.md", markdown(points).encode())
+    path = folder / "frontier.html"
+    write_atomically(path, _page(points, needed, findings).encode())
+    return path
+
+
+def markdown(points: pd.DataFrame) -> str:
+    """One row a mechanism and budget, with intervals: what a paper's table needs."""
+    header = ["mechanism", "epsilon", "top-1", "top-3", "perplexity", "highest exposure",
+              "extracted", *SETTINGS.values()]  # fmt: skip
+    lines = [header, ["---"] * len(header), *_cells(points)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _cells(points: pd.DataFrame) -> list[list[str]]:
+    out = []
+    for row in points.to_dict("records"):
+        cells = [str(row["mechanism"]), _budget(row["epsilon"])]
+        cells += [_score(row, name, 100, 2) for name in ("top1_recall", "top3_recall")]
+        cells += [_score(row, "perplexity", 1, 1), _score(row, "exposure_max", 1, 1)]
+        cells.append(percent(row["extracted"], 0))
+        cells += [_setting(row[name]) for name in SETTINGS]
+        out.append(cells)
+    return out
+
+
+def _budget(epsilon: float) -> str:
+    return "∞" if math.isinf(epsilon) else f"{epsilon:g}"
+
+
+def _score(row: dict[str, Any], name: str, scale: float, digits: int) -> str:
+    half = row[f"{name}_half"]
+    text = number(scale * row[name], digits)
+    return text if missing(half) else f"{text} ± {scale * half:.{digits}f}"
+
+
+def _setting(value: float) -> str:
+    if missing(value):
+        return MISSING
+    return "∞" if math.isinf(value) else f"{value:.4g}"
+
+
+def _curve(points: pd.DataFrame, score: str, title: str, scale: float) -> Markup:
+    budgets = sorted(points.epsilon.unique())
+    places = {budget: place for place, budget in enumerate(budgets)}
+    with house_style(score):
+        figure, axes = panel(title, "epsilon", right=92)
+        labels = []
+        for look, (name, group) in zip(
+            LOOKS * 3, points.groupby("mechanism", sort=False), strict=False
+        ):
+            ordered = group.sort_values("epsilon")
+            x = ordered.epsilon.map(places).to_numpy(np.float64)
+            y, half = scale * ordered[score], scale * ordered[f"{score}_half"].fillna(0.0)
+            colour = COLOURS[look[0]]
+            axes.errorbar(x, y, half, color=colour, linestyle=look[1], marker=look[2], capsize=2)
+            labels.append((float(y.iloc[-1]), str(name), colour))
+        axes.set_xticks(range(len(budgets)), [_budget(budget) for budget in budgets])
+        label_ends(axes, labels)
+        return to_svg(figure, f"{title} by epsilon, one line a mechanism")
+
+
+def _page(points: pd.DataFrame, needed: pd.DataFrame, findings: Sequence[str]) -> str:
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined,
+                                     trim_blocks=True, lstrip_blocks=True)  # fmt: skip
+    plots = [
+        _curve(points, "top1_recall", "top-1 recall on unseen users, %", 100),
+        _curve(points, "perplexity", "perplexity", 1),
+        _curve(points, "exposure_max", "highest exposure of a canary, bits", 1),
+        _curve(points, "extracted", "trained canaries extracted, %", 100),
+    ]
+    users = [
+        [str(row["mechanism"]), _budget(row["trained at"]), percent(row["top1_recall"])]
+        + [number(value, 0) for name, value in row.items() if name not in _NOT_USERS]
+        for row in needed.to_dict("records")
+    ]
+    return environment.from_string(_PAGE.lstrip()).render(
+        style=Markup(STYLE.lstrip()),
+        findings=findings,
+        plots=plots,
+        settings=list(SETTINGS.values()),
+        cells=_cells(points),
+        budgets=[name for name in needed.columns if name not in _NOT_USERS],
+        users=users,
+    )
+
+
+_NOT_USERS = ("mechanism", "trained at", "top1_recall")
+_PAGE = """
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>What privacy costs</title>
+<style>
+{{ style }}
+</style>
+</head>
+<body>
+<header><h1>What privacy costs</h1></header>
+<main>
+<section><h2>In short</h2>
+{% for sentence in findings %}
+<p>{{ sentence }}</p>
+{% endfor %}
+<div class="plots">
+{% for plot in plots %}
+<figure style="margin:0">{{ plot }}</figure>
+{% endfor %}
+</div>
+<p class="quiet">Bars are 95 % intervals over seeds (Student's t); the users and the split stay the same.</p>
+</section>
+<section><h2>Every mechanism and budget</h2>
+<div class="scroll" tabindex="0"><table>
+<thead><tr><th>mechanism</th><th>epsilon</th><th>top-1, %</th><th>top-3, %</th><th>perplexity</th><th>highest<br>exposure</th><th>extracted</th>{% for name in settings %}<th>{{ name }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for row in cells %}
+<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody></table></div>
+</section>
+<section><h2>How many users it takes</h2>
+<p>What was trained depends on the noise on the mean update only. With the same share of the users in each round, a larger population makes the same noise more private. The columns say how many users each row's training would need for a budget; delta is the one of the run.</p>
+<div class="scroll" tabindex="0"><table>
+<thead><tr><th>mechanism</th><th>trained at</th><th>top-1</th>{% for budget in budgets %}<th>users for<br>epsilon {{ budget }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for row in users %}
+<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody></table></div>
+</section>
+</main>
+</body>
+</html>
+"""  # noqa: E501

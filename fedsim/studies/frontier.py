@@ -1,0 +1,367 @@
+"""The privacy-budget study: recall against epsilon, mechanism by mechanism.
+
+Before the grid, clip norm and server learning rate are searched for each mechanism and budget, on
+validation users and with a seed of their own; what that search costs in privacy is stated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fedsim.config import Config, load
+from fedsim.errors import FedsimError
+from fedsim.federation import open_federation
+from fedsim.runs import Run
+from fedsim.studies.grid import Told, run_all
+from server.privacy import mechanism_of, resolved
+
+# What a mechanism is sampled with where nothing else is said.
+SAMPLER = {"dp-fedavg": "poisson", "adaptive": "poisson"}
+WITHOUT_NOISE = "dp-fedavg"  # all mechanisms of a sampler are the same then
+SEARCH_SEED = 1_000_003  # far from the seeds of the grid
+SCORES = ("top1_recall", "top3_recall", "perplexity", "exposure_max", "exposure_mean", "extracted")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One mechanism at one budget; infinite is without noise."""
+
+    mechanism: str
+    epsilon: float
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.mechanism} {self.epsilon:g}"
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The settings that are searched; one value each is no search."""
+
+    clip_norms: tuple[float, ...]
+    server_lrs: tuple[float, ...]
+
+    @property
+    def trials(self) -> list[tuple[float, float]]:
+        """All pairs, or none where there is nothing to choose."""
+        pairs = [(clip, lr) for clip in self.clip_norms for lr in self.server_lrs]
+        return pairs if len(pairs) > 1 else []
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study asks for."""
+
+    points: tuple[Point, ...]
+    seeds: tuple[int, ...]
+    tuning: Tuning
+    preset: str
+    overrides: tuple[str, ...]
+
+    def config(self, point: Point, seed: int, clip_norm: float, server_lr: float) -> Config:
+        """One cell."""
+        sampler = SAMPLER.get(point.mechanism, "cyclic")
+        noiseless = math.isinf(point.epsilon)
+        keys = [
+            f"privacy={WITHOUT_NOISE if noiseless else point.mechanism}",
+            f"privacy.{_clip_key(point)}={clip_norm!r}",
+            f"server.sampler={sampler}",
+            f"optimizer.lr={server_lr!r}",
+            f"seed={seed}",
+        ]
+        keys += [] if noiseless else [f"privacy.epsilon={point.epsilon!r}"]
+        # Without noise there is nothing that a larger cohort could make smaller.
+        own = [o for o in self.overrides if not (noiseless and o.startswith("privacy."))]
+        return load(self.preset, [*keys, *own])
+
+
+def _clip_key(point: Point) -> str:
+    adaptive = point.mechanism == "adaptive" and not math.isinf(point.epsilon)
+    return "initial_clip_norm" if adaptive else "clip_norm"
+
+
+def reported(
+    preset: str, overrides: tuple[str, ...], users: int | None, many: int
+) -> tuple[str, ...]:
+    """The overrides that simulate the noise of `users` (0: none; None: `many` where fewer are
+    there), with the share of them in a round that the real ones have."""
+    config = load(preset, overrides)
+    there = len(open_federation(config).population)
+    if users is None:
+        users = many if there < many else 0
+    if not users:
+        return ()
+    if users < there:
+        raise FedsimError(
+            f"--report-users {users} is less than the {there} that are there; give more, or 0."
+        )
+    cohort = round(config.server.cohort * users / there)
+    return (f"privacy.report_users={users}", f"privacy.report_cohort={cohort}")
+
+
+def run_study(study: Study, folder: Path, jobs: int, told: Told) -> pd.DataFrame:
+    """Search, run the grid, and return one row for each run.
+
+    Raises FedsimError before anything is trained where a cell asks for what is not allowed.
+    """
+    first = (study.tuning.clip_norms[0], study.tuning.server_lrs[0])
+    for point in study.points:
+        config = study.config(point, study.seeds[0], *first)
+        resolved(config, open_federation(config))
+    chosen = _search(study, folder, jobs, told)
+    cells = {
+        f"{point.name} seed {seed}": study.config(point, seed, *chosen[point])
+        for point in study.points
+        for seed in study.seeds
+    }
+    runs = run_all(cells, folder, jobs, told)
+    rows = [
+        _row(point, seed, chosen[point], runs[f"{point.name} seed {seed}"], study)
+        for point in study.points
+        for seed in study.seeds
+    ]
+    return pd.DataFrame(rows)
+
+
+def _search(study: Study, folder: Path, jobs: int, told: Told) -> dict[Point, tuple[float, float]]:
+    """The pair with the highest top-1 recall on validation users, for each point."""
+    trials = study.tuning.trials
+    only = (study.tuning.clip_norms[0], study.tuning.server_lrs[0])
+    if not trials:
+        return dict.fromkeys(study.points, only)
+    cells = {
+        f"search {point.name} clip {clip:g} lr {lr:g}": study.config(point, SEARCH_SEED, clip, lr)
+        for point in study.points
+        for clip, lr in trials
+    }
+    runs = run_all(cells, folder, jobs, told)
+    chosen = {}
+    for point in study.points:
+        scores = {
+            (clip, lr): _validation(runs[f"search {point.name} clip {clip:g} lr {lr:g}"])
+            for clip, lr in trials
+        }
+        chosen[point] = max(trials, key=lambda pair: scores[pair])
+    return chosen
+
+
+def _validation(run: Run) -> float:
+    rows = run.evaluations
+    return float(rows[rows["split"] == "validation"].top1_recall.iloc[-1])
+
+
+def _row(
+    point: Point, seed: int, pair: tuple[float, float], run: Run, study: Study
+) -> dict[str, Any]:
+    result = run.results.iloc[0]
+    exposure = run.exposure
+    last = exposure[exposure["round"] == exposure["round"].max()]
+    seen = last[(last.kind == "planted") & (last.holder_participations > 0)]
+    options = run.config.privacy.options
+    return {
+        "mechanism": point.mechanism,
+        "epsilon": point.epsilon,
+        "seed": seed,
+        "top1_recall": result.top1_recall,
+        "top3_recall": result.top3_recall,
+        "perplexity": result.perplexity,
+        "exposure_max": seen.exposure_bits.max() if len(seen) else math.nan,
+        "exposure_mean": seen.exposure_bits.mean() if len(seen) else math.nan,
+        "extracted": seen.extracted.mean() if len(seen) else math.nan,
+        "clip_norm": pair[0],
+        "server_lr": pair[1],
+        "noise_multiplier": options.noise_multiplier,
+        "delta": options.delta if not math.isinf(point.epsilon) else math.nan,
+        "noise_deviation": _noise_deviation(run),
+        "epsilon_with_search": _with_search(run, len(study.tuning.trials)),
+        "reported_users": _reported_users(run),
+        "digest": run.digest,
+    }
+
+
+def _noise_deviation(run: Run) -> float:
+    """Of a coordinate of the mean update, in the last round."""
+    table = run.table("privacy")
+    return float(table.noise_deviation.iloc[-1]) if len(table) else 0.0
+
+
+def _with_search(run: Run, trials: int) -> float:
+    """Epsilon of the run and its searches together: they saw the same users."""
+    config, noise = run.config, run.config.privacy.options.noise_multiplier
+    if not noise:
+        return math.inf
+    mechanism = mechanism_of(config, open_federation(config))
+    found = mechanism.guarantee_of_runs(noise, config.server.rounds, trials + 1)
+    return found.epsilon if found else math.inf
+
+
+def _reported_users(run: Run) -> int:
+    return mechanism_of(run.config, open_federation(run.config)).population
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row a mechanism and budget: means over seeds with 95 % half widths (Student's t)."""
+    from scipy import stats
+
+    out = []
+    for (mechanism, epsilon), group in rows.groupby(["mechanism", "epsilon"], sort=False):
+        row: dict[str, Any] = {"mechanism": mechanism, "epsilon": epsilon, "seeds": len(group)}
+        for score in SCORES:
+            values = group[score].to_numpy(np.float64)
+            row[score] = float(values.mean())
+            spread = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+            row[f"{score}_half"] = float(stats.t.ppf(0.975, max(len(values) - 1, 1)) * spread)
+        for name in ("clip_norm", "server_lr", "noise_multiplier", "delta", "noise_deviation",
+                     "epsilon_with_search", "reported_users"):  # fmt: skip
+            row[name] = group[name].iloc[0]
+        out.append(row)
+    return pd.DataFrame(out)
+
+
+def is_monotone(points: pd.DataFrame, score: str = "top1_recall") -> bool:
+    """Whether no larger budget scores clearly worse: by more than both intervals together."""
+    for _, group in points.groupby("mechanism"):
+        ordered = group.sort_values("epsilon")
+        values, halves = ordered[score].to_numpy(), ordered[f"{score}_half"].to_numpy()
+        halves = np.nan_to_num(halves)
+        for low in range(len(ordered)):
+            for high in range(low + 1, len(ordered)):
+                if values[low] - halves[low] > values[high] + halves[high]:
+                    return False
+    return True
+
+
+def crossings(points: pd.DataFrame, one: str, other: str) -> list[tuple[float, float]]:
+    """Neighbouring budgets between which the better of two mechanisms changes."""
+    wide = points.pivot(index="epsilon", columns="mechanism", values="top1_recall")
+    if one not in wide or other not in wide:
+        return []
+    lead = (wide[one] - wide[other]).dropna().sort_index()
+    finite = lead[np.isfinite(lead.index.to_numpy(np.float64))]
+    return [
+        (float(a), float(b))
+        for a, b in zip(finite.index, finite.index[1:], strict=False)
+        if finite[a] * finite[b] < 0
+    ]
+
+
+def users_needed(points: pd.DataFrame, needed: Mapping[tuple[str, float], float]) -> pd.DataFrame:
+    """How many users each run's noise would take to be private: one row a point, one column a
+    budget.
+
+    `needed` is the noise multiplier of each mechanism and budget. The same share of the users
+    takes part in a round, so that only the cohort grows; what is trained then has the same noise
+    on its mean, z C / m, and so the recall that was measured.
+    """
+    budgets = sorted({epsilon for _, epsilon in needed})
+    out = []
+    for row in points.itertuples():
+        if not row.noise_multiplier:
+            continue
+        users = {
+            f"{epsilon:g}": row.reported_users
+            * needed[row.mechanism, epsilon]
+            / row.noise_multiplier
+            for epsilon in budgets
+            if (row.mechanism, epsilon) in needed
+        }
+        out.append({"mechanism": row.mechanism, "trained at": row.epsilon,
+                    "top1_recall": row.top1_recall, **users})  # fmt: skip
+    return pd.DataFrame(out)
+
+
+def parse_points(mechanisms: str, epsilons: str) -> tuple[Point, ...]:
+    """From comma-separated lists. Raises FedsimError for what is no budget."""
+    budgets = []
+    for text in epsilons.split(","):
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not value > 0:
+            raise FedsimError(f"--epsilons: '{text.strip()}' is no budget; write inf,8,4 or so.")
+        budgets.append(value)
+    names = [name.strip() for name in mechanisms.split(",") if name.strip()]
+    if not names:
+        raise FedsimError("--mechanisms names none; give at least one, such as dp-fedavg,blt.")
+    for given in (names, budgets):
+        if len(set(given)) < len(given):
+            raise FedsimError("--mechanisms and --epsilons name each once; leave the second out.")
+    return tuple(Point(name, budget) for name in names for budget in budgets)
+
+
+def noises_needed(rows: pd.DataFrame) -> dict[tuple[str, float], float]:
+    """The noise multiplier of each mechanism and budget, as the runs had it."""
+    noisy = rows[rows.noise_multiplier > 0]
+    return {
+        (row.mechanism, row.epsilon): row.noise_multiplier
+        for row in noisy.drop_duplicates(["mechanism", "epsilon"]).itertuples()
+    }
+
+
+def numbers(text: str, option: str) -> tuple[float, ...]:
+    """Comma-separated positive numbers. Raises FedsimError with the option's name."""
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if not values or not all(value > 0 and math.isfinite(value) for value in values):
+        raise FedsimError(f"{option} = '{text}' is not accepted: write positive numbers, as 0.3,1.")
+    return values
+
+
+def findings(points: pd.DataFrame, rows: pd.DataFrame, simulated: bool) -> list[str]:
+    """What the study shows, in sentences, honest about what it cannot show."""
+    out = []
+    users = sorted({int(n) for n in points.reported_users})
+    many = " to ".join(f"{n:,}" for n in dict.fromkeys((users[0], users[-1])))
+    if simulated:
+        out.append(
+            f"Simulated: the noise is that of larger cohorts among {many} users, and every epsilon "
+            "is theirs. The model was trained on far fewer."
+        )
+    else:
+        out.append(f"Every epsilon is that of the {many} users that were really there.")
+    private = points[np.isfinite(points.epsilon)]
+    free = points[~np.isfinite(points.epsilon)]
+    if len(private) and len(free):
+        best = private.loc[private.top1_recall.idxmax()]
+        bound = free.top1_recall.max()
+        out.append(
+            f"Without noise top-1 recall is {bound:.2%}; the best private run, {best.mechanism} "
+            f"at epsilon {best.epsilon:g}, has {best.top1_recall:.2%}."
+        )
+    shape = "does not fall" if is_monotone(points) else "falls somewhere"
+    out.append(f"Recall {shape} with a larger budget by more than the intervals allow.")
+    others = [m for m in dict.fromkeys(points.mechanism) if m != WITHOUT_NOISE]
+    for other in others if WITHOUT_NOISE in set(points.mechanism) else ():
+        found = crossings(points, WITHOUT_NOISE, other)
+        where = " and ".join(f"between epsilon {a:g} and {b:g}" for a, b in found)
+        out.append(
+            f"{other} and {WITHOUT_NOISE} cross {where}."
+            if found
+            else f"{other} and {WITHOUT_NOISE} do not cross on these budgets: "
+            f"{_better(private, WITHOUT_NOISE, other)}."
+        )
+    if (rows.epsilon_with_search > rows.epsilon).any():
+        out.append(
+            "Clip norm and server learning rate were searched on the same users: the column "
+            "'epsilon, search included' composes the run with all its trials."
+        )
+    return out
+
+
+def _better(private: pd.DataFrame, one: str, other: str) -> str:
+    means = private.groupby("mechanism").top1_recall.mean()
+    if one not in means or other not in means:
+        return "one of them has no private run"
+    ahead = one if means[one] >= means[other] else other
+    return f"{ahead} has the higher recall on average"

@@ -1,0 +1,143 @@
+"""The config's mechanism, set up for its federation: what is allowed, and how much noise it takes.
+
+All that it needs to know of the users is public: how many there are, who is drawn when, and the
+most sequences that one has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache, partial
+
+import torch
+
+from fedsim.config import Config, Named
+from fedsim.errors import FedsimError
+from fedsim.federation import Federation
+from fedsim.models import build
+from fedsim.privacy.base import Mechanism, Setting
+from fedsim.privacy.mechanisms import MECHANISMS
+from fedsim.privacy.plan import default_delta, largest_cohort
+from fedsim.privacy.statement import as_text, statement
+from fedsim.runs import Run
+from server.sampling import Draw, most_participations
+from server.state import ServerState
+
+_AT_ONCE = 10_000  # users whose sizes are looked up together
+
+
+def draw_of(config: Config, federation: Federation, round: int) -> Draw:
+    """What the sampler of a round may use."""
+    server, population = config.server, federation.population
+    most = server.max_cohort
+    if server.sampler == "truncated" and not most:
+        most = largest_cohort(len(population), server.cohort)
+    return Draw(population, server.cohort, config.seed, round, most, server.groups)
+
+
+def mechanism_of(config: Config, federation: Federation) -> Mechanism:
+    """The mechanism of a resolved config."""
+    return MECHANISMS[config.privacy.name](config.privacy.options, _setting(config, federation))
+
+
+def resolved(config: Config, federation: Federation) -> Config:
+    """The config with its delta and, where it has a budget, the noise that keeps it.
+
+    Raises FedsimError where no guarantee can be given for what it says, and where the noise that
+    it says does not keep the budget that it says.
+    """
+    mechanism, rounds = mechanism_of(config, federation), config.server.rounds
+    if "noise_multiplier" not in type(config.privacy.options).model_fields:
+        return config
+    if not config.privacy.options.delta:
+        config = _with(config, delta=default_delta(mechanism.population))
+        mechanism = mechanism_of(config, federation)
+    budget, noise = config.privacy.options.epsilon, config.privacy.options.noise_multiplier
+    if budget and not noise:
+        config = _with(config, noise_multiplier=mechanism.noise_for(budget))
+        mechanism_of(config, federation)  # it may refuse so much noise
+        return config
+    guarantee = mechanism.guarantee(noise, rounds)
+    if budget and guarantee and guarantee.epsilon > budget:
+        raise FedsimError(
+            f"privacy.noise_multiplier = {noise:g} gives epsilon = {guarantee.epsilon:.4g}, more "
+            f"than privacy.epsilon = {budget:g}; leave the noise out, and it is calibrated."
+        )
+    return config
+
+
+def _with(config: Config, **values: float) -> Config:
+    options = config.privacy.options.model_copy(update=values)
+    return replace(config, privacy=Named(config.privacy.name, options))
+
+
+def _setting(config: Config, federation: Federation) -> Setting:
+    server, first = config.server, draw_of(config, federation, 1)
+
+    @lru_cache
+    def participations(rounds: int) -> int:
+        return most_participations(server.sampler, first, rounds)
+
+    return Setting(
+        seed=config.seed,
+        users=len(federation.population),
+        cohort=server.cohort,
+        rounds=server.rounds,
+        sampler=server.sampler,
+        max_cohort=first.max_cohort,
+        groups=server.groups,
+        min_separation=server.min_separation,
+        max_participations=server.max_participations,
+        size=partial(_size, config, federation),
+        most_sequences=partial(_most_sequences, federation),
+        most_participations=participations,
+    )
+
+
+def _size(config: Config, federation: Federation) -> int:
+    nowhere = torch.device("meta")  # sizes without the memory
+    with nowhere:
+        model = build(config.model.options, len(federation.corpus.vocabulary), nowhere)
+    return model.n_parameters
+
+
+def _most_sequences(federation: Federation) -> int:
+    """Of one user."""
+    population = federation.population
+    most = 0
+    for start in range(0, len(population), _AT_ONCE):
+        sizes = federation.sizes(population[start : start + _AT_ONCE])
+        most = max(most, int(sizes[:, 0].max(initial=0)))
+    federation.corpus.forget_pages()
+    return most
+
+
+def write_statement(run: Run, config: Config, federation: Federation, state: ServerState) -> None:
+    """Write what the run guarantees, as far as it has come; nothing without a mechanism."""
+    mechanism = mechanism_of(config, federation)
+    if config.privacy.name == "none":
+        return
+    noise = getattr(config.privacy.options, "noise_multiplier", 0.0)
+    guarantee = mechanism.guarantee(noise, config.server.rounds)
+    made = statement(
+        config.as_dict(),
+        guarantee.as_dict() if guarantee else None,
+        mechanism.unit,
+        len(federation.population),
+        {
+            "rounds_done": state.round,
+            "realised": _realised(run),
+            **mechanism.beside(state.participations),
+        },
+    )
+    run.save_statement(made, as_text(made))
+
+
+def _realised(run: Run) -> dict[str, int]:
+    """How often users took part, and how far apart the nearest two rounds of one user were."""
+    rows = run.clients[["user", "round"]].sort_values(["user", "round"])
+    if not len(rows):
+        return {}
+    gaps = rows["round"].diff()[rows.user.diff() == 0]
+    out = {"participations": int(rows.user.value_counts().max())}
+    return out | ({"min_separation": int(gaps.min())} if len(gaps) else {})
