@@ -13,7 +13,7 @@ from rich.console import Console
 
 from fedsim.errors import FedsimError
 
-MANY_USERS = 20_000  # that are simulated where fewer are there
+MANY_USERS = 5_000  # that are simulated where fewer are there
 
 
 def statement(
@@ -43,7 +43,7 @@ def study(
     ] = "dp-fedavg,tree,banded,blt",
     seeds: Annotated[int, typer.Option(min=1, help="runs of each cell")] = 3,
     clip_norms: Annotated[str, typer.Option(help="more than one are searched")] = "0.5",
-    server_lrs: Annotated[str, typer.Option(help="more than one are searched")] = "0.7",
+    server_lrs: Annotated[str, typer.Option(help="more than one are searched")] = "0.7,2",
     report_users: Annotated[
         int | None,
         typer.Option(

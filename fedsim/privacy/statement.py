@@ -154,7 +154,7 @@ def _epsilon(guarantee: Mapping[str, Any]) -> str:
 
 
 def _delta(said: Mapping[str, Any]) -> str:
-    users = said["guarantee"].get("users") or said["users"]
+    users = said["own"]["reported_users"] if said.get("own") else said["users"]
     delta = said["guarantee"]["delta"]
     return f"{delta:.3g}; 1 / users = {1 / users:.3g}, recommended at most {users**-1.1:.3g}"
 
