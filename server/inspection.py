@@ -6,8 +6,10 @@ Whatever is not as the client app writes it becomes a failure of the users that 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from fedsim.engines.wire import (
@@ -77,9 +79,15 @@ def _check_update(content: RecordDict, asked: list[int], size: int) -> None:
     reach = _reach(update)
     # Each coordinate is at most the sum of the users' norms.
     # As Python's integers: the absolute value of the least int64 is not an int64.
-    largest = max(int(update.total.max()), -int(update.total.min()))
+    largest = max(max(int(part.max()), -int(part.min())) for part in _parts(update.total))
     if largest * RESOLUTION > reach * (1 + 1e-6) + RESOLUTION:
         raise Malformed("a sum larger than the norms that it reports")
+
+
+def _parts(total: np.ndarray) -> Iterator[np.ndarray]:
+    """What stays in a processor's cache between two looks at it."""
+    for start in range(0, len(total), 1 << 14):
+        yield total[start : start + (1 << 14)]
 
 
 def _reach(update: ChunkUpdate) -> float:
