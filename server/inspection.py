@@ -6,6 +6,7 @@ Whatever is not as the client app writes it becomes a failure of the users that 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -83,13 +84,20 @@ def _check_update(
     reach, step = _reach(update, contribution), contribution.resolution
     # Each coordinate is at most the sum of the users' norms.
     # As Python's integers: the absolute value of the least int64 is not an int64.
-    largest = max(int(update.total.max()), -int(update.total.min()))
+    largest = max(max(int(part.max()), -int(part.min())) for part in _parts(update.total))
     if largest * step > reach * (1 + 1e-6) + step:
         raise Malformed("a sum larger than the norms that it reports")
     if isinstance(contribution, Clipped):  # a guarantee rests on the norm itself
-        norm = float(np.linalg.norm(update.total.astype(np.float64))) * step
+        squares = (np.square(part, dtype=np.float64).sum() for part in _parts(update.total))
+        norm = math.sqrt(sum(squares)) * step
         if norm > reach * (1 + 1e-6) + step * math.sqrt(size):
             raise Malformed("a sum larger than what its users may contribute")
+
+
+def _parts(total: np.ndarray) -> Iterator[np.ndarray]:
+    """What stays in a processor's cache between two looks at it."""
+    for start in range(0, len(total), 1 << 14):
+        yield total[start : start + (1 << 14)]
 
 
 def _reach(update: ChunkUpdate, contribution: Contribution) -> float:

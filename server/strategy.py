@@ -147,27 +147,22 @@ class FederatedStrategy(Strategy):
         if aggregate.failures:
             self.listener.clients_failed(server_round, cohort, aggregate.failures)
         self._stop_if_too_few(server_round, len(cohort), aggregate)
-        before = self.state.parameters.flat
+        results, failures = aggregate.results, aggregate.failures
+        before, metrics = self.state.parameters.flat, _train_metrics(aggregate)
         with self.profile.part("aggregation"):
-            completed = [r.user for r in aggregate.results]
             # The noise of a mechanism falls between the sum and the division, here and only here.
             release = self.mechanism.release(aggregate, server_round, self.state.mechanism)
-            self.state = self.apply(release, completed)
+            del aggregate  # twice a model's bytes, before there are more
+            self.state = self.apply(release, [r.user for r in results])
+            facts = release.facts
+            del release
             norm = distance(self.state.parameters.flat, before)
         seconds = time.perf_counter() - started
-        outcome = RoundOutcome(
-            server_round,
-            cohort,
-            aggregate.results,
-            aggregate.failures,
-            norm,
-            seconds,
-            release.facts,
-        )
+        outcome = RoundOutcome(server_round, cohort, results, failures, norm, seconds, facts)
         with self.profile.part("record"):
             self.listener.round_done(self.state, outcome)
         with self.profile.part("communication"):
-            return to_record(self.state.parameters), _train_metrics(aggregate)
+            return to_record(self.state.parameters), metrics
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

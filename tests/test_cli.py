@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 from federations import assert_same_record
 from pandas.testing import assert_frame_equal
@@ -619,11 +620,14 @@ def test_ctrl_c_while_the_workers_start_is_quiet_too(tiny: str, tmp_path: Path) 
     folder = tmp_path / "run"
     keys = ["--preset", tiny, "--engine=pool", "--workers=1", "--out", str(folder)]
     process = start(["train", *keys])
-    while not (folder / "status.json").is_file() and process.poll() is None:
+    # The first of its processes imports what the workers need; a worker comes after that.
+    while not (below := psutil.Process(process.pid).children(recursive=True)):
         time.sleep(0.01)
     time.sleep(0.2)
+    below = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in err
-    assert Run.open(folder).status == {"state": "interrupted", "round": 0, "error": ""}
+    assert not folder.exists(), "there was no run yet"
+    assert psutil.wait_procs(below, timeout=30)[1] == [], "nothing is left behind"

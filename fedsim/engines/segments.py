@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
@@ -32,8 +32,12 @@ class Segment(SharedMemory):
 
     def close(self) -> None:
         """Unmap it, now or when it is garbage."""
-        with suppress(BufferError):
+        try:
             super().close()
+        except BufferError:  # the mapping goes with the last view; its file is not needed for that
+            if (file := getattr(self, "_fd", -1)) >= 0:
+                os.close(file)
+                self._fd = -1
 
     def bytes(self) -> np.ndarray:
         """Its content, uint8. Who holds a part of the array, or a memoryview of it, keeps it."""

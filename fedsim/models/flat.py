@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,8 +27,8 @@ class FlatModel:
         self.model = model.to(device)
         self.device = device
         self.layout = Layout.of(model)
-        self.values = torch.zeros(self.layout.size, device=device)
-        self.gradients = torch.zeros(self.layout.size, device=device)
+        self.values = _zeros(self.layout.size, device)
+        self.gradients = _zeros(self.layout.size, device)
         for parameter, part, shape in zip(
             model.parameters(), self.layout.slices, self.layout.shapes, strict=True
         ):
@@ -110,6 +111,11 @@ class NativeModel(FlatModel):
             return None
         first, second = (dropout(torch.ones(len(batch), w)) for w in self._trainer.mask_widths)
         return first, second
+
+
+def _zeros(size: int, device: torch.device) -> Tensor:
+    """On the CPU NumPy's, which asks for large pages where there are some."""
+    return torch.from_numpy(np.zeros(size, np.float32)).to(device)
 
 
 _NO_SHAPE = "it has no such model"

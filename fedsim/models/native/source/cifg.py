@@ -40,7 +40,7 @@ static float *cifg_forward(Trainer *t, const float *w, const Batch *batch, const
           *tanh_cell = floats(&t->tanh_cell, batch->rows * units),
           *inner = floats(&t->inner, batch->rows * units),
           *out = floats(&t->hidden, batch->rows * width);
-    Packed recurrent = packed(&t->forward_weights, w + t->recurrent, 1, width, width, gates);
+    Packed recurrent = packed(&t->recurrent_weights, w + t->recurrent, 1, width, width, gates);
     Packed project = packed(&t->project_weights, w + t->middle, 1, units, units, width);
     for (int64_t s = 0; s < batch->steps; s++) {
         if (s)
@@ -65,8 +65,8 @@ static void cifg_backward(Trainer *t, const float *w, const Batch *batch, const 
           *d_cell = floats(&t->d_cell, batch->sequences * units),
           *d_inner = floats(&t->d_inner, batch->sequences * units);
     memset(d_cell, 0, batch->sequences * units * sizeof(float));
-    Packed recurrent = packed(&t->backward_weights, w + t->recurrent, width, 1, gates, width);
-    Packed project = packed(&t->unproject_weights, w + t->middle, units, 1, width, units);
+    Packed recurrent = packed(&t->recurrent_weights, w + t->recurrent, width, 1, gates, width);
+    Packed project = packed(&t->project_weights, w + t->middle, units, 1, width, units);
     for (int64_t s = batch->steps - 1; s >= 0; s--) {
         skinny(batch->sizes[s], d_out + first[s] * width, width, &project, 0, d_inner, units);
         for (int64_t r = first[s]; r < first[s + 1]; r++) {

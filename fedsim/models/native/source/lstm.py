@@ -44,7 +44,7 @@ static float *lstm_forward(Trainer *t, const float *w, const Batch *batch, const
           *tanh_cell = floats(&t->tanh_cell, batch->rows * units),
           *hidden = floats(&t->hidden, batch->rows * units);
     Packed recurrent =
-        packed(&t->forward_weights, w + t->recurrent, 1, units, units, gates);
+        packed(&t->recurrent_weights, w + t->recurrent, 1, units, units, gates);
     for (int64_t s = 0; s < batch->steps; s++) {
         if (s)
             skinny(batch->sizes[s], hidden + first[s - 1] * units, units, &recurrent, 1,
@@ -66,7 +66,7 @@ static void lstm_backward(Trainer *t, const float *w, const Batch *batch, const 
           *d_cell = floats(&t->d_cell, batch->sequences * units);
     memset(d_cell, 0, batch->sequences * units * sizeof(float));
     Packed recurrent =
-        packed(&t->backward_weights, w + t->recurrent, units, 1, gates, units);
+        packed(&t->recurrent_weights, w + t->recurrent, units, 1, gates, units);
     for (int64_t s = batch->steps - 1; s >= 0; s--) {
         for (int64_t r = first[s]; r < first[s + 1]; r++) {
             const float *before = s ? cell + (r - first[s] + first[s - 1]) * units : NULL;

@@ -23,9 +23,8 @@ typedef struct {
     float *gradient;                    // see `own_gradient`; null until needed
     Buffer gradients, touched, sorted_targets, first, x, gate, cell, tanh_cell, inner, hidden,
         masked, projected, d_projected, d_inner, d_state, d_x, d_cell, before, sums,
-        forward_weights, backward_weights, project_weights, unproject_weights, panels, logits,
-        hidden_t, hidden_panels, d_hidden_t, statistics, work, sorted, d_sorted, order, between,
-        block, gram, factors;
+        recurrent_weights, project_weights, logits, hidden_t, hidden_panels, d_hidden_t,
+        statistics, work, sorted, d_sorted, order, between, block, gram, factors;
 } Trainer;
 
 INLINE int tied(const Trainer *t) { return t->kind == CIFG; }
