@@ -94,6 +94,30 @@ def test_norms_and_the_clipped_sum_are_those_of_each_sequence_alone(
         assert nats == pytest.approx(float(training_loss(model, batch_of(sequences))[1].sum()))
 
 
+SMALL = {"embedding": 12, "layers": 2, "heads": 2, "feedforward": 20}
+
+
+@pytest.mark.parametrize("name", ["cifg", "lstm", "transformer"])
+def test_a_long_sentence_does_not_change_what_a_short_one_gives(name: str) -> None:
+    """Whoever joins the batch adds a vector of at most the clip norm, and changes nothing else."""
+    options = MODELS[name](**(TINY.get(name) or SMALL))
+    model = build(options, V)
+    model.initialise(torch.Generator().manual_seed(3))
+    sequences, changes = text([3, 5, 40]), []
+    for chosen in ([0, 1], [0, 1, 2]):
+        flat = private(model, "opacus")
+        before = flat.values.clone()
+        _, norms = flat.private_step(
+            batch_of(sequences, chosen), PrivateStep(0.2, 1.0, 0.0, KEY, 0)
+        )
+        changes.append((before - flat.values).double())
+    each = alone(model, sequences)
+    joined = each[2] * (0.2 / each[2].norm()).clamp(max=1.0)
+    torch.testing.assert_close(norms.double(), each.norm(dim=1), rtol=1e-5, atol=0.0)
+    torch.testing.assert_close(changes[1] - changes[0], joined, rtol=0.0, atol=1e-6)
+    assert float((changes[1] - changes[0]).norm()) <= 0.2 * (1 + 1e-5)
+
+
 @pytest.mark.parametrize("name", list(TINY))
 def test_norms_under_dropout_are_those_of_the_masked_model(name: str) -> None:
     """One sentence a batch, so that the ghost norm and the gradient draw the same masks."""

@@ -19,7 +19,7 @@ _ALWAYS = (
     "scores, losses, norms, counts and cohort sizes in this folder, which are exact",
     "canaries and audits, which know what was planted",
     "attacks on floating-point noise and on pseudo-random numbers",
-    "whoever has the seed in this folder, who can subtract the noise",
+    "whoever has the seed (this folder; with SuperNodes every node), who can subtract the noise",
 )
 NOT_COVERED = {
     "user": (
