@@ -248,16 +248,18 @@ def total(content: RecordDict) -> np.ndarray:
 
 
 def test_replies_are_read_where_the_worker_wrote_them(segments: list[str]) -> None:
-    inbox, outbox = Inbox(), Outbox()
+    inbox, outbox = Inbox(1), Outbox(1)
     values = np.arange(1000)
     first, size = outbox.pack(reply(values), inbox.offer(0))
     assert segments == []  # nothing is known of its size yet
     assert total(inbox.read(first)).tolist() == values.tolist()
     for i in range(10):
-        packed, again = outbox.pack(reply(values + i), inbox.offer(size))
+        lent = inbox.offer(size)
+        packed, again = outbox.pack(reply(values + i), lent)
         assert again == size
         assert len(pickle.dumps(packed)) < 1000, "arrays do not go through the pipe"
         content = inbox.read(packed)
+        inbox.take_back(lent)
         assert record_of(content, "said", ConfigRecord)["ok"] is True
         assert total(content).tolist() == (values + i).tolist()
     assert len(segments) <= 2, "a segment is used again as soon as nobody looks at it"
@@ -267,18 +269,40 @@ def test_replies_are_read_where_the_worker_wrote_them(segments: list[str]) -> No
 
 
 def test_a_reply_that_is_kept_stays_as_it_is(segments: list[str]) -> None:
-    inbox, outbox = Inbox(), Outbox()
+    inbox, outbox = Inbox(1), Outbox(1)
     kept, size = [], 9000
     for i in range(7):
-        packed, _ = outbox.pack(reply(np.full(1000, i)), inbox.offer(size))
+        lent = inbox.offer(size)
+        packed, _ = outbox.pack(reply(np.full(1000, i)), lent)
+        inbox.take_back(lent)
         kept.append(total(inbox.read(packed)))  # the array alone, not the message around it
     inbox.close()
     assert_gone(segments)
     assert [int(t.min()) for t in kept] == [int(t.max()) for t in kept] == list(range(7))
 
 
+def test_workers_share_the_segments_that_nobody_uses(segments: list[str]) -> None:
+    """Two at work and one reply that is read: three segments, whoever the workers are."""
+    inbox, outboxes = Inbox(2), (Outbox(2), Outbox(2))
+    lent = [inbox.offer(9000), inbox.offer(9000)]
+    assert None not in lent
+    assert lent[0] != lent[1], "nobody writes where another does"
+    content = None
+    for i in range(12):
+        who = i % 2
+        packed, _ = outboxes[who].pack(reply(np.full(1000, i)), lent[who])
+        content = inbox.read(packed)
+        inbox.take_back(lent[who])
+        lent[who] = inbox.offer(9000)
+        assert total(content).tolist() == [i] * 1000
+    assert len(segments) <= 3
+    del content
+    inbox.close()
+    assert_gone(segments)
+
+
 def test_a_reply_that_outgrows_its_segment_goes_through_the_pipe(segments: list[str]) -> None:
-    inbox, outbox = Inbox(), Outbox()
+    inbox, outbox = Inbox(1), Outbox(1)
     packed, size = outbox.pack(reply(np.arange(1000)), inbox.offer(64))
     assert size > 8000
     assert total(inbox.read(packed))[-1] == 999
@@ -293,7 +317,7 @@ def test_replies_go_through_the_pipe_where_there_is_no_room(
 ) -> None:
     usage = shutil.disk_usage("/")._replace(free=10)
     monkeypatch.setattr(shared_segments.shutil, "disk_usage", lambda path: usage)
-    assert Inbox().offer(1000) is None
+    assert Inbox(1).offer(1000) is None
 
 
 # -- the wire -----------------------------------------------------------------------------------

@@ -22,16 +22,17 @@ from fedsim.engines.segments import (
 )
 from fedsim.errors import FedsimError
 
-SLOTS = 3  # one that a loop over the replies still names, one that has come, one being filled
+SPARE = 2  # beside one being filled by each worker: one that is read, and one that has come
 
 
 class _Slot:
-    """A segment, and whether somebody still looks at the reply in it."""
+    """A segment, whether a worker fills it, and whether somebody still looks at the reply in it."""
 
     def __init__(self, size: int) -> None:
         self.segment = create(size)
         self.segment.bytes()[:] = 0  # takes the memory now: later there may be none
         self.size = size
+        self.lent = False
         self._reply: weakref.ref[np.ndarray] | None = None
 
     def read(self, packed: Packed) -> RecordDict:
@@ -53,27 +54,38 @@ class _Slot:
 
 
 class Inbox:
-    """The main process's end for one worker."""
+    """The main process's end: segments that go to whichever worker is free."""
 
-    def __init__(self) -> None:
+    def __init__(self, workers: int) -> None:
+        self._most = workers + SPARE
         self._slots: list[_Slot] = []
         self._given_up: list[_Slot] = []
 
     def offer(self, size: int) -> str | None:
-        """A segment of at least `size` bytes that nobody reads; None where none can be had."""
+        """A segment of at least `size` bytes for a worker to fill, until `take_back`; None where
+        none can be had."""
         self._given_up = [slot for slot in self._given_up if slot.held]
-        for slot in [s for s in self._slots if s.size < size]:
+        for slot in [s for s in self._slots if s.size < size and not s.lent]:
             self._give_up(slot)
-        free = next((slot for slot in self._slots if not slot.held), None)
+        free = next((slot for slot in self._slots if not slot.held and not slot.lent), None)
         if free is None and size:
-            if len(self._slots) == SLOTS:  # whoever keeps replies keeps their memory
-                self._give_up(self._slots[0])
+            held = [slot for slot in self._slots if slot.held]
+            if len(self._slots) >= self._most and held:  # who keeps replies keeps their memory
+                self._give_up(held[0])
             try:
                 free = _Slot(size)
             except FedsimError:  # a pipe is slower and needs no room
                 return None
             self._slots.append(free)
-        return free.segment.name if free else None
+        if free is None:
+            return None
+        free.lent = True
+        return free.segment.name
+
+    def take_back(self, name: str | None) -> None:
+        """The worker is done with the segment of that name, or dead."""
+        for slot in self._slots:
+            slot.lent = slot.lent and slot.segment.name != name
 
     def read(self, packed: Packed) -> RecordDict:
         """What the worker replied; arrays in a segment stay as they are while a view is left."""
@@ -93,9 +105,10 @@ class Inbox:
 
 
 class Outbox:
-    """The worker's end."""
+    """The end of one of so many workers."""
 
-    def __init__(self) -> None:
+    def __init__(self, workers: int) -> None:
+        self._most = workers + SPARE
         self._segments: dict[str, Segment] = {}
 
     def memory(self, name: str | None) -> np.ndarray | None:
@@ -122,7 +135,7 @@ class Outbox:
 
     def _segment(self, name: str) -> Segment:
         if name not in self._segments:
-            if len(self._segments) == SLOTS:  # the oldest was given up
+            if len(self._segments) == self._most:  # the oldest was given up
                 self._segments.pop(next(iter(self._segments))).close()
             self._segments[name] = Segment(name)
         return self._segments[name]

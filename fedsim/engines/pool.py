@@ -34,14 +34,14 @@ PIPE_BYTES = 1 << 20  # a first reply of this size may well go through the pipe
 
 
 class _Worker:
-    """One process, the pipe to it, and where the arrays of its replies go."""
+    """One process of so many, the pipe to it, and what it is at work on."""
 
-    def __init__(self, client_app: str) -> None:
+    def __init__(self, client_app: str, workers: int) -> None:
         self.pipe, child = starting.pipe()
-        self.process = starting.start(work, child, client_app)
+        self.process = starting.start(work, child, client_app, workers)
         child.close()
-        self.inbox = Inbox()
         self.message_id: str | None = None
+        self.segment: str | None = None  # where the arrays of its reply go
 
 
 def serve(
@@ -71,7 +71,8 @@ class PoolGrid(Grid):
         self._sent = 0
         self._reply_bytes = 0  # of the arrays of the largest reply so far
         count = workers or available_cores()
-        self._workers = [_Worker(client_app) for _ in range(count)]
+        self._inbox = Inbox(count)
+        self._workers = [_Worker(client_app, count) for _ in range(count)]
 
     def set_run(self, run: Run) -> None:
         """Set the run this grid reports."""
@@ -153,9 +154,9 @@ class PoolGrid(Grid):
         for worker in self._workers:
             if worker.message_id is None and self._queue:
                 worker.message_id = self._queue.popleft()
-                segment = worker.inbox.offer(self._reply_bytes)
+                worker.segment = self._inbox.offer(self._reply_bytes)
                 try:
-                    worker.pipe.send(Order(self._tasks[worker.message_id], segment))
+                    worker.pipe.send(Order(self._tasks[worker.message_id], worker.segment))
                 except OSError:
                     self._replace(worker)
 
@@ -175,8 +176,9 @@ class PoolGrid(Grid):
                 content = done.content
                 self._finish(
                     message_id,
-                    content if isinstance(content, Error) else worker.inbox.read(content),
+                    content if isinstance(content, Error) else self._inbox.read(content),
                 )
+                self._inbox.take_back(worker.segment)
         self._feed()
 
     def _finish(self, message_id: str, reply: RecordDict | Error) -> None:
@@ -209,9 +211,10 @@ class PoolGrid(Grid):
         message_id = worker.message_id
         worker.pipe.close()
         worker.process.join(5)
-        worker.inbox.close()
+        self._inbox.take_back(worker.segment)
         code = worker.process.exitcode
-        self._workers[self._workers.index(worker)] = _Worker(self._client_app)
+        new = _Worker(self._client_app, len(self._workers))
+        self._workers[self._workers.index(worker)] = new
         if message_id is None:
             return
         self._attempts[message_id] = self._attempts.get(message_id, 0) + 1
@@ -231,5 +234,5 @@ class PoolGrid(Grid):
             worker.process.join(5)
             if worker.process.is_alive():
                 worker.process.kill()
-            worker.inbox.close()
+        self._inbox.close()
         self._broadcaster.close()

@@ -41,8 +41,8 @@ class Done:
     size: int
 
 
-def work(pipe: Connection, client_app: str) -> None:
-    """Serve tasks from `pipe` until it closes. Runs in a process of its own."""
+def work(pipe: Connection, client_app: str, workers: int) -> None:
+    """Serve tasks from `pipe` until it closes. Runs in a process of its own, one of `workers`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
     threading.Thread(target=_end_with_main, daemon=True).start()
     from flwr.app import Message
@@ -54,7 +54,7 @@ def work(pipe: Connection, client_app: str) -> None:
 
     set_identity()
     app = load(client_app)
-    receiver, outbox = Receiver(), Outbox()
+    receiver, outbox = Receiver(), Outbox(workers)
     while True:
         try:
             order: Order = pipe.recv()
