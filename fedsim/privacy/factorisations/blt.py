@@ -21,7 +21,7 @@ class BltOptions(BaseOptions):
     the quotient of polynomials loses its digits.
     """
 
-    buffers: int = Field(3, ge=1, le=4)
+    buffers: int = Field(3, description="models that the server keeps", ge=1, le=4)
 
 
 @FACTORISATIONS.register("blt")

@@ -29,8 +29,8 @@ class TreeOptions(BaseOptions):
     larger tree is what is accounted.
     """
 
-    restart_every: int = Field(0, ge=0)
-    completion: bool = False
+    restart_every: int = Field(0, ge=0, description="rounds of a tree; 0 is one tree for all")
+    completion: bool = Field(False, description="fill up each tree to a power of two at its end")
 
 
 @FACTORISATIONS.register("tree")

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from fedsim.privacy.accounting import Guarantee, guarantee
 from fedsim.privacy.base import MECHANISMS, State
@@ -22,6 +23,8 @@ from fedsim.privacy.factorisations.blt import BltOptions as BufferOptions
 from fedsim.privacy.factorisations.tree import TreeOptions as RestartOptions
 from fedsim.privacy.mechanisms.central import CentralOptions, FixedClipping
 from fedsim.privacy.plan import Plan, checked
+
+MOST_BANDS = 64  # where nobody says how many; one model of the server's memory each
 
 
 class Ftrl(FixedClipping):
@@ -87,14 +90,27 @@ class Sqrt(Ftrl):
 class BandedOptions(CentralOptions, BandOptions):
     """Clipping, budget, bands."""
 
+    bands: int = Field(
+        0, ge=0, description=f"0: what min_separation allows, at most {MOST_BANDS}; a model each"
+    )
+
 
 @MECHANISMS.register("banded")
 class Banded(Ftrl):
     """The best banded Toeplitz matrix; the only one that sampling within groups amplifies."""
 
     Options = BandedOptions
+    options: BandedOptions
     plan_name = "banded"
     samplers = ("cyclic", "groups")
+
+    def plan(self, noise_multiplier: float, rounds: int) -> Plan:
+        """Not more bands than the server should keep models for, unless they are asked for."""
+        plan = super().plan(noise_multiplier, rounds)
+        if self.options.bands:
+            return plan
+        separation = checked(replace(plan, noise_multiplier=1.0)).min_separation or 1
+        return replace(plan, options={"bands": min(separation, MOST_BANDS)})
 
 
 class BltOptions(CentralOptions, BufferOptions):
