@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache, partial
+from typing import Any
 
+import numpy as np
 import torch
 
 from fedsim.config import Config, Named
@@ -112,25 +114,35 @@ def _most_sequences(federation: Federation) -> int:
     return most
 
 
-def write_statement(run: Run, config: Config, federation: Federation, state: ServerState) -> None:
-    """Write what the run guarantees, as far as it has come; nothing without a mechanism."""
-    mechanism = mechanism_of(config, federation)
+def stated(
+    config: Config, federation: Federation, state: ServerState | None = None, run: Run | None = None
+) -> dict[str, Any] | None:
+    """What a resolved config guarantees, and as far as it has come what happened; None without a
+    mechanism."""
     if config.privacy.name == "none":
-        return
+        return None
+    mechanism = mechanism_of(config, federation)
     noise = getattr(config.privacy.options, "noise_multiplier", 0.0)
     guarantee = mechanism.guarantee(noise, config.server.rounds)
-    made = statement(
+    took_part = state.participations if state else np.zeros(0, np.int32)
+    return statement(
         config.as_dict(),
         guarantee.as_dict() if guarantee else None,
         mechanism.unit,
         len(federation.population),
         {
-            "rounds_done": state.round,
-            "realised": _realised(run),
-            **mechanism.beside(state.participations),
+            "rounds_done": state.round if state else 0,
+            "realised": _realised(run) if run else {},
+            **mechanism.beside(took_part),
         },
     )
-    run.save_statement(made, as_text(made))
+
+
+def write_statement(run: Run, config: Config, federation: Federation, state: ServerState) -> None:
+    """Into the run's folder; nothing without a mechanism."""
+    said = stated(config, federation, state, run)
+    if said is not None:
+        run.save_statement(said, as_text(said))
 
 
 def _realised(run: Run) -> dict[str, int]:

@@ -291,6 +291,19 @@ def test_the_dry_run_writes_nothing_and_its_numbers_are_those_of_the_run(
     assert "seed = 1" in for_people.out
 
 
+def test_the_dry_run_calibrates_a_budget_and_says_what_it_guarantees(
+    fedsim: Callable[..., Outcome], tiny: str, tmp_path: Path
+) -> None:
+    keys = ("--preset", tiny, "privacy=blt", "server.sampler=cyclic", "privacy.epsilon=8")
+    printed = json.loads(fedsim("train", *keys, "--dry-run", "--json").out)
+    assert printed["config"]["privacy"]["noise_multiplier"] > 0
+    assert printed["privacy"]["guarantee"]["epsilon"] == pytest.approx(8, rel=0.01)
+    said = fedsim("train", *keys, "--dry-run").out
+    assert "DP GUARANTEE" in said
+    assert "zero-out" in said
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_dry_run_looks_at_a_sample_of_a_large_population(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""`train --dry-run`: the resolved config and what the run will cost."""
+"""`train --dry-run`: the resolved config, what the run will cost and what it guarantees."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from fedsim.models import build
 from fedsim.models.base import LanguageModel
 from fedsim.models.batch import Batch
 from fedsim.models.loss import training_loss
+from fedsim.privacy.statement import as_text
 from fedsim.seeding import torch_stream
 from fedsim.simulation import check
+from server.privacy import resolved, stated
 from server.strategies import STRATEGIES
 
 TRIAL_STEPS = 8
@@ -27,9 +29,11 @@ def print_plan(config: Config, as_json: bool) -> None:
     """Print the config and the estimate; nothing is written."""
     check(config)
     federation = open_federation(config)
-    plan = estimate(config, federation)
+    config = resolved(config, federation)
+    plan, privacy = estimate(config, federation), stated(config, federation)
     if as_json:
-        print(json.dumps({"config": config.as_dict(), "plan": plan}, indent=2))
+        more = {"privacy": privacy} if privacy else {}
+        print(json.dumps({"config": config.as_dict(), "plan": plan, **more}, indent=2))
         return
     console = Console()
     for section, values in config.as_dict().items():
@@ -42,6 +46,8 @@ def print_plan(config: Config, as_json: bool) -> None:
     console.print("[bold]cost[/bold]")
     for key, value in plan.items():
         console.print(f"  {key.replace('_', ' ')}: {value:,}", highlight=False)
+    if privacy:
+        print(as_text(privacy))
 
 
 def estimate(config: Config, federation: Federation) -> dict[str, int | float]:
