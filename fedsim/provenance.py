@@ -13,7 +13,9 @@ from typing import Any
 
 import fedsim
 
-PACKAGES = ("flwr", "torch", "numpy", "opacus", "pandas", "chitchat-dataset")
+PACKAGES = (
+    "flwr", "torch", "numpy", "opacus", "pandas", "dp-accounting", "scipy", "chitchat-dataset",
+)  # fmt: skip
 
 
 def provenance(corpus_name: str, corpus_digest: str, kernel: str) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from fedsim.interrupts import held_back
 from fedsim.models import build
 from fedsim.models.base import LanguageModel
 from fedsim.models.flat import resolve_kernel
+from fedsim.models.native.build import built_with
 from fedsim.parameters import Parameters
 from fedsim.profile import Profile
 from fedsim.progress import Reporter
@@ -114,7 +115,8 @@ def _on_this_machine(config: Config) -> tuple[Config, str]:
     device = resolve_device(config.engine.device)
     kernel, reason = resolve_kernel(config.engine.kernel, config.model.options, device)
     engine = config.engine.model_copy(update={"device": str(device), "kernel": kernel})
-    return replace(config, engine=engine), f"PyTorch ({reason})" if reason else "the native kernel"
+    said = f"PyTorch ({reason})" if reason else f"the native kernel ({built_with()})"
+    return replace(config, engine=engine), said
 
 
 def _run(

@@ -185,7 +185,7 @@ def afresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
 
 
 def _forget() -> None:
-    native_build.library.cache_clear()
+    native_build._found.cache_clear()
     native_library.functions.cache_clear()
 
 

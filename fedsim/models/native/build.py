@@ -24,6 +24,7 @@ from fedsim.models.native.source import SOURCE
 FLAGS = ("-O3", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
 FOR_THIS_PROCESSOR = ("-march=native", "-mcpu=native", "")  # as compilers spell it, or not at all
 TIMEOUT_S = 120
+BUILT_WITH = "built-with.txt"
 _CHECK = "import ctypes, sys; sys.exit(ctypes.CDLL(sys.argv[1]).self_test())"
 
 
@@ -31,19 +32,40 @@ class Unavailable(Exception):
     """There is no native kernel here; the message is the reason, half a sentence."""
 
 
-@lru_cache(maxsize=1)
 def library() -> ctypes.CDLL:
     """The kernel of this machine, compiled if need be. Raises `Unavailable`."""
+    found = _found()
+    if isinstance(found, Unavailable):
+        raise found
+    return found
+
+
+def built_with() -> str:
+    """The compiler and the target of `library`."""
+    with suppress(OSError, FedsimError, RuntimeError):
+        return (_path().parent / BUILT_WITH).read_text(encoding="utf-8")
+    return "a compiler that is not known"
+
+
+@lru_cache(maxsize=1)
+def _found() -> ctypes.CDLL | Unavailable:
+    """The library, or why there is none: one process asks the compilers once."""
     try:
-        path = cache_folder() / "native" / _key() / "kernel.so"
+        path = _path()
         if path.is_file():
             with suppress(OSError):  # damaged: compile it again
                 return ctypes.CDLL(str(path))
         _compile(path)
         return ctypes.CDLL(str(path))
+    except Unavailable as error:
+        return error
     except (OSError, FedsimError, ValueError, RuntimeError) as error:
         # An unwritable cache, no home folder, a $CC that is not a command.
-        raise Unavailable(str(error)) from error
+        return Unavailable(str(error))
+
+
+def _path() -> Path:
+    return cache_folder() / "native" / _key() / "kernel.so"
 
 
 def _key() -> str:
@@ -74,7 +96,7 @@ def compilers() -> list[list[str]]:
 def _compile(path: Path) -> None:
     """Write the library to `path`, whole or not at all: others may be doing the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    problem = "no C compiler was found; install one, or `pip install 'fedsim[native]'`"
+    problems: dict[str, None] = {}  # in order, each once
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         source, built = Path(scratch) / "kernel.c", Path(scratch) / "kernel.so"
         source.write_text(SOURCE, encoding="utf-8")
@@ -84,9 +106,13 @@ def _compile(path: Path) -> None:
                 command = [*compiler, *options, str(source), "-o", str(built), "-lm"]
                 problem = _failure(command) or _failure([sys.executable, "-c", _CHECK, str(built)])
                 if not problem:
+                    how = " ".join([*compiler, *([target] if target else [])])
+                    (path.parent / BUILT_WITH).write_text(how, encoding="utf-8")
                     built.replace(path)
                     return
-    raise Unavailable(problem)
+                problems[problem] = None
+    missing = "no C compiler was found; install one, or `pip install 'fedsim[native]'`"
+    raise Unavailable("; ".join(problems) or missing)
 
 
 def _failure(command: list[str]) -> str:
