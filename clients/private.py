@@ -6,6 +6,7 @@ remove one), against whoever sees every update; it is no guarantee for the user 
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -92,17 +93,38 @@ def private_sgd(
     by the expected number of sequences, never by the one drawn. `key` is used for nothing else. A
     user without sequences has nothing to protect: no step is made.
     """
-    if not len(sequences):
-        return torch.zeros_like(start), 0.0, 0
+    left_out: dict[int, list[int]] = {}
+    while True:
+        made = _steps(model, sequences, options, deepcopy(batch_stream), key, left_out)
+        if made is not None:
+            return torch.sub(model.values, start, out=model.gradients), *made
+        model.values.copy_(start)
+
+
+def _steps(
+    model: PrivateModel,
+    sequences: Sequences,
+    options: PrivateOptions,
+    batch_stream: np.random.Generator,
+    key: tuple[int, int],
+    left_out: dict[int, list[int]],
+) -> tuple[float, int] | None:
+    """Nats and tokens of all steps. None where a sequence's gradient is not finite: it is then in
+    `left_out` by step, for it must contribute nothing, and all has to be done again without it."""
     expected, nats, tokens = options.sample_rate * len(sequences), 0.0, 0
     deviation = options.noise_multiplier * options.clip_norm
-    for step in range(options.steps):
+    for step in range(options.steps if len(sequences) else 0):
         chosen = np.flatnonzero(batch_stream.random(len(sequences)) < options.sample_rate)
+        chosen = np.setdiff1d(chosen, left_out.get(step, []))
         batch = Batch.of(sequences.tokens, sequences.offsets, chosen, model.device)
         how = PrivateStep(options.clip_norm, options.lr / expected, deviation, key, step)
-        trained, _ = model.private_step(batch, how)
+        trained, norms = model.private_step(batch, how)
+        bad = chosen[~np.isfinite(norms.cpu().numpy())]
+        if len(bad):
+            left_out[step] = [*left_out.get(step, []), *bad.tolist()]
+            return None
         nats, tokens = nats + trained, tokens + len(batch)
-    return torch.sub(model.values, start, out=model.gradients), nats, tokens
+    return nats, tokens
 
 
 def private_training(options: PrivateOptions, seed: int, round: int) -> Training:

@@ -55,6 +55,10 @@ class ServerOptions(Options):
         0, ge=0, description="promised under cyclic: rounds from one participation to the next"
     )
     max_participations: int = Field(0, ge=0, description="promised under cyclic: of one user")
+    noise_key: str = Field(
+        "",
+        description="secret of the server's noise; nodes that are not yours can guess an empty one",
+    )
     checkpoint_every: int = Field(10, ge=1)
     keep_checkpoints: int = Field(2, ge=1)
     average: float = Field(
@@ -174,6 +178,12 @@ class Config(ClientConfig):
     def for_clients(self) -> ClientConfig:
         """The part that goes to clients."""
         return ClientConfig(**{f.name: getattr(self, f.name) for f in fields(ClientConfig)})
+
+    def secret(self) -> str:
+        """What noise and private cohorts are drawn from beside the seed: another config, another
+        draw, and `server.noise_key` is in no message to a client."""
+        known = {k: v for k, v in self.as_dict().items() if k != "engine"}
+        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
     def identity(self) -> str:
         """SHA-256 of everything that may change a result: all but the engine, and of that the

@@ -90,7 +90,7 @@ def _check_update(
     if isinstance(contribution, Clipped):  # a guarantee rests on the norm itself
         squares = (np.square(part, dtype=np.float64).sum() for part in _parts(update.total))
         norm = math.sqrt(sum(squares)) * step
-        if norm > reach * (1 + 1e-6) + step * math.sqrt(size):
+        if norm > reach * (1 + 1e-6):
             raise Malformed("a sum larger than what its users may contribute")
 
 

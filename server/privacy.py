@@ -34,7 +34,8 @@ def draw_of(config: Config, federation: Federation, round: int) -> Draw:
     most = server.max_cohort
     if server.sampler == "truncated" and not most:
         most = largest_cohort(len(population), server.cohort)
-    return Draw(population, server.cohort, config.seed, round, most, server.groups)
+    secret = "" if config.privacy.name == "none" else config.secret()
+    return Draw(population, server.cohort, config.seed, round, most, server.groups, secret)
 
 
 def mechanism_of(config: Config, federation: Federation) -> Mechanism:
@@ -49,11 +50,13 @@ def resolved(config: Config, federation: Federation) -> Config:
     it says does not keep the budget that it says.
     """
     mechanism, rounds = mechanism_of(config, federation), config.server.rounds
+    Mechanism.check(mechanism)  # the sampler first, then what the mechanism adds
     if "noise_multiplier" not in type(config.privacy.options).model_fields:
         return config
     if not config.privacy.options.delta:
         config = _with(config, delta=default_delta(mechanism.population))
         mechanism = mechanism_of(config, federation)
+    mechanism.check()
     budget, noise = config.privacy.options.epsilon, config.privacy.options.noise_multiplier
     if budget and not noise:
         config = _with(config, noise_multiplier=mechanism.noise_for(budget))
@@ -82,6 +85,7 @@ def _setting(config: Config, federation: Federation) -> Setting:
 
     return Setting(
         seed=config.seed,
+        secret=config.secret(),
         users=len(federation.population),
         cohort=server.cohort,
         rounds=server.rounds,

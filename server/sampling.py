@@ -22,15 +22,16 @@ class Draw:
     round: int  # from 1
     max_cohort: int = 0
     groups: int = 0
+    secret: str = ""  # where nobody else may know who is drawn
 
     @property
     def stream(self) -> np.random.Generator:
         """The round's own."""
-        return stream(self.seed, "cohort", self.round)
+        return stream(self.seed, f"cohort{self.secret}", self.round)
 
     def order(self) -> np.ndarray:
         """The population in an order that is the same in every round."""
-        return stream(self.seed, "order of users").permutation(self.population)
+        return stream(self.seed, f"order of users{self.secret}").permutation(self.population)
 
 
 Sampler = Callable[[Draw], np.ndarray]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import clients.app
 import clients.training
-from fedsim.config import load
+from fedsim.config import Config, load
 from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
 from fedsim.privacy.base import Setting
@@ -43,6 +43,12 @@ def configured(tiny: str, name: str, *more: str) -> Any:
     """A resolved config of the tiny federation under a mechanism."""
     config = load(tiny, [f"privacy={name}", *USER_LEVEL.get(name, []), *more])
     return resolved(config, open_federation(config))
+
+
+@pytest.fixture
+def same_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs with different settings draw other cohorts and other noise; here they do not."""
+    monkeypatch.setattr(Config, "secret", lambda self: "")
 
 
 def one_step(tiny: str, name: str, *more: str) -> np.ndarray:
@@ -131,12 +137,30 @@ def test_a_node_cannot_send_more_than_its_users_may(
 
     update_resolution = 2.0**-28
     monkeypatch.setattr(clients.app, "train_chunk", lying)
-    with pytest.raises(FedsimError, match="may contribute"):
-        play(config)
+    strategy, notes = play(config)
+    assert notes.failures[1].keys() == set(strategy.cohort(1).tolist())
+    assert all("may contribute" in reason for reason in notes.failures[1].values())
+    start = fresh_strategy(config)[0].state.parameters
+    assert strategy.state.parameters.digest() == start.digest(), "nothing of it was added"
+
+
+def test_a_round_in_which_everybody_fails_is_a_step_of_noise(
+    tiny: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the run goes on must not depend on one user's phone."""
+    config = configured(tiny, "dp-fedavg", "privacy.noise_multiplier=1", "privacy.delta=1e-3")
+
+    def broken(*arguments: Any) -> Any:
+        raise OSError("the phone is in the river")
+
+    monkeypatch.setattr(clients.training, "local_sgd", broken)
+    before = fresh_strategy(config)[0].state.parameters.flat.astype(np.float64)
+    step = play(config)[0].state.parameters.flat - before
+    assert step.std() == pytest.approx(CLIP / COHORT, rel=0.05)
 
 
 @pytest.mark.parametrize("name", USER_LEVEL)
-def test_the_noise_has_its_deviation_and_is_new_in_each_round(name: str, tiny: str) -> None:
+def test_the_noise_has_its_deviation(name: str, tiny: str, same_draws: None) -> None:
     z = 1.3
     states = {}
     for noise in (0.0, z):
@@ -185,6 +209,26 @@ def test_independent_noise_is_independent_and_correlated_noise_cancels(tiny: str
         assert correlated.sum(0).std() < 1.9, name
 
 
+@pytest.mark.parametrize("other", ["optimizer.lr=0.5", "server.noise_key=hunter2"])
+def test_other_settings_have_other_noise_and_other_cohorts(other: str, tiny: str) -> None:
+    """Else the noise of one run could be subtracted from the next, and they would not compose."""
+    noises, cohorts = [], []
+    for keys in ((), (other,)):
+        config = configured(tiny, "dp-fedavg", "privacy.noise_multiplier=1",
+                            "privacy.delta=1e-3", *keys)  # fmt: skip
+        strategy, _, _ = fresh_strategy(config)
+        noises.append(strategy.mechanism.fresh(1, 5000))
+        cohorts.append([strategy.cohort(round).tolist() for round in range(1, 20)])
+    assert abs(np.corrcoef(*noises)[0, 1]) < 5 / np.sqrt(5000)
+    assert cohorts[0] != cohorts[1]
+
+
+def test_clients_are_not_told_the_servers_secret(tiny: str) -> None:
+    config = configured(tiny, "dp-fedavg", "server.noise_key=hunter2")
+    assert "hunter2" not in config.for_clients().as_json()
+    assert config.secret() not in config.for_clients().as_json()
+
+
 def test_an_empty_cohort_makes_a_step_of_noise(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config = configured(tiny, "dp-fedavg", "privacy.noise_multiplier=1", "privacy.delta=1e-3")
     monkeypatch.setattr(
@@ -230,7 +274,7 @@ def test_users_weigh_the_same(tiny: str) -> None:
 def adaptive(initial: float, cohort: int, noise: float, **options: float) -> Adaptive:
     """Alone, without a federation."""
     setting = Setting(
-        1, 10**6, cohort, 100, "poisson", 0, 0, 0, 0, lambda: 3, lambda: 1, lambda rounds: 1
+        1, "", 10**6, cohort, 100, "poisson", 0, 0, 0, 0, lambda: 3, lambda: 1, lambda rounds: 1
     )
     chosen = AdaptiveOptions(
         initial_clip_norm=initial, noise_multiplier=noise, delta=1e-7, **options
@@ -329,7 +373,7 @@ def test_private_models_are_the_same_on_every_engine(name: str, tiny: str, tmp_p
     assert len(digests) == 1
 
 
-def test_noise_of_a_larger_cohort_is_simulated_at_its_own_size(tiny: str) -> None:
+def test_noise_of_a_larger_cohort_is_simulated_at_its_own_size(tiny: str, same_draws: None) -> None:
     free = one_step(tiny, "dp-fedavg")
     keys = ("privacy.noise_multiplier=1", "privacy.delta=1e-6", "privacy.report_cohort=700")
     noise = one_step(tiny, "dp-fedavg", *keys) - free
@@ -339,7 +383,7 @@ def test_noise_of_a_larger_cohort_is_simulated_at_its_own_size(tiny: str) -> Non
 # -- the other mechanisms -------------------------------------------------------------------------
 
 
-def test_a_secure_sum_is_the_plain_one_but_for_rounding(tiny: str) -> None:
+def test_a_secure_sum_is_the_plain_one_but_for_rounding(tiny: str, same_draws: None) -> None:
     """Nearest rounding: at most half a step for each of the users that came."""
     bits = 22
     secure = one_step(tiny, "dp-fedavg", f"privacy.secagg_bits={bits}", "server.sampler=fixed")
@@ -357,7 +401,7 @@ def test_a_secure_sum_that_wraps_around_is_noticed(
 ) -> None:
     with pytest.raises(FedsimError, match="needs a modulus of 25 bits"):
         configured(tiny, "secagg", "privacy.secagg_bits=22", "privacy.secagg_modulus_bits=24")
-    keys = ("server.cohort=2", "server.sampler=poisson", "privacy.secagg_modulus_bits=15",
+    keys = ("server.cohort=2", "server.sampler=poisson", "privacy.secagg_modulus_bits=18",
             "privacy.secagg_bits=14")  # fmt: skip
     config = configured(tiny, "dp-fedavg", *keys)
     population = open_federation(config).population
@@ -373,7 +417,7 @@ def test_a_secure_sum_that_wraps_around_is_noticed(
         play(config)
 
 
-def test_local_noise_is_each_users_own(tiny: str) -> None:
+def test_local_noise_is_each_users_own(tiny: str, same_draws: None) -> None:
     keys = ("privacy.clip_norm=0.05", "server.sampler=fixed")
     noisy = one_step(tiny, "local", *keys, "privacy.noise_multiplier=3", "privacy.delta=1e-3")
     free = one_step(tiny, "local", *keys, "privacy.noise_multiplier=0")
@@ -453,11 +497,22 @@ WRONG = {
     "epochs under DP-SGD": (["privacy=dp-sgd", "client.epochs=3"], "no effect"),
     "a mechanism that is none": (["privacy=median"], "no privacy mechanism"),
     "a negative budget": (["privacy=dp-fedavg", "privacy.epsilon=-1"], "greater than or equal"),
-    "a clip norm of zero": (["privacy=dp-fedavg", "privacy.clip_norm=0"], "greater than 0"),
+    "a clip norm of zero": (["privacy=dp-fedavg", "privacy.clip_norm=0"], "greater than or equal"),
     "a reported cohort below the real one": (
         ["privacy=dp-fedavg", "privacy.report_cohort=2"], "larger cohort only"),
     "reported users without a cohort": (
         ["privacy=dp-fedavg", "privacy.report_users=1000"], "report_cohort"),
+    "reported users that are fewer than there are": (
+        ["privacy=dp-fedavg", "privacy.report_cohort=7", "privacy.report_users=8"], "less than"),
+    "a cut that is not that of the reported cohort": (
+        ["privacy=dp-fedavg", "server.sampler=truncated", "privacy.report_cohort=70"],
+        "sampler=poisson"),
+    "a promise that nobody keeps, without any mechanism": (
+        ["server.sampler=cyclic", "server.min_separation=1000"], "min_separation"),
+    "groups that are smaller than the cohort": (
+        ["privacy=local", "server.sampler=groups", "server.groups=10"], "smaller than the cohort"),
+    "more bands than rounds between, without noise": (
+        ["privacy=banded", "server.sampler=cyclic", "privacy.bands=100"], "bands"),
     "too few bits": (
         ["privacy=secagg", "privacy.secagg_bits=4"], "too few"),
     "a modulus too small": (

@@ -144,14 +144,37 @@ def test_a_user_without_text_makes_no_step(kind: str) -> None:
 
 
 @pytest.mark.parametrize("name", list(TINY))
-def test_a_gradient_too_large_to_measure_moves_nothing(name: str, kind: str) -> None:
-    """Its norm is infinite or not a number: unclipped it would break the bound."""
+def test_a_gradient_too_large_to_measure_is_noticed(name: str, kind: str) -> None:
     flat = private(make(name), kind)
     flat.values.mul_(1e21)
-    before = flat.values.clone()
     _, norms = flat.private_step(batch_of(text([3, 4])), PrivateStep(1.0, 1.0, 0.0, KEY, 0))
     assert not torch.isfinite(norms).any()
-    assert not float((flat.values - before).double().norm()) > 2.0
+
+
+def test_a_sequence_whose_gradient_is_not_finite_contributes_nothing(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training is that of the others, at the same denominator, and not one of NaN."""
+    sequences, draws = text([3, 9, 5]), 4
+    flat, alone = private(make("lstm"), kind), private(make("lstm"), kind)
+    start, real = flat.values.clone(), flat.private_step
+
+    def overflowing(batch: Batch, how: PrivateStep) -> tuple[float, torch.Tensor]:
+        nats, norms = real(batch, how)
+        bad = torch.bincount(batch.sequence, minlength=len(norms)) == 10  # nine words and the end
+        if bad.any():
+            flat.values.fill_(float("nan"))
+        return nats, torch.where(bad, float("nan"), norms)
+
+    monkeypatch.setattr(flat, "private_step", overflowing)
+    options = PrivateOptions(0.6, 0.3, 0.1, 1.0, draws)
+    change, _, tokens = private_sgd(flat, start, sequences, options, stream(1, "x"), KEY)
+    others = PrivateOptions(0.4, 0.3, 0.1, 1.0, draws)  # two of three expected sequences
+    expected, _, same = private_sgd(
+        alone, start.clone(), sequences.take([0, 2]), others, stream(1, "x"), KEY
+    )
+    assert tokens == same == draws * (4 + 6)
+    torch.testing.assert_close(change, expected)
 
 
 def test_the_mechanism_is_the_one_on_paper(kind: str) -> None:

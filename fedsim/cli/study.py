@@ -65,6 +65,7 @@ def study(
     from fedsim.studies import frontier
 
     folder = out or new_run_folder("privacy")
+    frontier.check_overrides(overrides or [])
     points = frontier.parse_points(mechanisms, epsilons)
     tuning = frontier.Tuning(
         frontier.numbers(clip_norms, "--clip-norms"), frontier.numbers(server_lrs, "--server-lrs")
@@ -90,7 +91,7 @@ def study(
         return
     for sentence in said:
         print(sentence)
-    print(markdown(table))
+    print(markdown(table, []))
     Console().print(f"report: {page}", highlight=False, soft_wrap=True)
 
 

@@ -68,11 +68,7 @@ def guarantee(plan: Plan) -> Guarantee:
     """Account a plan, or refuse one that has no guarantee."""
     plan = checked(plan)
     loss, sensitivity = loss_of(plan)
-    said = [*warnings(plan), *loss.warnings]
-    if loss.epsilon > LARGE_EPSILON:
-        said.append(
-            f"epsilon = {loss.epsilon:.3g} is above {LARGE_EPSILON}: as a guarantee it is weak."
-        )
+    said = [*warnings(plan), *loss.warnings, *loud(loss.epsilon)]
     amplified = plan.sampler != "cyclic"
     return Guarantee(
         epsilon=loss.epsilon,
@@ -92,6 +88,13 @@ def guarantee(plan: Plan) -> Guarantee:
         min_separation=plan.min_separation,
         warnings=tuple(said),
     )
+
+
+def loud(epsilon: float) -> list[str]:
+    """A warning where epsilon is so large that little is guaranteed."""
+    if epsilon <= LARGE_EPSILON:
+        return []
+    return [f"epsilon = {epsilon:.3g} is above {LARGE_EPSILON}: as a guarantee it is weak."]
 
 
 def loss_of(plan: Plan, grid: float = 1.0) -> tuple[Loss, float]:

@@ -12,6 +12,7 @@ import numpy as np
 from fedsim.options import Options
 from fedsim.privacy.accounting import Guarantee
 from fedsim.privacy.calibration import least_noise
+from fedsim.privacy.plan import Plan, checked, default_delta, largest_cohort
 from fedsim.registry import Registry
 from fedsim.updates import Aggregate, Contribution
 
@@ -24,6 +25,7 @@ class Setting:
     """What a mechanism must know of a run beside its own options."""
 
     seed: int
+    secret: str  # what the server's noise is drawn from beside the seed
     users: int  # that may be sampled: N
     cohort: int  # expected or fixed: m
     rounds: int  # T
@@ -36,6 +38,13 @@ class Setting:
     most_sequences: Callable[[], int]  # of one user
     most_participations: Callable[[int], int]  # of one user, in the schedule of so many rounds
 
+    @property
+    def largest_cohort(self) -> int:
+        """What no round has more users than, but once in 10^9."""
+        if self.sampler in ("poisson", "groups"):
+            return largest_cohort(self.users, self.cohort)
+        return self.max_cohort if self.sampler == "truncated" else self.cohort
+
 
 class Mechanism:
     """Both halves of a mechanism, and the guarantee that they give together.
@@ -47,6 +56,7 @@ class Mechanism:
     Options: ClassVar[type[Options]]
     unit: ClassVar[str] = "user"  # of privacy: user, update or sequence
     samplers: ClassVar[tuple[str, ...]]  # that it can be accounted under, the best first
+    always_steps: ClassVar[bool] = False  # by a fixed denominator, whoever completes
     without_effect: ClassVar[tuple[str, ...]] = ()  # config keys that nothing reads under it
 
     def __init__(self, options: Any, setting: Setting) -> None:
@@ -80,12 +90,33 @@ class Mechanism:
         """The mean update that the server steps with, and the state for the next round."""
         raise NotImplementedError
 
-    def guarantee(self, noise_multiplier: float, rounds: int) -> Guarantee | None:
+    def guarantee(self, noise_multiplier: float, rounds: int, runs: int = 1) -> Guarantee | None:
         """What the first `rounds` rounds give with that noise; None where they give nothing.
 
-        Raises FedsimError where the specification allows no such claim.
+        Of so many `runs` together that saw the same users, such as those of a search. Raises
+        FedsimError where the specification allows no such claim.
         """
         raise NotImplementedError
+
+    def check(self) -> None:
+        """Raises FedsimError where the sampler cannot do what the config says of it."""
+        setting = self.setting
+        promised = setting.sampler == "cyclic"
+        checked(
+            Plan(
+                mechanism="banded" if setting.sampler == "groups" else "gaussian",
+                noise_multiplier=1.0,
+                delta=default_delta(setting.users),
+                users=setting.users,
+                cohort=setting.cohort,
+                rounds=setting.rounds,
+                sampler=setting.sampler,
+                participations=(setting.max_participations or None) if promised else None,
+                min_separation=((setting.min_separation if promised else setting.groups) or None),
+                max_cohort=setting.max_cohort if setting.sampler == "truncated" else None,
+                options={"bands": 1} if setting.sampler == "groups" else {},
+            )
+        )
 
     def noise_for(self, epsilon: float) -> float:
         """The smallest noise multiplier that keeps epsilon over all rounds."""
@@ -95,12 +126,6 @@ class Mechanism:
             return found.epsilon if found else math.inf
 
         return least_noise(epsilon_of, epsilon)
-
-    def guarantee_of_runs(
-        self, noise_multiplier: float, rounds: int, runs: int
-    ) -> Guarantee | None:
-        """What so many runs of the same settings give together, such as those of a search."""
-        return self.guarantee(noise_multiplier, rounds * runs)
 
     def beside(self, participations: np.ndarray) -> dict[str, Any]:
         """What its statement says beside the guarantee, from the rounds of each user by id."""

@@ -13,13 +13,15 @@ from typing import Any
 WIDTH = 100
 LABEL = 24
 
+_REPORTED = "the losses, norms and counts that a client reports beside its update, which are exact"
 _ALWAYS = (
     "the choice of hyper-parameters on the same users",
     "the vocabulary, the cleaning and the capping of the text",
     "scores, losses, norms, counts and cohort sizes in this folder, which are exact",
     "canaries and audits, which know what was planted",
     "attacks on floating-point noise and on pseudo-random numbers",
-    "whoever has the seed (this folder; with SuperNodes every node), who can subtract the noise",
+    "who knows or guesses config and seed, and can subtract the noise: nodes that are not yours "
+    "need a server.noise_key, and real clients noise of their own",
 )
 NOT_COVERED = {
     "user": (
@@ -27,8 +29,9 @@ NOT_COVERED = {
         "a person with several user ids, who counts as several",
         *_ALWAYS,
     ),
-    "update": ("a person with several user ids, who counts as several", *_ALWAYS),
+    "update": (_REPORTED, "a person with several user ids, who counts as several", *_ALWAYS),
     "sequence": (
+        _REPORTED,
         "a user as a whole: with many sequences a user has practically no guarantee",
         "the same sentence on several phones, or several times on one",
         *_ALWAYS,
@@ -95,8 +98,9 @@ def _without(said: Mapping[str, Any]) -> str:
         return "no mechanism of differential privacy was used."
     if said["mechanism"] == "secagg":
         return (
-            "secure aggregation (simulated) hides single updates from the server; the sum, and the "
-            "model that is made of it, are not bounded by any epsilon."
+            "secure aggregation (simulated) hides single updates from the server, not the losses "
+            "and norms that clients report; the sum, and the model that is made of it, are not "
+            "bounded by any epsilon."
         )
     return f"'{said['mechanism']}' ran without noise: updates are clipped, epsilon is infinite."
 
@@ -104,14 +108,16 @@ def _without(said: Mapping[str, Any]) -> str:
 def _mechanism(said: Mapping[str, Any]) -> str:
     options, guarantee = said["options"], said["guarantee"]
     parts = [f"{said['mechanism']}, noise multiplier {guarantee['noise_multiplier']:.6g}"]
-    if guarantee["sensitivity"] != 1:
+    if said["mechanism"] in ("tree", "sqrt", "banded", "blt"):
         parts.append(f"of a row, sensitivity of the strategy matrix {guarantee['sensitivity']:.6g}")
     if "initial_clip_norm" in options:
         parts.append(f"clip norm adaptive from {options['initial_clip_norm']:g}, count included")
     else:
         parts.append(f"clip norm {options['clip_norm']:g}")
     if said["mechanism"] == "dp-sgd":
-        parts.append(f"{options['steps']} steps a round at rate {options['sample_rate']:g}")
+        parts.append(
+            f"{options['steps']} steps a round, Poisson batches at rate {options['sample_rate']:g}"
+        )
     elif said["mechanism"] != "local":
         parts.append("uniform weights, fixed denominator")
     if options.get("secagg_bits"):
@@ -120,9 +126,9 @@ def _mechanism(said: Mapping[str, Any]) -> str:
 
 
 def _sampling(said: Mapping[str, Any]) -> str:
-    guarantee = said["guarantee"]
     text = f"{said['sampler']}, {said['cohort']:,} of {said['users']:,} users a round"
-    amplified = "amplification claimed for it" if guarantee["amplified"] else "no amplification"
+    claimed = said["guarantee"]["amplified"] and said["mechanism"] != "dp-sgd"
+    amplified = "amplification claimed for it" if claimed else "no amplification claimed for it"
     return f"{text}: as implemented; {amplified}"
 
 
@@ -154,6 +160,8 @@ def _epsilon(guarantee: Mapping[str, Any]) -> str:
 
 
 def _delta(said: Mapping[str, Any]) -> str:
+    if said["mechanism"] == "dp-sgd":
+        return f"{said['guarantee']['delta']:.3g}, below 1 / the most sequences of a client"
     users = said["own"]["reported_users"] if said.get("own") else said["users"]
     delta = said["guarantee"]["delta"]
     return f"{delta:.3g}; 1 / users = {1 / users:.3g}, recommended at most {users**-1.1:.3g}"
@@ -167,7 +175,7 @@ def _simulated(said: Mapping[str, Any]) -> str:
         f"of this run {said['cohort']:,} were sampled a round"
     )
     if own["epsilon"] is None:
-        return f"{text}; for them no finite epsilon can be computed"
+        return f"{text}; their own noise is too little for an epsilon that means anything"
     return f"{text}; for them epsilon is {own['epsilon']:.4g}"
 
 

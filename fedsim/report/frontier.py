@@ -18,6 +18,10 @@ from fedsim.report.svg import COLOURS, house_style, label_ends, panel, to_svg
 from fedsim.report.template import STYLE
 
 # Never by colour alone: every mechanism has its mark and its line style too.
+CAPTION = (
+    "Epsilon is per user, for the adjacency and the sampler in the row, against an adversary that "
+    "sees every global model; intervals are 95 %, over seeds, Student's t."
+)
 LOOKS: tuple[tuple[str, Any, str], ...] = (
     ("federated", "-", "o"),
     ("trigram", (0, (5, 2)), "s"),
@@ -25,6 +29,8 @@ LOOKS: tuple[tuple[str, Any, str], ...] = (
     ("other", "-.", "D"),
 )
 SETTINGS = {
+    "sampler": "sampler",
+    "adjacency": "adjacency",
     "clip_norm": "clip norm",
     "server_lr": "server lr",
     "noise_multiplier": "noise multiplier",
@@ -41,18 +47,19 @@ def write_frontier(
     """Write `runs.csv`, `frontier.csv`, `users.csv`, `frontier.md` and `frontier.html`."""
     for name, table in (("runs", rows), ("frontier", points), ("users", needed)):
         write_atomically(folder / f"{name}.csv", table.to_csv(index=False).encode())
-    write_atomically(folder / "frontier.md", markdown(points).encode())
+    write_atomically(folder / "frontier.md", markdown(points, findings).encode())
     path = folder / "frontier.html"
     write_atomically(path, _page(points, needed, findings).encode())
     return path
 
 
-def markdown(points: pd.DataFrame) -> str:
-    """One row a mechanism and budget, with intervals: what a paper's table needs."""
+def markdown(points: pd.DataFrame, findings: Sequence[str]) -> str:
+    """One row a mechanism and budget, with intervals, and what a reader must know of them."""
     header = ["mechanism", "epsilon", "top-1", "top-3", "perplexity", "highest exposure",
               "extracted", *SETTINGS.values()]  # fmt: skip
     lines = [header, ["---"] * len(header), *_cells(points)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{table}\n\n{CAPTION} {' '.join(findings)}\n"
 
 
 def _cells(points: pd.DataFrame) -> list[list[str]]:
@@ -77,7 +84,9 @@ def _score(row: dict[str, Any], name: str, scale: float, digits: int) -> str:
     return text if missing(half) else f"{text} ± {scale * half:.{digits}f}"
 
 
-def _setting(value: float) -> str:
+def _setting(value: Any) -> str:
+    if isinstance(value, str):
+        return value or MISSING
     if missing(value):
         return MISSING
     return "∞" if math.isinf(value) else f"{value:.4g}"
@@ -120,6 +129,7 @@ def _page(points: pd.DataFrame, needed: pd.DataFrame, findings: Sequence[str]) -
     return environment.from_string(_PAGE.lstrip()).render(
         style=Markup(STYLE.lstrip()),
         findings=findings,
+        caption=CAPTION,
         plots=plots,
         settings=list(SETTINGS.values()),
         cells=_cells(points),
@@ -152,7 +162,7 @@ _PAGE = """
 <figure style="margin:0">{{ plot }}</figure>
 {% endfor %}
 </div>
-<p class="quiet">Bars are 95 % intervals over seeds (Student's t); the users and the split stay the same.</p>
+<p class="quiet">{{ caption }} The users and the split stay the same. Budgets of different adjacency stand side by side: zeroing a user out and adding or removing one are not the same promise.</p>
 </section>
 <section><h2>Every mechanism and budget</h2>
 <div class="scroll" tabindex="0"><table>

@@ -7,8 +7,9 @@ validation users and with a seed of their own; what that search costs in privacy
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,29 @@ def run_study(study: Study, folder: Path, jobs: int, told: Told) -> pd.DataFrame
     return pd.DataFrame(rows)
 
 
+_VARIED = {
+    "seed": "--seeds",
+    "privacy": "--mechanisms",
+    "privacy.name": "--mechanisms",
+    "privacy.epsilon": "--epsilons",
+    "privacy.noise_multiplier": "--epsilons",
+    "privacy.clip_norm": "--clip-norms",
+    "privacy.initial_clip_norm": "--clip-norms",
+    "privacy.report_users": "--report-users",
+    "privacy.report_cohort": "--report-users",
+    "optimizer.lr": "--server-lrs",
+    "server.sampler": "--mechanisms, each of which has its own",
+}
+
+
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Raises FedsimError for a key that the study itself varies."""
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        if key in _VARIED:
+            raise FedsimError(f"The study sets {key} itself: use {_VARIED[key]}.")
+
+
 def _search(study: Study, folder: Path, jobs: int, told: Told) -> dict[Point, tuple[float, float]]:
     """The pair with the highest top-1 recall on validation users, for each point."""
     trials = study.tuning.trials
@@ -181,6 +205,8 @@ def _row(
         "noise_multiplier": options.noise_multiplier,
         "delta": options.delta if not math.isinf(point.epsilon) else math.nan,
         "noise_deviation": _noise_deviation(run),
+        "sampler": run.config.server.sampler,
+        "adjacency": _adjacency(run),
         "epsilon_with_search": _with_search(run, len(study.tuning.trials)),
         "reported_users": _reported_users(run),
         "digest": run.digest,
@@ -193,13 +219,18 @@ def _noise_deviation(run: Run) -> float:
     return float(table.noise_deviation.iloc[-1]) if len(table) else 0.0
 
 
+def _adjacency(run: Run) -> str:
+    said = run.privacy
+    return str(said["guarantee"]["adjacency"]) if said and said["guarantee"] else ""
+
+
 def _with_search(run: Run, trials: int) -> float:
     """Epsilon of the run and its searches together: they saw the same users."""
     config, noise = run.config, run.config.privacy.options.noise_multiplier
     if not noise:
         return math.inf
     mechanism = mechanism_of(config, open_federation(config))
-    found = mechanism.guarantee_of_runs(noise, config.server.rounds, trials + 1)
+    found = mechanism.guarantee(noise, config.server.rounds, trials + 1)
     return found.epsilon if found else math.inf
 
 
@@ -219,8 +250,8 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
             row[score] = float(values.mean())
             spread = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
             row[f"{score}_half"] = float(stats.t.ppf(0.975, max(len(values) - 1, 1)) * spread)
-        for name in ("clip_norm", "server_lr", "noise_multiplier", "delta", "noise_deviation",
-                     "epsilon_with_search", "reported_users"):  # fmt: skip
+        for name in ("sampler", "adjacency", "clip_norm", "server_lr", "noise_multiplier", "delta",
+                     "noise_deviation", "epsilon_with_search", "reported_users"):  # fmt: skip
             row[name] = group[name].iloc[0]
         out.append(row)
     return pd.DataFrame(out)
@@ -240,17 +271,24 @@ def is_monotone(points: pd.DataFrame, score: str = "top1_recall") -> bool:
 
 
 def crossings(points: pd.DataFrame, one: str, other: str) -> list[tuple[float, float]]:
-    """Neighbouring budgets between which the better of two mechanisms changes."""
-    wide = points.pivot(index="epsilon", columns="mechanism", values="top1_recall")
-    if one not in wide or other not in wide:
-        return []
-    lead = (wide[one] - wide[other]).dropna().sort_index()
-    finite = lead[np.isfinite(lead.index.to_numpy(np.float64))]
-    return [
-        (float(a), float(b))
-        for a, b in zip(finite.index, finite.index[1:], strict=False)
-        if finite[a] * finite[b] < 0
-    ]
+    """Budgets between which the better of two mechanisms changes, as far as intervals tell."""
+    leads = _leads(points, one, other)
+    return [(a, b) for (a, x), (b, y) in pairwise(leads) if x * y < 0]
+
+
+def _leads(points: pd.DataFrame, one: str, other: str) -> list[tuple[float, float]]:
+    """(budget, lead in recall) where the intervals of the two are apart, ascending."""
+    mine, theirs = (
+        points[points.mechanism == name].set_index("epsilon").sort_index() for name in (one, other)
+    )
+    out = []
+    for epsilon in mine.index.intersection(theirs.index):
+        a, b = mine.loc[epsilon], theirs.loc[epsilon]
+        lead = float(a.top1_recall - b.top1_recall)
+        apart = abs(lead) > a.top1_recall_half + b.top1_recall_half
+        if math.isfinite(epsilon) and apart:  # never where an interval is not known
+            out.append((float(epsilon), lead))
+    return out
 
 
 def users_needed(points: pd.DataFrame, needed: Mapping[tuple[str, float], float]) -> pd.DataFrame:
@@ -259,20 +297,19 @@ def users_needed(points: pd.DataFrame, needed: Mapping[tuple[str, float], float]
 
     `needed` is the noise multiplier of each mechanism and budget. The same share of the users
     takes part in a round, so that only the cohort grows; what is trained then has the same noise
-    on its mean, z C / m, and so the recall that was measured.
+    on its mean, z C / m, and so the recall that was measured. NaN where the run's delta would be
+    no guarantee any more, which it is below 1 / users only.
     """
     budgets = sorted({epsilon for _, epsilon in needed})
     out = []
     for row in points.itertuples():
         if not row.noise_multiplier:
             continue
-        users = {
-            f"{epsilon:g}": row.reported_users
-            * needed[row.mechanism, epsilon]
-            / row.noise_multiplier
-            for epsilon in budgets
-            if (row.mechanism, epsilon) in needed
-        }
+        users = {}
+        for epsilon in budgets:
+            ratio = needed.get((row.mechanism, epsilon), math.nan) / row.noise_multiplier
+            count = row.reported_users * ratio
+            users[f"{epsilon:g}"] = count if count * row.delta < 1 else math.nan
         out.append({"mechanism": row.mechanism, "trained at": row.epsilon,
                     "top1_recall": row.top1_recall, **users})  # fmt: skip
     return pd.DataFrame(out)
@@ -343,14 +380,7 @@ def findings(points: pd.DataFrame, rows: pd.DataFrame, simulated: bool) -> list[
     out.append(f"Recall {shape} with a larger budget by more than the intervals allow.")
     others = [m for m in dict.fromkeys(points.mechanism) if m != WITHOUT_NOISE]
     for other in others if WITHOUT_NOISE in set(points.mechanism) else ():
-        found = crossings(points, WITHOUT_NOISE, other)
-        where = " and ".join(f"between epsilon {a:g} and {b:g}" for a, b in found)
-        out.append(
-            f"{other} and {WITHOUT_NOISE} cross {where}."
-            if found
-            else f"{other} and {WITHOUT_NOISE} do not cross on these budgets: "
-            f"{_better(private, WITHOUT_NOISE, other)}."
-        )
+        out.append(_compared(points, WITHOUT_NOISE, other))
     if (rows.epsilon_with_search > rows.epsilon).any():
         out.append(
             "Clip norm and server learning rate were searched on the same users: the column "
@@ -359,9 +389,16 @@ def findings(points: pd.DataFrame, rows: pd.DataFrame, simulated: bool) -> list[
     return out
 
 
-def _better(private: pd.DataFrame, one: str, other: str) -> str:
-    means = private.groupby("mechanism").top1_recall.mean()
-    if one not in means or other not in means:
-        return "one of them has no private run"
-    ahead = one if means[one] >= means[other] else other
-    return f"{ahead} has the higher recall on average"
+def _compared(points: pd.DataFrame, one: str, other: str) -> str:
+    """Where one is better than the other, and where they cross, as far as the intervals tell."""
+    leads = _leads(points, one, other)
+    if not leads:
+        return f"Between {other} and {one} these seeds settle nothing: their intervals overlap."
+    better = {
+        name: [f"{epsilon:g}" for epsilon, lead in leads if (lead > 0) == (name == one)]
+        for name in (one, other)
+    }
+    told = [f"{name} is better at epsilon {', '.join(at)}" for name, at in better.items() if at]
+    crossed = [f"between {a:g} and {b:g}" for a, b in crossings(points, one, other)]
+    where = f"; they cross {' and '.join(crossed)}" if crossed else ""
+    return f"Of {one} and {other}, {' and '.join(told)}{where}."

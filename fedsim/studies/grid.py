@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def run_all(cells: Mapping[str, Config], folder: Path, jobs: int, told: Told) ->
                 names = [name for name in cells if paths[name] == running[future]]
                 try:
                     future.result()
-                except FedsimError as error:
+                except (FedsimError, BrokenProcessPool) as error:
                     failed = failed or FedsimError(f"The cell '{names[0]}' failed: {error}")
                     for waiting in running:
                         waiting.cancel()

@@ -14,7 +14,7 @@ from fedsim.privacy.mechanisms.user_level import UserLevel, UserLevelOptions
 from fedsim.seeding import stream
 from fedsim.updates import Aggregate
 
-SMALLEST, LARGEST = 1e-6, 1e6  # clip norms
+SMALLEST, LARGEST = 1e-4, 1e6  # clip norms
 
 
 class AdaptiveOptions(UserLevelOptions):
@@ -69,7 +69,8 @@ class Adaptive(UserLevel):
         within = sum((r.update_norm <= clip_norm) - 0.5 for r in aggregate.results)
         if options.noise_multiplier:
             deviation = self.bit_deviation * cohort / self.reported_cohort
-            within += deviation * stream(self.setting.seed, "count noise", round).standard_normal()
+            purpose = f"count noise {self.setting.secret}"
+            within += deviation * stream(self.setting.seed, purpose, round).standard_normal()
         share = within / cohort + 0.5
         moved = clip_norm * math.exp(-options.clip_lr * (share - options.quantile))
         return {"clip_norm": np.array(min(max(moved, SMALLEST), LARGEST), np.float64)}

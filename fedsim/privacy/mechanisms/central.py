@@ -17,7 +17,9 @@ from fedsim.updates import Aggregate, Contribution
 class CentralOptions(UserLevelOptions):
     """A fixed clip norm, and secure aggregation where it is wanted."""
 
-    clip_norm: float = Field(0.5, gt=0, description="l2 bound of one user's whole update")
+    clip_norm: float = Field(
+        0.5, ge=1e-4, le=1e6, description="l2 bound of one user's whole update"
+    )
     secagg_bits: int = Field(
         0, ge=0, le=32, description="a coordinate, of simulated secure aggregation; 0 is none"
     )
@@ -33,7 +35,7 @@ class FixedClipping(UserLevel):
         super().__init__(options, setting)
         self._secure = SecureSum.of(options)
         if self._secure:
-            self._secure.require_room_for(setting.cohort, setting.size())
+            self._secure.require_room_for(setting.largest_cohort, setting.size())
 
     @classmethod
     def contribution(

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from fedsim.errors import FedsimError
 from fedsim.options import Options
-from fedsim.privacy.accounting import Guarantee, example_epsilon
+from fedsim.privacy.accounting import Guarantee, example_epsilon, loud
 from fedsim.privacy.base import MECHANISMS, Mechanism, Release, State
 from fedsim.updates import Aggregate, Contribution
 
@@ -18,7 +18,9 @@ from fedsim.updates import Aggregate, Contribution
 class DpSgdOptions(Options):
     """The same rate and the same number of steps for every client, so that both are public."""
 
-    clip_norm: float = Field(0.5, gt=0, description="l2 bound of one sequence's gradient")
+    clip_norm: float = Field(
+        0.5, ge=1e-4, le=1e6, description="l2 bound of one sequence's gradient"
+    )
     noise_multiplier: float = Field(
         0.0, ge=0, description="deviation of a step's noise / clip norm; 0: see epsilon"
     )
@@ -62,17 +64,17 @@ class DpSgd(Mechanism):
         }
         return Release(mean, state, facts)
 
-    def guarantee(self, noise_multiplier: float, rounds: int) -> Guarantee | None:
+    def guarantee(self, noise_multiplier: float, rounds: int, runs: int = 1) -> Guarantee | None:
         """For the client that takes part most often."""
-        if not noise_multiplier:
-            return None
         options, setting = self.options, self.setting
         if options.delta * setting.most_sequences() >= 1:
             raise FedsimError(
                 f"privacy.delta = {options.delta:g} is not below 1 / {setting.most_sequences()}, "
                 "the sequences of the client that has most; lower it."
             )
-        often = setting.most_participations(rounds)
+        if not noise_multiplier:
+            return None
+        often = runs * setting.most_participations(rounds)
         loss = example_epsilon(
             noise_multiplier, options.sample_rate, often * options.steps, options.delta
         )
@@ -92,7 +94,7 @@ class DpSgd(Mechanism):
             amplified=True,
             participations=often,
             min_separation=None,
-            warnings=(),
+            warnings=tuple(loud(loss.epsilon)),
         )
 
     def beside(self, participations: np.ndarray) -> dict[str, Any]:

@@ -15,11 +15,13 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from fedsim.privacy.accounting import Guarantee, guarantee
+from fedsim.privacy.accountants import exact_gaussian
+from fedsim.privacy.accounting import guarantee
 from fedsim.privacy.base import MECHANISMS, State
 from fedsim.privacy.factorisations import FACTORISATIONS, Factorisation, Schema
 from fedsim.privacy.factorisations.banded import BandedOptions as BandOptions
 from fedsim.privacy.factorisations.blt import BltOptions as BufferOptions
+from fedsim.privacy.factorisations.toeplitz import Toeplitz, squared_sensitivity
 from fedsim.privacy.factorisations.tree import TreeOptions as RestartOptions
 from fedsim.privacy.mechanisms.central import CentralOptions, FixedClipping
 from fedsim.privacy.plan import Plan, checked
@@ -35,12 +37,17 @@ class Ftrl(FixedClipping):
     @cached_property
     def factorisation(self) -> Factorisation:
         """Of all rounds of the run, for its schema of participation."""
-        plan = checked(self.plan(self.options.noise_multiplier, self.setting.rounds))
+        plan = checked(self.plan(1.0, self.setting.rounds))  # whatever the noise
         # Groups keep users apart, but do not bound how often one comes.
         most = plan.participations or plan.rounds
         made = FACTORISATIONS[self.plan_name]
         schema = Schema(plan.rounds, most, plan.min_separation or 1)
         return made(schema, made.Options(**plan.options))
+
+    def check(self) -> None:
+        """The matrix too, which may not be possible for the schema."""
+        super().check()
+        _ = self.factorisation
 
     def initial_state(self, size: int) -> State:
         """What the stream of noise remembers."""
@@ -50,14 +57,20 @@ class Ftrl(FixedClipping):
         """The round's row."""
         return self.factorisation.noise(round, lambda index: self.fresh(index, size), state)
 
-    def guarantee_of_runs(
-        self, noise_multiplier: float, rounds: int, runs: int
-    ) -> Guarantee | None:
-        """n Gaussian mechanisms are one with noise smaller by sqrt(n). Sampled ones are not."""
+    def _epsilon_of_own(self, noise_multiplier: float) -> float:
+        """Of the matrix whose noise was added, under the schema of those that were there."""
+        own = replace(self.plan(1.0, self.setting.rounds), users=self.setting.users,
+                      cohort=self.setting.cohort)  # fmt: skip
         if self.setting.sampler == "groups":
-            plan = self.plan(noise_multiplier, rounds)
-            return guarantee(replace(plan, rounds=plan.rounds * runs))
-        return self.guarantee(noise_multiplier / math.sqrt(runs), rounds)
+            return guarantee(replace(own, noise_multiplier=noise_multiplier)).epsilon
+        own = checked(replace(own, options={}, mechanism="gaussian"))
+        schema = Schema(own.rounds, own.participations or 1, own.min_separation or 1)
+        made = self.factorisation
+        if isinstance(made, Toeplitz):
+            squared = squared_sensitivity(made.coefficients, schema)
+        else:
+            squared = type(made)(schema, made.options).squared_sensitivity
+        return exact_gaussian(noise_multiplier / math.sqrt(squared), self.options.delta)
 
     def plan(self, noise_multiplier: float, rounds: int) -> Plan:
         """Always of the whole run: the matrix is made for it, and its first rounds cost no more."""

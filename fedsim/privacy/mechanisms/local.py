@@ -12,7 +12,7 @@ from pydantic import Field
 
 from fedsim.errors import FedsimError
 from fedsim.options import Options
-from fedsim.privacy.accounting import Guarantee, local_epsilon
+from fedsim.privacy.accounting import Guarantee, local_epsilon, loud
 from fedsim.privacy.base import MECHANISMS, Mechanism, Release, State
 from fedsim.privacy.contributions import Noised
 from fedsim.seeding import stream
@@ -22,7 +22,9 @@ from fedsim.updates import Aggregate, Contribution
 class LocalOptions(Options):
     """The client's own clip norm and noise."""
 
-    clip_norm: float = Field(0.5, gt=0, description="l2 bound of one user's whole update")
+    clip_norm: float = Field(
+        0.5, ge=1e-4, le=1e6, description="l2 bound of one user's whole update"
+    )
     noise_multiplier: float = Field(
         0.0, ge=0, description="deviation of each client's noise / clip norm; 0: see epsilon"
     )
@@ -63,17 +65,17 @@ class Local(Mechanism):
         }
         return Release(aggregate.mean() if norms else None, state, facts)
 
-    def guarantee(self, noise_multiplier: float, rounds: int) -> Guarantee | None:
+    def guarantee(self, noise_multiplier: float, rounds: int, runs: int = 1) -> Guarantee | None:
         """For the user that takes part most often."""
-        if not noise_multiplier:
-            return None
         setting, delta = self.setting, self.options.delta
         if delta * setting.users >= 1:
             raise FedsimError(
                 f"privacy.delta = {delta:g} is not below 1 / users = {1 / setting.users:.3g}; "
                 "lower it, or leave it out."
             )
-        often = setting.most_participations(rounds)
+        if not noise_multiplier:
+            return None
+        often = runs * setting.most_participations(rounds)
         epsilon = local_epsilon(noise_multiplier, often, delta)
         return Guarantee(
             epsilon=epsilon,
@@ -91,7 +93,7 @@ class Local(Mechanism):
             amplified=False,
             participations=often,
             min_separation=None,
-            warnings=(),
+            warnings=tuple(loud(epsilon)),
         )
 
 

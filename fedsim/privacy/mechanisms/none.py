@@ -33,6 +33,6 @@ class NoMechanism(Mechanism):
         """The weighted mean, or nothing where nobody completed."""
         return Release(aggregate.mean() if aggregate.results else None, state, {})
 
-    def guarantee(self, noise_multiplier: float, rounds: int) -> Guarantee | None:
+    def guarantee(self, noise_multiplier: float, rounds: int, runs: int = 1) -> Guarantee | None:
         """None."""
         return None

@@ -17,7 +17,9 @@ from fedsim.updates import Aggregate, Contribution
 class SecAggOptions(Options):
     """How updates become integers."""
 
-    clip_norm: float = Field(0.5, gt=0, description="l2 bound of one user's whole update")
+    clip_norm: float = Field(
+        0.5, ge=1e-4, le=1e6, description="l2 bound of one user's whole update"
+    )
     secagg_bits: int = Field(22, ge=1, le=32, description="a coordinate, over +- clip_norm")
     secagg_modulus_bits: int = Field(32, ge=8, le=62)
 
@@ -35,7 +37,7 @@ class SecAgg(Mechanism):
         secure = SecureSum.of(options)
         assert secure is not None
         self._secure = secure
-        secure.require_room_for(setting.cohort, setting.size())
+        secure.require_room_for(setting.largest_cohort, setting.size())
 
     @classmethod
     def contribution(
@@ -51,6 +53,6 @@ class SecAgg(Mechanism):
         self._secure.check(aggregate)
         return Release(aggregate.mean() if aggregate.results else None, state, {})
 
-    def guarantee(self, noise_multiplier: float, rounds: int) -> Guarantee | None:
+    def guarantee(self, noise_multiplier: float, rounds: int, runs: int = 1) -> Guarantee | None:
         """None."""
         return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +20,7 @@ from fedsim.privacy.accounting import Guarantee, guarantee
 from fedsim.privacy.base import Mechanism, Release, State
 from fedsim.privacy.calibration import noise_for
 from fedsim.privacy.contributions import Clipped
-from fedsim.privacy.plan import Plan
+from fedsim.privacy.plan import LEAST_NOISE, Plan, checked
 from fedsim.seeding import stream
 from fedsim.updates import Aggregate, Contribution
 
@@ -53,6 +54,7 @@ class UserLevel(Mechanism):
 
     options: UserLevelOptions
     plan_name: ClassVar[str] = "gaussian"
+    always_steps = True
     without_effect = ("server.min_completed",)
 
     def __init__(self, options: Any, setting: Any) -> None:
@@ -66,6 +68,16 @@ class UserLevel(Mechanism):
         self.reported_cohort = options.report_cohort or cohort
         scaled = math.ceil(users * self.reported_cohort / cohort)
         self.reported_users = options.report_users or scaled
+        if self.reported_users < users:
+            raise FedsimError(
+                f"privacy.report_users = {options.report_users} is less than the {users} users "
+                "that are there; raise it, or leave it out."
+            )
+        if options.report_cohort and setting.sampler == "truncated":
+            raise FedsimError(
+                "privacy.report_cohort cannot be simulated under server.sampler = 'truncated', "
+                "whose cut is that of the real cohort; set server.sampler=poisson."
+            )
 
     @property
     def population(self) -> int:
@@ -86,7 +98,8 @@ class UserLevel(Mechanism):
 
     def fresh(self, index: int, size: int) -> np.ndarray:
         """Independent standard normals, number `index`; used nowhere but in noise on sums."""
-        return stream(self.setting.seed, "noise", index).standard_normal(size, np.float32)
+        purpose = f"noise {self.setting.secret}"  # other settings, other noise: runs compose
+        return stream(self.setting.seed, purpose, index).standard_normal(size, np.float32)
 
     def after(self, aggregate: Aggregate, round: int, state: State) -> State:
         """The state that the next round begins with."""
@@ -140,15 +153,26 @@ class UserLevel(Mechanism):
             **self._sampling(),
         )
 
+    def check(self) -> None:
+        """Whether what is promised can be kept, with or without noise."""
+        checked(self.plan(self.options.noise_multiplier or 1.0, self.setting.rounds))
+
     def noise_for(self, epsilon: float) -> float:
         """See `Mechanism.noise_for`."""
         return noise_for(self.plan(1.0, self.setting.rounds), epsilon)
 
-    def guarantee(self, noise_multiplier: float, rounds: int) -> Guarantee | None:
+    def guarantee(self, noise_multiplier: float, rounds: int, runs: int = 1) -> Guarantee | None:
         """See `Mechanism.guarantee`; None without noise."""
         if not noise_multiplier:
             return None
-        return guarantee(self.plan(noise_multiplier, rounds))
+        plan = self.plan(noise_multiplier, rounds)
+        if self.setting.sampler == "cyclic":  # n Gaussian mechanisms are one with less noise
+            return guarantee(replace(plan, noise_multiplier=noise_multiplier / math.sqrt(runs)))
+        turns = 1
+        if self.setting.sampler == "groups" and runs > 1:  # each run begins with the first group
+            turns = self.setting.groups
+        rounds = -(-plan.rounds // turns) * turns
+        return guarantee(replace(plan, rounds=rounds * runs))
 
     def beside(self, participations: np.ndarray) -> dict[str, Any]:
         """Where another cohort is reported: what this run's own users have."""
@@ -157,20 +181,22 @@ class UserLevel(Mechanism):
         return {"own": {"reported_users": self.reported_users, "epsilon": self._own_epsilon()}}
 
     def _own_epsilon(self) -> float | None:
-        """With the noise that was really added; None where no finite one can be computed."""
-        options, setting = self.options, self.setting
-        own = options.model_copy(update={"report_cohort": 0, "report_users": 0})
-        noise = options.noise_multiplier * setting.cohort / self.reported_cohort
-        try:
-            found = type(self)(own, setting).guarantee(noise, setting.rounds)
-        except FedsimError:
-            return None
-        return found.epsilon if found and math.isfinite(found.epsilon) else None
+        """With the noise that was really added; None where it is too little to mean anything."""
+        noise = self.options.noise_multiplier * self.setting.cohort / self.reported_cohort
+        return self._epsilon_of_own(noise) if noise >= LEAST_NOISE else None
+
+    def _epsilon_of_own(self, noise_multiplier: float) -> float:
+        """Of this run's users, at their own sampling."""
+        own = {"noise_multiplier": 0.0, "report_cohort": 0, "report_users": 0}
+        options = self.options.model_copy(update=own)
+        found = type(self)(options, self.setting).guarantee(noise_multiplier, self.setting.rounds)
+        assert found is not None
+        return found.epsilon
 
     def _sampling(self) -> dict[str, Any]:
         """What the sampler has beside users and cohort, at the reported size."""
         setting = self.setting
-        if setting.sampler == "truncated" and self.reported_cohort == setting.cohort:
+        if setting.sampler == "truncated":
             return {"max_cohort": setting.max_cohort}
         if setting.sampler == "groups":
             return {"min_separation": setting.groups}
