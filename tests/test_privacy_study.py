@@ -1,0 +1,181 @@
+"""The privacy study: cells that are cached, composed epsilons, findings that intervals allow."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from fedsim.config import load
+from fedsim.errors import FedsimError
+from fedsim.federation import open_federation
+from fedsim.privacy.accountants import exact_gaussian
+from fedsim.report.frontier import write_frontier
+from fedsim.studies import frontier
+from server.privacy import mechanism_of, resolved
+
+
+def points(**recalls: dict[float, tuple[float, float]]) -> pd.DataFrame:
+    """Rows of mean and half width by mechanism and budget."""
+    rows = [
+        {"mechanism": name.replace("_", "-"), "epsilon": epsilon, "top1_recall": mean,
+         "top1_recall_half": half}
+        for name, by_epsilon in recalls.items()
+        for epsilon, (mean, half) in by_epsilon.items()
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+# -- findings -------------------------------------------------------------------------------------
+
+
+def test_a_crossing_is_one_that_the_intervals_show() -> None:
+    clear = points(a={1: (0.09, 0.002), 8: (0.11, 0.002)}, b={1: (0.07, 0.002), 8: (0.14, 0.002)})
+    assert frontier.crossings(clear, "a", "b") == [(1.0, 8.0)]
+    vague = points(a={1: (0.09, 0.03), 8: (0.11, 0.03)}, b={1: (0.07, 0.03), 8: (0.14, 0.03)})
+    assert frontier.crossings(vague, "a", "b") == []
+    unknown = points(a={1: (0.09, math.nan), 8: (0.1, 0.0)}, b={1: (0.07, 0.0), 8: (0.2, 0.0)})
+    assert frontier.crossings(unknown, "a", "b") == []
+    no_change = points(a={1: (0.09, 0.0), 8: (0.2, 0.0)}, b={1: (0.07, 0.0), 8: (0.1, 0.0)})
+    assert frontier.crossings(no_change, "a", "b") == []
+
+
+def test_a_curve_is_monotone_up_to_its_intervals() -> None:
+    falling = points(a={1: (0.12, 0.001), 8: (0.10, 0.001), math.inf: (0.13, 0.001)})
+    assert not frontier.is_monotone(falling)
+    assert frontier.is_monotone(points(a={1: (0.12, 0.011), 8: (0.10, 0.011)}))
+    assert frontier.is_monotone(points(a={1: (0.10, 0.0), 8: (0.12, 0.0)}))
+
+
+def test_users_needed_by_hand() -> None:
+    """Half the noise multiplier keeps another budget with half the users; delta sets a limit."""
+    row = {"mechanism": "a", "epsilon": 2.0, "top1_recall": 0.1, "noise_multiplier": 1.0,
+           "reported_users": 5000, "delta": 1e-4}  # fmt: skip
+    needed = {("a", 8.0): 0.5, ("a", 2.0): 1.0, ("a", 0.5): 3.0}
+    (found,) = frontier.users_needed(pd.DataFrame([row]), needed).to_dict("records")
+    assert found["8"] == 2500
+    assert found["2"] == 5000
+    assert math.isnan(found["0.5"]), "15,000 users at a delta of 1e-4 have no guarantee"
+
+
+# -- what is refused ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("seed=3", "--seeds"),
+        ("privacy.epsilon=9", "--epsilons"),
+        ("optimizer.lr=1", "--server-lrs"),
+        ("privacy.clip_norm=1", "--clip-norms"),
+        ("privacy=blt", "--mechanisms"),
+    ],
+)
+def test_what_the_study_varies_cannot_be_overridden(override: str, said: str) -> None:
+    frontier.check_overrides(["server.rounds=3"])
+    with pytest.raises(FedsimError, match=said):
+        frontier.check_overrides([override])
+
+
+@pytest.mark.parametrize(
+    ("mechanisms", "epsilons", "said"),
+    [
+        ("dp-fedavg", "inf,-1", "no budget"),
+        ("dp-fedavg", "eight", "no budget"),
+        ("dp-fedavg", "nan", "no budget"),
+        ("", "8", "names none"),
+        ("blt,blt", "8", "once"),
+        ("blt", "8,8.0", "once"),
+    ],
+)
+def test_lists_that_mean_nothing_are_refused(mechanisms: str, epsilons: str, said: str) -> None:
+    with pytest.raises(FedsimError, match=said):
+        frontier.parse_points(mechanisms, epsilons)
+
+
+@pytest.mark.parametrize("text", ["0", "a,b", "", "1,inf", "-1"])
+def test_settings_to_search_are_positive_numbers(text: str) -> None:
+    with pytest.raises(FedsimError, match="--clip-norms"):
+        frontier.numbers(text, "--clip-norms")
+
+
+# -- composition ----------------------------------------------------------------------------------
+
+
+def test_runs_of_a_search_compose(tiny: str) -> None:
+    """Cyclic: everybody takes part once in each of three runs of two rounds, so thrice in all."""
+    config = load(tiny, ["privacy=dp-fedavg", "server.sampler=cyclic", "server.rounds=2",
+                         "privacy.noise_multiplier=5", "privacy.delta=1e-3"])  # fmt: skip
+    federation = open_federation(config)
+    mechanism = mechanism_of(resolved(config, federation), federation)
+    together = mechanism.guarantee(5.0, 2, runs=3)
+    assert together is not None
+    assert together.epsilon == pytest.approx(exact_gaussian(5 / math.sqrt(3), 1e-3))
+
+
+def test_runs_with_groups_begin_with_the_first_group_each(tiny: str) -> None:
+    config = load(tiny, ["privacy=banded", "server.sampler=groups", "server.groups=4",
+                         "server.rounds=5", "privacy.noise_multiplier=3", "privacy.bands=2",
+                         "privacy.delta=1e-3"])  # fmt: skip
+    federation = open_federation(config)
+    mechanism = mechanism_of(resolved(config, federation), federation)
+    # Two turns of the first group a run, six in three: as in a run of 24 rounds.
+    together, long = mechanism.guarantee(3.0, 5, runs=3), load(
+        tiny, ["privacy=banded", "server.sampler=groups", "server.groups=4", "server.rounds=24",
+               "privacy.noise_multiplier=3", "privacy.bands=2", "privacy.delta=1e-3"]
+    )  # fmt: skip
+    once = mechanism_of(resolved(long, federation), federation).guarantee(3.0, 24)
+    assert together is not None
+    assert once is not None
+    assert together.epsilon == pytest.approx(once.epsilon, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["dp-fedavg", "adaptive", "tree", "banded", "blt"])
+def test_the_users_that_were_there_get_less_than_those_reported(name: str, tiny: str) -> None:
+    sampler = "poisson" if name in ("dp-fedavg", "adaptive") else "cyclic"
+    config = load(tiny, [f"privacy={name}", f"server.sampler={sampler}", "server.rounds=12",
+                         "privacy.noise_multiplier=8", "privacy.report_cohort=70",
+                         *(["privacy.bit_noise=20"] if name == "adaptive" else [])])  # fmt: skip
+    federation = open_federation(config)
+    mechanism = mechanism_of(resolved(config, federation), federation)
+    guarantee = mechanism.guarantee(8.0, 12)
+    own = mechanism.beside(federation.population)["own"]
+    assert guarantee is not None
+    assert own["reported_users"] == 290
+    assert own["epsilon"] > 5 * guarantee.epsilon
+
+
+# -- the whole ------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_study_runs_is_cached_and_tells_what_it_found(tiny: str, tmp_path: Path) -> None:
+    study = frontier.Study(
+        frontier.parse_points("dp-fedavg,blt", "inf,8"),
+        (1, 2),
+        frontier.Tuning((0.5,), (0.5, 1.0)),
+        tiny,
+        ("server.rounds=2", "evaluation.every=2"),
+    )
+    told: list[str] = []
+    rows = frontier.run_study(study, tmp_path, 2, lambda name, done, of: told.append(name))
+    assert len(rows) == 8
+    assert len(told) == 16, "two trials for each of four points, then two seeds each"
+    private = rows[rows.epsilon == 8]
+    assert (private.epsilon_with_search > 8).all(), "three runs have seen the same users"
+    assert set(private.adjacency) == {"add or remove one user", "zero-out one user"}
+    again = frontier.run_study(study, tmp_path, 2, lambda name, done, of: told.append(name))
+    assert len(told) == 16, "nothing is trained twice"
+    pd.testing.assert_frame_equal(rows, again)
+
+    table = frontier.summary(rows)
+    said = frontier.findings(table, rows, simulated=False)
+    needed = frontier.users_needed(table, frontier.noises_needed(rows))
+    page = write_frontier(tmp_path, rows, table, needed, said)
+    assert len(pd.read_csv(tmp_path / "frontier.csv")) == 4
+    paper = (tmp_path / "frontier.md").read_text()
+    for needed_word in ("dp-fedavg", "zero-out", "add or remove", "sees every global model", "±"):
+        assert needed_word in paper
+    assert page.read_text().count("<svg") == 4
