@@ -270,22 +270,25 @@ def is_monotone(points: pd.DataFrame, score: str = "top1_recall") -> bool:
     return True
 
 
-def crossings(points: pd.DataFrame, one: str, other: str) -> list[tuple[float, float]]:
+def crossings(
+    points: pd.DataFrame, one: str, other: str, score: str = "top1_recall"
+) -> list[tuple[float, float]]:
     """Budgets between which the better of two mechanisms changes, as far as intervals tell."""
-    leads = _leads(points, one, other)
+    leads = _leads(points, one, other, score)
     return [(a, b) for (a, x), (b, y) in pairwise(leads) if x * y < 0]
 
 
-def _leads(points: pd.DataFrame, one: str, other: str) -> list[tuple[float, float]]:
-    """(budget, lead in recall) where the intervals of the two are apart, ascending."""
+def _leads(points: pd.DataFrame, one: str, other: str, score: str) -> list[tuple[float, float]]:
+    """(budget, lead) where the intervals of the two are apart, ascending in the budget."""
+    sign = -1.0 if score == "perplexity" else 1.0
     mine, theirs = (
         points[points.mechanism == name].set_index("epsilon").sort_index() for name in (one, other)
     )
     out = []
     for epsilon in mine.index.intersection(theirs.index):
         a, b = mine.loc[epsilon], theirs.loc[epsilon]
-        lead = float(a.top1_recall - b.top1_recall)
-        apart = abs(lead) > a.top1_recall_half + b.top1_recall_half
+        lead = sign * float(a[score] - b[score])
+        apart = abs(lead) > a[f"{score}_half"] + b[f"{score}_half"]
         if math.isfinite(epsilon) and apart:  # never where an interval is not known
             out.append((float(epsilon), lead))
     return out
@@ -358,7 +361,9 @@ def numbers(text: str, option: str) -> tuple[float, ...]:
 def findings(points: pd.DataFrame, rows: pd.DataFrame, simulated: bool) -> list[str]:
     """What the study shows, in sentences, honest about what it cannot show."""
     out = []
-    users = sorted({int(n) for n in points.reported_users})
+    private = points[np.isfinite(points.epsilon)]
+    free = points[~np.isfinite(points.epsilon)]
+    users = sorted({int(n) for n in (private if len(private) else points).reported_users})
     many = " to ".join(f"{n:,}" for n in dict.fromkeys((users[0], users[-1])))
     if simulated:
         out.append(
@@ -367,8 +372,6 @@ def findings(points: pd.DataFrame, rows: pd.DataFrame, simulated: bool) -> list[
         )
     else:
         out.append(f"Every epsilon is that of the {many} users that were really there.")
-    private = points[np.isfinite(points.epsilon)]
-    free = points[~np.isfinite(points.epsilon)]
     if len(private) and len(free):
         best = private.loc[private.top1_recall.idxmax()]
         bound = free.top1_recall.max()
@@ -380,7 +383,8 @@ def findings(points: pd.DataFrame, rows: pd.DataFrame, simulated: bool) -> list[
     out.append(f"Recall {shape} with a larger budget by more than the intervals allow.")
     others = [m for m in dict.fromkeys(points.mechanism) if m != WITHOUT_NOISE]
     for other in others if WITHOUT_NOISE in set(points.mechanism) else ():
-        out.append(_compared(points, WITHOUT_NOISE, other))
+        for score, name in (("top1_recall", "top-1 recall"), ("perplexity", "perplexity")):
+            out.append(f"By {name}: {_compared(points, WITHOUT_NOISE, other, score)}")
     if (rows.epsilon_with_search > rows.epsilon).any():
         out.append(
             "Clip norm and server learning rate were searched on the same users: the column "
@@ -389,16 +393,16 @@ def findings(points: pd.DataFrame, rows: pd.DataFrame, simulated: bool) -> list[
     return out
 
 
-def _compared(points: pd.DataFrame, one: str, other: str) -> str:
+def _compared(points: pd.DataFrame, one: str, other: str, score: str) -> str:
     """Where one is better than the other, and where they cross, as far as the intervals tell."""
-    leads = _leads(points, one, other)
+    leads = _leads(points, one, other, score)
     if not leads:
-        return f"Between {other} and {one} these seeds settle nothing: their intervals overlap."
+        return f"between {other} and {one} these seeds settle nothing, their intervals overlap."
     better = {
         name: [f"{epsilon:g}" for epsilon, lead in leads if (lead > 0) == (name == one)]
         for name in (one, other)
     }
     told = [f"{name} is better at epsilon {', '.join(at)}" for name, at in better.items() if at]
-    crossed = [f"between {a:g} and {b:g}" for a, b in crossings(points, one, other)]
+    crossed = [f"between {a:g} and {b:g}" for a, b in crossings(points, one, other, score)]
     where = f"; they cross {' and '.join(crossed)}" if crossed else ""
-    return f"Of {one} and {other}, {' and '.join(told)}{where}."
+    return f"of {one} and {other}, {' and '.join(told)}{where}."
