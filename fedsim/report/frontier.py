@@ -55,7 +55,7 @@ def write_frontier(
 
 def markdown(points: pd.DataFrame, findings: Sequence[str]) -> str:
     """One row a mechanism and budget, with intervals, and what a reader must know of them."""
-    header = ["mechanism", "epsilon", "top-1", "top-3", "perplexity", "highest exposure",
+    header = ["mechanism", "epsilon", "top-1", "top-3", "perplexity", "mean exposure",
               "extracted", *SETTINGS.values()]  # fmt: skip
     lines = [header, ["---"] * len(header), *_cells(points)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -67,7 +67,7 @@ def _cells(points: pd.DataFrame) -> list[list[str]]:
     for row in points.to_dict("records"):
         cells = [str(row["mechanism"]), _budget(row["epsilon"])]
         cells += [_score(row, name, 100, 2) for name in ("top1_recall", "top3_recall")]
-        cells += [_score(row, "perplexity", 1, 1), _score(row, "exposure_max", 1, 1)]
+        cells += [_score(row, "perplexity", 1, 1), _score(row, "exposure_mean", 1, 1)]
         cells.append(percent(row["extracted"], 0))
         cells += [_setting(row[name]) for name in SETTINGS]
         out.append(cells)
@@ -118,7 +118,7 @@ def _page(points: pd.DataFrame, needed: pd.DataFrame, findings: Sequence[str]) -
     plots = [
         _curve(points, "top1_recall", "top-1 recall on unseen users, %", 100),
         _curve(points, "perplexity", "perplexity", 1),
-        _curve(points, "exposure_max", "highest exposure of a canary, bits", 1),
+        _curve(points, "exposure_mean", "mean exposure of the trained canaries, bits", 1),
         _curve(points, "extracted", "trained canaries extracted, %", 100),
     ]
     users = [
@@ -166,7 +166,7 @@ _PAGE = """
 </section>
 <section><h2>Every mechanism and budget</h2>
 <div class="scroll" tabindex="0"><table>
-<thead><tr><th>mechanism</th><th>epsilon</th><th>top-1, %</th><th>top-3, %</th><th>perplexity</th><th>highest<br>exposure</th><th>extracted</th>{% for name in settings %}<th>{{ name }}</th>{% endfor %}</tr></thead>
+<thead><tr><th>mechanism</th><th>epsilon</th><th>top-1, %</th><th>top-3, %</th><th>perplexity</th><th>mean<br>exposure</th><th>extracted</th>{% for name in settings %}<th>{{ name }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for row in cells %}
 <tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
