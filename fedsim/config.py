@@ -6,7 +6,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -46,7 +46,9 @@ class ServerOptions(Options):
 
     rounds: int = Field(50, ge=1)
     cohort: int = Field(20, ge=1, description="users a round; the expected number under poisson")
-    sampler: str = Field("fixed", description="fixed, poisson, truncated, cyclic or groups")
+    sampler: str = Field(
+        "fixed", description="fixed, poisson, truncated, cyclic, groups; under a mechanism its best"
+    )
     max_cohort: int = Field(
         0, ge=0, description="under truncated; 0: what Poisson exceeds once in 10^9 rounds"
     )
@@ -217,7 +219,7 @@ def from_dict(tree: Mapping[str, Any]) -> Config:
     for key in tree:
         if key not in sections:
             raise FedsimError(f"Unknown config section '{key}': {nearest(key, sections)}")
-    config = Config(**_built(tree, sections))
+    config = _with_sampler(Config(**_built(tree, sections)))
     _check_together(config)
     return config
 
@@ -264,6 +266,14 @@ def _section(tree: Mapping[str, Any], section: str) -> dict[str, Any]:
             f"{section} = {short(values)} is not accepted: it is a section with keys."
         )
     return dict(values)
+
+
+def _with_sampler(config: Config) -> Config:
+    """Where nobody says which sampler, the best one that the mechanism can be accounted with."""
+    samplers = load_reference(NAMED_SECTIONS["privacy"])[config.privacy.name].samplers
+    if "sampler" in config.server.model_fields_set or not samplers:
+        return config
+    return replace(config, server=config.server.model_copy(update={"sampler": samplers[0]}))
 
 
 def _check_together(config: Config) -> None:

@@ -34,6 +34,11 @@ def validated(cls: type[O], values: Mapping[str, Any], where: str) -> O:
         raise FedsimError(f"{where} is not accepted: it is nested too deeply.") from None
     path = [str(part) for part in first["loc"]]
     key = ".".join([where, *path]) if where else ".".join(path)
+    if first["type"] == "extra_forbidden" and not cls.model_fields:
+        raise FedsimError(
+            f"Unknown key '{key}': what is chosen for {where} has no options; choose another with "
+            f"{where}=NAME, see `run_sim.py keys`."
+        )
     if first["type"] == "extra_forbidden":
         raise FedsimError(f"Unknown key '{key}': {nearest(path[-1], cls.model_fields)}")
     if first["type"] == "missing":

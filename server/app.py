@@ -146,6 +146,11 @@ def _run(
     for problem in problems:
         reporter.say(f"{problem} Using the checkpoint of round {state.round} instead.")
     reporter.say(f"Clients train with {run.provenance.get('kernel', config.engine.kernel)}")
+    if getattr(config.privacy.options, "noise_multiplier", 1.0) == 0:
+        reporter.say(
+            f"privacy '{config.privacy.name}' runs without noise, so nothing is guaranteed; set "
+            "privacy.epsilon or privacy.noise_multiplier."
+        )
     share = federation.planted.users / len(federation.population)
     if share > MANY_CANARY_USERS:
         reporter.say(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import clients.app
 import clients.training
-from fedsim.config import Config, load
+from fedsim.config import Config, from_dict, load
 from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
 from fedsim.privacy.base import Setting
@@ -463,6 +463,15 @@ def test_a_budget_is_calibrated_and_stated(tiny: str, tmp_path: Path) -> None:
     page = write_report(run).read_text()
     assert "<strong>Private.</strong> Epsilon is" in page
     assert f"delta = {found['delta']:.3g} for each user" in page
+
+
+def test_a_mechanism_brings_the_sampler_that_it_is_accounted_with(tiny: str) -> None:
+    tree = {"data": {"path": "x.csv"}, "privacy": "blt"}
+    assert from_dict(tree).server.sampler == "cyclic"
+    assert from_dict({**tree, "privacy": "dp-fedavg"}).server.sampler == "poisson"
+    assert from_dict({"data": {"path": "x.csv"}}).server.sampler == "fixed"
+    with pytest.raises(FedsimError, match="sampler=cyclic"):
+        from_dict({**tree, "server": {"sampler": "fixed"}})
 
 
 def test_a_run_without_a_mechanism_states_nothing(tiny: str, tmp_path: Path) -> None:

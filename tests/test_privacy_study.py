@@ -86,6 +86,8 @@ def test_what_the_study_varies_cannot_be_overridden(override: str, said: str) ->
         ("dp-fedavg", "eight", "no budget"),
         ("dp-fedavg", "nan", "no budget"),
         ("", "8", "names none"),
+        ("local", "8", "no guarantee for users"),
+        ("foo", "8", "There is no privacy mechanism"),
         ("blt,blt", "8", "once"),
         ("blt", "8,8.0", "once"),
     ],

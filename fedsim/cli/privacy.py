@@ -32,7 +32,9 @@ Sampler = Annotated[
         "gaussian, cyclic for the others"
     ),
 ]
-Mechanism = Annotated[str, typer.Option(help="gaussian, tree, sqrt, banded or blt")]
+Mechanism = Annotated[
+    str, typer.Option(help="gaussian (dp-fedavg, adaptive), tree, sqrt, banded or blt")
+]
 Participations = Annotated[
     int | None, typer.Option(help="cyclic: rounds per user at most; default: what follows")
 ]
@@ -123,6 +125,8 @@ def calibrate(
 def _plan(given: dict[str, Any]) -> Plan:
     from fedsim.privacy.plan import Plan, default_delta
 
+    if given["mechanism"] in ("dp-fedavg", "adaptive"):  # what they are to an accountant
+        given = given | {"mechanism": "gaussian"}
     if given["delta"] is None:
         given = given | {"delta": default_delta(given["users"])}
     if given["sampler"] is None:

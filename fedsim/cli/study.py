@@ -55,7 +55,10 @@ def study(
     preset: Annotated[str, typer.Option(help="a shipped preset, or a TOML file")] = "privacy",
     jobs: Annotated[int, typer.Option(min=0, help="cells at a time; 0: one a core")] = 0,
     out: Annotated[
-        Path | None, typer.Option(help="folder; the same command again continues what is in it")
+        Path | None,
+        typer.Option(
+            help="folder; cells in it are not trained again, tables are those of the last command"
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:

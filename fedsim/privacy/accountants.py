@@ -81,6 +81,8 @@ def sampled_gaussians(
         return _renyi_alone(_renyi(_ORDERS, composed, delta))
     accountant = PLDAccountant(dp.NeighboringRelation.ADD_OR_REMOVE_ONE, step)
     epsilon = float(accountant.compose(composed).get_epsilon(delta))
+    if math.isinf(epsilon) and grid <= 1:  # a delta below what is cut off of the distribution
+        return _renyi_alone((rdp if rdp is not None else math.inf, warned))
     return _with_rdp(epsilon, f"PLD, {_name()}, h = {step:g}", rdp, warned)
 
 

@@ -19,6 +19,8 @@ import pandas as pd
 from fedsim.config import Config, load
 from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
+from fedsim.privacy.mechanisms import MECHANISMS
+from fedsim.privacy.mechanisms.user_level import UserLevel
 from fedsim.runs import Run
 from fedsim.studies.grid import Told, run_all
 from server.privacy import mechanism_of, resolved
@@ -332,6 +334,13 @@ def parse_points(mechanisms: str, epsilons: str) -> tuple[Point, ...]:
     names = [name.strip() for name in mechanisms.split(",") if name.strip()]
     if not names:
         raise FedsimError("--mechanisms names none; give at least one, such as dp-fedavg,blt.")
+    for name in names:
+        if not issubclass(MECHANISMS[name], UserLevel):
+            known = ", ".join(n for n in MECHANISMS if issubclass(MECHANISMS[n], UserLevel))
+            raise FedsimError(
+                f"--mechanisms: '{name}' gives no guarantee for users against who sees the model, "
+                f"so it has no place on this frontier; choose of: {known}."
+            )
     for given in (names, budgets):
         if len(set(given)) < len(given):
             raise FedsimError("--mechanisms and --epsilons name each once; leave the second out.")
@@ -365,7 +374,7 @@ def findings(points: pd.DataFrame, rows: pd.DataFrame, simulated: bool) -> list[
     free = points[~np.isfinite(points.epsilon)]
     users = sorted({int(n) for n in (private if len(private) else points).reported_users})
     many = " to ".join(f"{n:,}" for n in dict.fromkeys((users[0], users[-1])))
-    if simulated:
+    if simulated and len(private):
         out.append(
             f"Simulated: the noise is that of larger cohorts among {many} users, and every epsilon "
             "is theirs. The model was trained on far fewer."
@@ -379,6 +388,8 @@ def findings(points: pd.DataFrame, rows: pd.DataFrame, simulated: bool) -> list[
             f"Without noise top-1 recall is {bound:.2%}; the best private run, {best.mechanism} "
             f"at epsilon {best.epsilon:g}, has {best.top1_recall:.2%}."
         )
+    if points.top1_recall_half.isna().any():
+        return [*out, "One seed has no intervals: nothing can be said of differences; give more."]
     shape = "does not fall" if is_monotone(points) else "falls somewhere"
     out.append(f"Recall {shape} with a larger budget by more than the intervals allow.")
     others = [m for m in dict.fromkeys(points.mechanism) if m != WITHOUT_NOISE]

@@ -82,10 +82,11 @@ def optimal_buffers(schema: Schema, buffers: int) -> tuple[np.ndarray, np.ndarra
 
     bounds = [(-16.0, 16.0)] * buffers + [(-16.0, 4.0)] * buffers
     tight = {"maxiter": 2_000, "maxfun": 4_000, "ftol": 1e-15, "gtol": 1e-9, "maxcor": 30}
-    found = [
-        minimize(logarithm, start, jac=True, method="L-BFGS-B", bounds=bounds, options=tight)
-        for start in _starts(rounds, buffers)
-    ]
+    with np.errstate(over="ignore", invalid="ignore"):  # a step too far, which it takes back
+        found = [
+            minimize(logarithm, start, jac=True, method="L-BFGS-B", bounds=bounds, options=tight)
+            for start in _starts(rounds, buffers)
+        ]
     return _unpacked(min(found, key=lambda result: result.fun).x)
 
 

@@ -23,7 +23,7 @@ class CentralOptions(UserLevelOptions):
     secagg_bits: int = Field(
         0, ge=0, le=32, description="a coordinate, of simulated secure aggregation; 0 is none"
     )
-    secagg_modulus_bits: int = Field(32, ge=8, le=62)
+    secagg_modulus_bits: int = Field(32, ge=8, le=62, description="that the sum is made in")
 
 
 class FixedClipping(UserLevel):

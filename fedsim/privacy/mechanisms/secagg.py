@@ -21,7 +21,7 @@ class SecAggOptions(Options):
         0.5, ge=1e-4, le=1e6, description="l2 bound of one user's whole update"
     )
     secagg_bits: int = Field(22, ge=1, le=32, description="a coordinate, over +- clip_norm")
-    secagg_modulus_bits: int = Field(32, ge=8, le=62)
+    secagg_modulus_bits: int = Field(32, ge=8, le=62, description="that the sum is made in")
 
 
 @MECHANISMS.register("secagg")
