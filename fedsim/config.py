@@ -183,8 +183,11 @@ class Config(ClientConfig):
 
     def secret(self) -> str:
         """What noise and private cohorts are drawn from beside the seed: another config, another
-        draw, and `server.noise_key` is in no message to a client."""
+        draw, and `server.noise_key` is in no message to a client. Where the text lies is not part
+        of it."""
         known = {k: v for k, v in self.as_dict().items() if k != "engine"}
+        data = {k: v for k, v in known["data"].items() if k != "path"}
+        known["data"] = {**data, "name": Path(str(data["name"])).name}
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
     def identity(self) -> str:

@@ -132,7 +132,7 @@ def test_a_node_cannot_send_more_than_its_users_may(
 
     def lying(*arguments: Any) -> Any:
         update = real(*arguments)
-        update.total[:] = int(0.9 * CLIP / update_resolution)
+        update.total[:] = int(0.2 * CLIP / update_resolution)
         return update
 
     update_resolution = 2.0**-28
@@ -221,6 +221,12 @@ def test_other_settings_have_other_noise_and_other_cohorts(other: str, tiny: str
         cohorts.append([strategy.cohort(round).tolist() for round in range(1, 20)])
     assert abs(np.corrcoef(*noises)[0, 1]) < 5 / np.sqrt(5000)
     assert cohorts[0] != cohorts[1]
+
+
+def test_what_is_drawn_does_not_depend_on_where_the_text_lies(tiny: str) -> None:
+    config = load(tiny, ["privacy=dp-fedavg"])
+    moved = replace(config, data=config.data.model_copy(update={"path": "/elsewhere/chat.csv"}))
+    assert moved.secret() == config.secret()
 
 
 def test_clients_are_not_told_the_servers_secret(tiny: str) -> None:
