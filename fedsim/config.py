@@ -186,8 +186,8 @@ class Config(ClientConfig):
         draw, and `server.noise_key` is in no message to a client. Where the text lies is not part
         of it."""
         known = {k: v for k, v in self.as_dict().items() if k != "engine"}
-        data = {k: v for k, v in known["data"].items() if k != "path"}
-        known["data"] = {**data, "name": Path(str(data["name"])).name}
+        recipe = Path(str(known["data"]["name"])).name
+        known["data"] = {**known["data"], "path": None, "name": recipe}
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
     def identity(self) -> str:
@@ -413,6 +413,8 @@ def _refuse_without_effect(config: Config, explicit: list[list[str]]) -> None:
     mechanism = load_reference(NAMED_SECTIONS["privacy"])[config.privacy.name]
     ignored = dict.fromkeys(mechanism.without_effect, f"privacy '{config.privacy.name}'")
     ignored |= dict.fromkeys(strategy.without_effect, f"strategy '{config.strategy.name}'")
+    if not mechanism.draws_in_secret:
+        ignored["server.noise_key"] = f"privacy '{config.privacy.name}'"
     for key, sampler in _OF_SAMPLER.items():
         if config.server.sampler != sampler:
             ignored[key] = f"server.sampler '{config.server.sampler}'"

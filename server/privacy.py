@@ -34,7 +34,7 @@ def draw_of(config: Config, federation: Federation, round: int) -> Draw:
     most = server.max_cohort
     if server.sampler == "truncated" and not most:
         most = largest_cohort(len(population), server.cohort)
-    secret = "" if config.privacy.name == "none" else config.secret()
+    secret = config.secret() if MECHANISMS[config.privacy.name].draws_in_secret else ""
     return Draw(population, server.cohort, config.seed, round, most, server.groups, secret)
 
 

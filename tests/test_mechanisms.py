@@ -23,7 +23,7 @@ from fedsim.privacy.mechanisms.adaptive import Adaptive, AdaptiveOptions
 from fedsim.report import write_report
 from fedsim.simulation import resume, simulate
 from fedsim.updates import Aggregate, UserResult
-from server.privacy import resolved
+from server.privacy import mechanism_of, resolved
 from server.strategy import FederatedStrategy
 
 CLIP = 0.05  # well below the norms of the tiny run's updates
@@ -471,6 +471,22 @@ def test_a_budget_is_calibrated_and_stated(tiny: str, tmp_path: Path) -> None:
     assert f"delta = {found['delta']:.3g} for each user" in page
 
 
+@pytest.mark.parametrize("name", ["local", "dp-sgd"])
+def test_a_budget_holds_for_whoever_is_really_drawn_most(name: str, tiny: str) -> None:
+    """Accounted from the schedule: calibrating the noise must not change who is drawn."""
+    for seed in range(1, 9):
+        config = configured(tiny, name, "privacy.epsilon=9", f"seed={seed}")
+        federation = open_federation(config)
+        strategy, _, _ = fresh_strategy(config)
+        drawn = np.concatenate([strategy.cohort(round) for round in range(1, 5)])
+        found = mechanism_of(config, federation).guarantee(
+            config.privacy.options.noise_multiplier, 4
+        )
+        assert found is not None
+        assert found.participations == np.bincount(drawn).max()
+        assert found.epsilon <= 9
+
+
 def test_a_mechanism_brings_the_sampler_that_it_is_accounted_with(tiny: str) -> None:
     tree = {"data": {"path": "x.csv"}, "privacy": "blt"}
     assert from_dict(tree).server.sampler == "cyclic"
@@ -509,6 +525,8 @@ WRONG = {
     "a separation without a cycle": (
         ["privacy=dp-fedavg", "server.sampler=poisson", "server.min_separation=2"], "no effect"),
     "DP-SGD of FedSGD": (["privacy=dp-sgd", "strategy=fedsgd"], "strategy=fedavg"),
+    "a key for noise that nobody draws in secret": (
+        ["privacy=local", "server.noise_key=x"], "no effect"),
     "epochs under DP-SGD": (["privacy=dp-sgd", "client.epochs=3"], "no effect"),
     "a mechanism that is none": (["privacy=median"], "no privacy mechanism"),
     "a negative budget": (["privacy=dp-fedavg", "privacy.epsilon=-1"], "greater than or equal"),

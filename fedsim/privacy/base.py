@@ -56,6 +56,8 @@ class Mechanism:
     Options: ClassVar[type[Options]]
     unit: ClassVar[str] = "user"  # of privacy: user, update or sequence
     samplers: ClassVar[tuple[str, ...]]  # that it can be accounted under, the best first
+    # Whether who is drawn must be secret, and noise be no other run's; else the seed decides alone.
+    draws_in_secret: ClassVar[bool] = False
     always_steps: ClassVar[bool] = False  # by a fixed denominator, whoever completes
     without_effect: ClassVar[tuple[str, ...]] = ()  # config keys that nothing reads under it
 
@@ -70,8 +72,9 @@ class Mechanism:
         """How a user's update enters the sum of the round that `work` describes.
 
         `work` has the round and what `Mechanism.work` adds; `size` is the number of parameters.
+        Unless a mechanism says otherwise, as without one.
         """
-        raise NotImplementedError
+        return Contribution()
 
     @property
     def population(self) -> int:

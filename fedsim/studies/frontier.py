@@ -25,8 +25,6 @@ from fedsim.runs import Run
 from fedsim.studies.grid import Told, run_all
 from server.privacy import mechanism_of, resolved
 
-# What a mechanism is sampled with where nothing else is said.
-SAMPLER = {"dp-fedavg": "poisson", "adaptive": "poisson"}
 WITHOUT_NOISE = "dp-fedavg"  # all mechanisms of a sampler are the same then
 SEARCH_SEED = 1_000_003  # far from the seeds of the grid
 SCORES = ("top1_recall", "top3_recall", "perplexity", "exposure_max", "exposure_mean", "extracted")
@@ -71,7 +69,7 @@ class Study:
 
     def config(self, point: Point, seed: int, clip_norm: float, server_lr: float) -> Config:
         """One cell."""
-        sampler = SAMPLER.get(point.mechanism, "cyclic")
+        sampler = MECHANISMS[point.mechanism].samplers[0]
         noiseless = math.isinf(point.epsilon)
         keys = [
             f"privacy={WITHOUT_NOISE if noiseless else point.mechanism}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from fedsim.errors import FedsimError
 from fedsim.options import Options
 from fedsim.privacy.accounting import Guarantee, example_epsilon, loud
 from fedsim.privacy.base import MECHANISMS, Mechanism, Release, State
-from fedsim.updates import Aggregate, Contribution
+from fedsim.updates import Aggregate
 
 
 class DpSgdOptions(Options):
@@ -46,13 +45,6 @@ class DpSgd(Mechanism):
         "client.max_grad_norm",
         "client.proximal_mu",
     )
-
-    @classmethod
-    def contribution(
-        cls, options: Any, seed: int, work: Mapping[str, Any], size: int
-    ) -> Contribution:
-        """As without a mechanism: what leaves the client's training is private already."""
-        return Contribution()
 
     def release(self, aggregate: Aggregate, round: int, state: State) -> Release:
         """The weighted mean."""

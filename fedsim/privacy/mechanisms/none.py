@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from fedsim.options import Options
 from fedsim.privacy.accounting import Guarantee
 from fedsim.privacy.base import MECHANISMS, Mechanism, Release, State
-from fedsim.updates import Aggregate, Contribution
+from fedsim.updates import Aggregate
 
 
 class NoneOptions(Options):
@@ -21,13 +18,6 @@ class NoMechanism(Mechanism):
 
     Options = NoneOptions
     samplers = ()
-
-    @classmethod
-    def contribution(
-        cls, options: Any, seed: int, work: Mapping[str, Any], size: int
-    ) -> Contribution:
-        """See `Mechanism.contribution`."""
-        return Contribution()
 
     def release(self, aggregate: Aggregate, round: int, state: State) -> Release:
         """The weighted mean, or nothing where nobody completed."""

@@ -54,6 +54,7 @@ class UserLevel(Mechanism):
 
     options: UserLevelOptions
     plan_name: ClassVar[str] = "gaussian"
+    draws_in_secret = True
     always_steps = True
     without_effect = ("server.min_completed",)
 
