@@ -234,7 +234,8 @@ def test_a_model_that_no_memory_holds_is_refused_before_the_run(
     assert not (tmp_path / "runs").exists()
 
 
-SAMPLERS_OWN = ("server.max_", "server.groups", "server.min_separation")  # of other samplers
+# Of other samplers than this run has, and of mechanisms.
+OF_OTHERS = ("server.max_", "server.groups", "server.min_separation", "server.noise_key")
 
 
 def test_the_keys_are_those_that_can_be_overridden(
@@ -250,7 +251,7 @@ def test_the_keys_are_those_that_can_be_overridden(
     again = [f"{key}={json.dumps(value)}" for key, value in values.items() if value is not None]
     accepted = load(tiny, [a for a in again if "column" not in a and ".workers" not in a
                            and ".address" not in a and ".central_" not in a
-                           and not a.startswith(SAMPLERS_OWN)])  # fmt: skip
+                           and not a.startswith(OF_OTHERS)])  # fmt: skip
     assert accepted == load(tiny, ["model=lstm"])
     plain = fedsim("keys", "--preset", tiny).out
     assert "server.cohort = 7  users a round" in plain
