@@ -91,6 +91,22 @@ EXPOSURE: Schema = {
     "extracted": "bool",
 }
 
+# What the leakage measures found: `fedsim.leakage.base.Finding`, one row a figure.
+LEAKAGE: Schema = {
+    "round": "int64",
+    "measure": "str",
+    "threat": "str",  # who the adversary is and what it holds
+    "quantity": "str",
+    "group": "str",
+    "estimate": "float64",
+    "n": "int64",
+    "low": "float64",  # 95 %
+    "high": "float64",
+    "interval": "str",  # the method of low and high
+    "control": "float64",  # the same quantity where nothing can have leaked
+    "note": "str",
+}
+
 TABLES: dict[str, Schema] = {
     "rounds": ROUNDS,
     "clients": CLIENTS,
@@ -100,6 +116,7 @@ TABLES: dict[str, Schema] = {
     "results": RESULTS,
     "users": USERS,
     "exposure": EXPOSURE,
+    "leakage": LEAKAGE,
 }
 
 # What a repetition of the same run may change.

@@ -1,0 +1,5 @@
+"""One file for each family of self-checks; importing this room registers them all."""
+
+from fedsim.leakage.selfcheck import CHECKS
+
+__all__ = ["CHECKS"]
