@@ -9,14 +9,18 @@ import numpy as np
 import pandas as pd
 
 from fedsim.config import Config
-from fedsim.errors import last_line
+from fedsim.errors import FedsimError, last_line
 from fedsim.evaluation import summarise
 from fedsim.federation import Federation
 from fedsim.interrupts import held_back
+from fedsim.leakage.audit import Audited, audit
+from fedsim.leakage.base import Subject
 from fedsim.leakage.exposure import measure_exposure
+from fedsim.leakage.measures import MEASURES
 from fedsim.models.base import LanguageModel
 from fedsim.profile import Profile
 from fedsim.progress import Reporter
+from fedsim.references import load as load_reference
 from fedsim.runs import Run
 from fedsim.tables import SCORES, USERS
 from server.state import ServerState
@@ -112,6 +116,7 @@ class Recorder:
         if split == "validation":
             with self.profile.part("leakage"):
                 self._measure_exposure(state)
+                self._audit(state)
 
     def checkpoint(self) -> None:
         """Save the newest state, unless it is saved already. A Ctrl-C waits until it is."""
@@ -150,6 +155,26 @@ class Recorder:
         planted_rows = table[table.holder_participations > 0]
         if len(planted_rows):
             self.reporter.exposure(float(planted_rows.exposure_bits.max()))
+
+    def _audit(self, state: ServerState) -> None:
+        """The measures that the config asks for, where this round is one of theirs.
+
+        One that cannot be taken of this run is said and left out: the model is worth keeping.
+        """
+        every, last = self.config.audit.every, state.round == self.config.server.rounds
+        if not last and not (every and state.round % every == 0):
+            return
+        federation, seed = self.federation, self.config.seed
+        bench = load_reference("fedsim.studies.audit:Bench")(self.run.path / "audit")
+        subject = Subject(self.model, self.config, federation, state.participations, seed, bench)
+        for name in self.config.audit.measures:
+            try:
+                audit(self.run, subject, {name: MEASURES[name]()}, state.round, self._audited)
+            except FedsimError as error:
+                self.notice(f"audit, {name}: {error}")
+
+    def _audited(self, done: Audited) -> None:
+        self.reporter.say(f"audit, {done.name}: {done.seconds:.1f} s")
 
 
 def scores_row(users: pd.DataFrame) -> dict[str, Any]:
