@@ -29,14 +29,11 @@ def untrained(subject: Subject) -> LanguageModel:
     return model.eval()
 
 
-def bag_of_words(
-    text: Sequences, vocabulary_size: int, rows: np.ndarray | None = None
-) -> csr_array:
-    """Word counts scaled to length 1, (rows, V); `rows` (sentences,) adds sentences up by row."""
-    sentence = np.arange(len(text)) if rows is None else rows
-    shape = (int(sentence.max(initial=-1)) + 1, vocabulary_size)
+def bag_of_words(text: Sequences, vocabulary_size: int, rows: np.ndarray) -> csr_array:
+    """Word counts scaled to length 1, (n, V); rows (sentences,): to which row a sentence adds."""
+    shape = (int(rows.max(initial=-1)) + 1, vocabulary_size)
     ones = np.ones(len(text.tokens))
-    counts = csr_array((ones, (np.repeat(sentence, text.lengths), text.tokens)), shape=shape)
+    counts = csr_array((ones, (np.repeat(rows, text.lengths), text.tokens)), shape=shape)
     counts.sum_duplicates()
     length = np.sqrt(counts.multiply(counts).sum(axis=1))
     counts.data /= np.repeat(np.maximum(length, 1e-12), np.diff(counts.indptr))

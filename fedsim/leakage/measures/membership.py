@@ -24,8 +24,6 @@ from fedsim.leakage.scoring import Scored, Scores, score
 from fedsim.models import KneserNey
 from fedsim.seeding import stream
 
-THREADS = 2  # a constant, since the last bits of a score depend on it
-
 
 @MEASURES.register("membership")
 class Membership(Measure):
@@ -44,7 +42,7 @@ class Membership(Measure):
     min_k_share: float = Field(attacks.SHARE, gt=0, le=1, description="of a sentence's words")
     neighbours: int = Field(25, ge=1, description="changed copies of a sentence")
     neighbour_sentences: int = Field(
-        150, ge=0, description="of each group that get neighbours; 0 leaves the attack out"
+        100, ge=0, description="of each group that get neighbours; 0 leaves the attack out"
     )
     reference: Literal["trigram", "model"] = Field(
         "trigram", description="of the users who never train; model: of the same architecture"
@@ -55,7 +53,7 @@ class Membership(Measure):
         require_groups(subject)
         sentences = self._drawn(subject)
         member = np.isin(sentences.users, subject.members)
-        with threads(THREADS):
+        with threads(1):  # the last bits of a score must not depend on the machine's cores
             trigram = references.trigram(subject.federation)
             other: Scored = (
                 trigram if self.reference == "trigram" else references.same_architecture(subject)
@@ -66,7 +64,9 @@ class Membership(Measure):
                 self._scores(model, subject, sentences, known, near)
                 for model in (subject.model, blind.untrained(subject))
             ]
-            words = blind.bag_of_words(sentences.text, subject.model.vocabulary_size)
+            words = blind.bag_of_words(
+                sentences.text, subject.model.vocabulary_size, np.arange(len(member))
+            )
             rng = stream(subject.seed, "membership folds")
             guesses = blind.out_of_fold(words, member, sentences.users, rng)
         comparison = Comparison(member, sentences.users, subject.seed)
