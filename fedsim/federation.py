@@ -19,9 +19,13 @@ from fedsim.seeding import stream
 class Federation:
     """Users by id: 0 .. corpus.users-1 are the corpus's own, canary users follow."""
 
-    def __init__(self, corpus: Corpus, planted: Planted) -> None:
+    def __init__(
+        self, corpus: Corpus, planted: Planted, set_apart: np.ndarray | None = None
+    ) -> None:
+        """`set_apart`: ids of training users that never take part."""
         self.corpus = corpus
         self.planted = planted
+        self.set_apart = np.empty(0, np.int64) if set_apart is None else set_apart
 
     @property
     def users(self) -> int:
@@ -32,8 +36,9 @@ class Federation:
     def population(self) -> np.ndarray:
         """Ids of the users that are sampled for training."""
         train = self.corpus.split("train")
+        real = np.setdiff1d(np.arange(train.start, train.stop), self.set_apart, assume_unique=True)
         canary_users = np.arange(self.planted.users) + self.corpus.users
-        return np.concatenate([np.arange(train.start, train.stop), canary_users])
+        return np.concatenate([real, canary_users])
 
     def scored(self, split: str, most: int, seed: int) -> np.ndarray:
         """The held-out users of a split that are scored, ascending: all of them, or `most` drawn
@@ -88,4 +93,16 @@ def open_federation(config: ClientConfig, shard: str = "") -> Federation:
     users are derived from the seed, so every process that opens the same corpus sees the same.
     """
     corpus = open_folder(Path(shard)) if shard else open_corpus(config.data)
-    return Federation(corpus, plant(corpus, config.canaries, config.seed))
+    apart = _set_apart(corpus, config.audit.set_apart, config.seed)
+    return Federation(corpus, plant(corpus, config.canaries, config.seed), apart)
+
+
+def _set_apart(corpus: Corpus, count: int, seed: int) -> np.ndarray:
+    """Ids of `count` training users drawn from the seed, ascending."""
+    train = corpus.split("train")
+    if count >= len(train) > 0:
+        raise FedsimError(
+            f"audit.set_apart = {count} leaves nobody of the {len(train)} training users; lower it."
+        )
+    chosen = stream(seed, "set apart").choice(len(train), count, replace=False)
+    return np.sort(chosen) + train.start
