@@ -8,6 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats
 
+from fedsim.data.sequences import gather
+
 LEVEL = 0.95
 
 
@@ -53,11 +55,14 @@ def over_users(
     names, place = np.unique(users, return_inverse=True)
     if len(names) < 2:
         return math.nan, math.nan
-    rows = np.split(np.argsort(place, kind="stable"), np.cumsum(np.bincount(place))[:-1])
-    found = [
-        statistic(np.concatenate([rows[u] for u in rng.integers(len(names), size=len(names))]))
-        for _ in range(resamples)
-    ]
+    order, sizes = np.argsort(place, kind="stable"), np.bincount(place)
+    begins = np.cumsum(sizes) - sizes
+
+    def drawn() -> np.ndarray:
+        chosen = rng.integers(len(names), size=len(names))
+        return gather(order, begins[chosen], sizes[chosen]).tokens
+
+    found = [statistic(drawn()) for _ in range(resamples)]
     kept = np.array(found)[~np.isnan(found)]
     if len(kept) < 2:
         return math.nan, math.nan
