@@ -41,6 +41,13 @@ class Texts:
         lengths = np.minimum(whole.lengths, words)
         return Texts(gather(whole.tokens, whole.offsets[:-1], lengths), self.users)
 
+    def some_users(self, most: int, rng: np.random.Generator) -> Texts:
+        """All sentences of some users, drawn until the next would make them more than `most`."""
+        users, place = np.unique(self.users, return_inverse=True)
+        order = rng.permutation(len(users))
+        fits = np.cumsum(np.bincount(place, minlength=len(users))[order]) <= most
+        return self.take(np.flatnonzero(np.isin(place, order[fits])))
+
 
 def trained(subject: Subject) -> Texts:
     """What the model was trained on: of members, and of canary users that took part.

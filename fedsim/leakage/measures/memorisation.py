@@ -166,5 +166,5 @@ def _details(members: pd.DataFrame, subject: Subject, index: TextIndex) -> pd.Da
         np.concatenate([*words, np.empty(0, np.int32)]),
         offsets_of(np.array([len(w) for w in words], np.int64)),
     )
-    table = disclosed(openings, index.find(openings), subject.federation)
+    table = disclosed(openings, index.find(openings), np.arange(len(openings)), subject.federation)
     return table.assign(prefix_words=found.prefix, predictable=found.trigram)
