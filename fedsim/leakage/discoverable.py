@@ -15,13 +15,14 @@ import numpy as np
 import pandas as pd
 
 from fedsim.leakage.base import NAN, Finding
-from fedsim.leakage.intervals import clopper_pearson, over_users, wilson
+from fedsim.leakage.intervals import clopper_pearson, newcombe, over_users, paired, wilson
 
 MEMBERS = "members"
 STRATA = {  # of a sentence: by how many users hold it, and how often it was trained on
     "users": {"1": (1, 1), "2-4": (2, 4), "5+": (5, np.inf)},
     "repeats": {"1": (1, 1), "2-4": (2, 4), "5-9": (5, 9), "10+": (10, np.inf)},
 }
+WIDER = "bootstrap of users, or of a rate where wider"
 EIDETIC = (1, 2, 5)  # users that hold a sentence, at most
 
 
@@ -60,7 +61,7 @@ def findings(
 
 def _rate(group: str, trials: pd.DataFrame, control: pd.DataFrame | None = None) -> Finding:
     """The share extracted, with Wilson's interval."""
-    hits, n = int(trials.extracted.sum()), len(trials)
+    hits, n = _hits(trials), len(trials)
     other = NAN if control is None else share(control)
     note = "" if n else "no such sentence"
     low, high = wilson(hits, n)
@@ -80,10 +81,6 @@ def _beyond(
     if not n or control.empty:
         return Finding(quantity, NAN, group, n, note="not resolvable: no sentence to compare with")
     estimate = share(members) - share(control)
-    if not members.extracted.any() and not control.extracted.any():
-        # A bootstrap of zeros is zero. Newcombe's interval of a difference, from Wilson's two.
-        low, high = -wilson(0, len(control))[1], wilson(0, n)[1]
-        return Finding(quantity, estimate, group, n, low, high, "newcombe", NAN, note)
     totals = pd.concat([_by_user(members, True), _by_user(control, False)], ignore_index=True)
     hits, tries = totals["sum"].to_numpy(), totals["count"].to_numpy()
     member = totals.member.to_numpy()
@@ -95,23 +92,35 @@ def _beyond(
             return NAN
         return hits[mine].sum() / tries[mine].sum() - hits[theirs].sum() / tries[theirs].sum()
 
-    low, high = over_users(difference, np.arange(len(totals)), rng)
-    return Finding(quantity, estimate, group, n, low, high, "bootstrap of users", NAN, note)
+    # A bootstrap of hardly any hits is too sure of itself: with none it is sure of zero.
+    ends = over_users(difference, np.arange(len(totals)), rng)
+    exact = newcombe(_hits(members), n, _hits(control), len(control))
+    low, high = _wider(ends, exact)
+    return Finding(quantity, estimate, group, n, low, high, WIDER, NAN, note)
 
 
 def _beyond_trigram(group: str, members: pd.DataFrame, rng: np.random.Generator) -> Finding:
     """The model's rate minus the trigram's, on the same sentences."""
     gain = members.assign(extracted=members.extracted.astype(int) - members.trigram.astype(int))
     totals = _by_user(gain, True)
-    hits, tries = totals["sum"].to_numpy(), totals["count"].to_numpy()
-    low, high = over_users(
-        lambda rows: hits[rows].sum() / tries[rows].sum(), np.arange(len(totals)), rng
+    gained, tries = totals["sum"].to_numpy(), totals["count"].to_numpy()
+    ends = over_users(
+        lambda rows: gained[rows].sum() / tries[rows].sum(), np.arange(len(totals)), rng
     )
+    alone = int((gain.extracted > 0).sum()), int((gain.extracted < 0).sum())
+    low, high = _wider(ends, paired(*alone, len(gain)))
     note = "model minus trigram, on members' sentences"
-    quantity = "beyond_predictable"
-    return Finding(
-        quantity, share(gain), group, len(gain), low, high, "bootstrap of users", NAN, note
-    )
+    estimate, n = share(gain), len(gain)
+    return Finding("beyond_predictable", estimate, group, n, low, high, WIDER, NAN, note)
+
+
+def _wider(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
+    """From the lower low to the higher high; a NaN gives way."""
+    return float(np.fmin(a[0], b[0])), float(np.fmax(a[1], b[1]))
+
+
+def _hits(trials: pd.DataFrame) -> int:
+    return int(trials.extracted.sum())
 
 
 def _by_user(trials: pd.DataFrame, member: bool) -> pd.DataFrame:

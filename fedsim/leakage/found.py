@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedsim.leakage.base import NAN, Finding
-from fedsim.leakage.intervals import LEVEL, clopper_pearson
+from fedsim.leakage.intervals import clopper_pearson, paired
 from fedsim.leakage.text_index import Holdings
 
 EIDETIC = (1, 2, 5)  # users that hold a sentence, at most
@@ -56,14 +56,9 @@ def _shares(found: Found, chosen: np.ndarray, quantity: str, group: str) -> Iter
         return
     mine, theirs = (hits(holdings, chosen) for holdings in found.equal)
     yield _share(quantity, group, mine, float(theirs.mean()))
-    # The sentences are the same, so only those that one side alone holds tell the two apart. Each
-    # count's exact interval at half the error: their difference is covered at least as often.
-    level = (1 + LEVEL) / 2
-    least, most = clopper_pearson(int((mine & ~theirs).sum()), n, level)
-    least_other, most_other = clopper_pearson(int((theirs & ~mine).sum()), n, level)
     estimate = float(mine.mean() - theirs.mean())
-    low, high = least - most_other, most - least_other
-    yield Finding("beyond_predictable", estimate, group, n, low, high, "clopper-pearson, both")
+    low, high = paired(int((mine & ~theirs).sum()), int((theirs & ~mine).sum()), n)
+    yield Finding("beyond_predictable", estimate, group, n, low, high, "clopper-pearson of pairs")
 
 
 def _share(quantity: str, group: str, found: np.ndarray, control: float = NAN) -> Finding:
