@@ -1,6 +1,6 @@
 """One file for each family of self-checks; importing this room registers them all."""
 
-import fedsim.leakage.checks.text_extraction  # noqa: F401
+from fedsim.leakage.checks import text_extraction, updates
 from fedsim.leakage.selfcheck import CHECKS
 
-__all__ = ["CHECKS"]
+__all__ = ["CHECKS", "text_extraction", "updates"]
