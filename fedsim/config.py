@@ -104,6 +104,17 @@ class CanaryOptions(Options):
     prefix_words: int = Field(2, ge=1, le=4, description="words given to greedy extraction")
 
 
+class AuditOptions(Options):
+    """What is measured of the leakage, and what only an audit plants."""
+
+    update_canaries: int = Field(
+        0,
+        ge=0,
+        description="audit users whose update is a random direction as large as the mechanism "
+        "lets in; only in runs whose model nobody is given",
+    )
+
+
 class EngineOptions(Options):
     """Where clients run. Recorded; of it the device and the kernel are the run's identity."""
 
@@ -135,6 +146,7 @@ PLAIN_SECTIONS: dict[str, type[Options] | str] = {
     "server": ServerOptions,
     "evaluation": EvaluationOptions,
     "canaries": CanaryOptions,
+    "audit": AuditOptions,
     "engine": EngineOptions,
 }
 
@@ -156,6 +168,7 @@ class ClientConfig:
     model: Named
     client: ClientOptions
     canaries: CanaryOptions
+    audit: AuditOptions
     engine: EngineOptions
     privacy: Named
 
