@@ -15,6 +15,7 @@ from pydantic import Field, PositiveInt
 
 from fedsim.errors import FedsimError
 from fedsim.options import Options, short, validated
+from fedsim.overrides import parse
 from fedsim.references import load as load_reference
 from fedsim.registry import Registry, nearest
 
@@ -105,13 +106,18 @@ class CanaryOptions(Options):
 
 
 class AuditOptions(Options):
-    """What is measured of the leakage, and what only an audit plants."""
+    """What the run measures of its own leakage, beside the canaries' exposure."""
 
+    measures: tuple[str, ...] = Field((), description="see `audit --list`; measured at the end")
+    every: int = Field(0, ge=0, description="rounds from one audit to the next; 0: at the end only")
+    set_apart: int = Field(
+        0, ge=0, description="training users that never take part: non-members to compare with"
+    )
     update_canaries: int = Field(
         0,
         ge=0,
-        description="audit users whose update is a random direction as large as the mechanism "
-        "lets in; only in runs whose model nobody is given",
+        description="audit users that send random directions as large as the mechanism lets in; "
+        "never in a run whose model is given away",
     )
 
 
@@ -198,17 +204,23 @@ class Config(ClientConfig):
         """What noise and private cohorts are drawn from beside the seed: another config, another
         draw, and `server.noise_key` is in no message to a client. Where the text lies is not part
         of it."""
-        known = {k: v for k, v in self.as_dict().items() if k != "engine"}
+        known = self._that_matters()
         recipe = Path(str(known["data"]["name"])).name
         known["data"] = {**known["data"], "path": None, "name": recipe}
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+    def _that_matters(self) -> dict[str, Any]:
+        """All but the engine; a run without an audit is the one that it was before audits were."""
+        tree = {k: v for k, v in self.as_dict().items() if k != "engine"}
+        tree["audit"] = self.audit.model_dump(mode="json", exclude_defaults=True)
+        return {k: v for k, v in tree.items() if k != "audit" or v}
 
     def identity(self) -> str:
         """SHA-256 of everything that may change a result: all but the engine, and of that the
         device and the kernel, whose arithmetic has other last bits."""
         from fedsim.device import resolve_device
 
-        identity = {k: v for k, v in self.as_dict().items() if k != "engine"}
+        identity = self._that_matters()
         device = resolve_device(self.engine.device)
         resolve_kernel = load_reference("fedsim.models.flat:resolve_kernel")
         kernel = self.engine.kernel
@@ -304,6 +316,8 @@ def _check_together(config: Config) -> None:
             f"privacy = '{name}' cannot be accounted with server.sampler = '{sampler}'; set "
             f"server.sampler={' or '.join(allowed)}."
         )
+    for measure in config.audit.measures:
+        load_reference("fedsim.leakage.measures:MEASURES")[measure]
     strategy = load_reference(NAMED_SECTIONS["strategy"])[config.strategy.name]
     if name in strategy.without_mechanisms:
         raise FedsimError(
@@ -327,7 +341,7 @@ def load(preset: str = "default", overrides: Iterable[str] = ()) -> Config:
     Raises FedsimError for an unknown preset, an unknown or effect-less key, or a bad value.
     """
     tree = _read_preset(preset)
-    explicit = [_parse(text) for text in overrides]
+    explicit = [parse(text) for text in overrides]
     if any(path == ["data", "path"] for path, _ in explicit) and isinstance(tree.get("data"), dict):
         tree["data"].pop("name", None)  # your own file instead of the preset's data set
     # Names first, since a name clears the section: the order of the keys must not matter.
@@ -354,19 +368,6 @@ def _read_preset(preset: str) -> dict[str, Any]:
         raise FedsimError(f"{preset} is not valid TOML: {error}.") from None
     except OSError as error:
         raise FedsimError(f"Cannot read {preset}: {error.strerror}.") from None
-
-
-def _parse(text: str) -> tuple[list[str], Any]:
-    key, equals, raw = text.partition("=")
-    if not equals or not key.strip():
-        raise FedsimError(f"'{text}' is not an override; write it as section.key=value.")
-    try:
-        tree = tomllib.loads(f"value = {raw}")
-    except (ValueError, RecursionError):
-        tree = {}
-    # A line break would begin a second key, which is not what an override is.
-    value = tree["value"] if tree.keys() == {"value"} else raw
-    return key.strip().split("."), value
 
 
 def _is_name(path: list[str]) -> bool:
@@ -444,6 +445,8 @@ def _refuse_without_effect(config: Config, explicit: list[list[str]]) -> None:
     if not config.canaries.per_cell:
         for name in ("users", "repeats", "sentences"):
             ignored[f"canaries.{name}"] = "canaries.per_cell = 0"
+    if not config.audit.measures:
+        ignored["audit.every"] = "no audit.measures"
     for path in explicit:
         key = ".".join(path)
         if key in ignored:

@@ -21,10 +21,18 @@ class Federation:
     """Users by id: 0 .. corpus.users-1 are the corpus's own, canary users follow, then those of
     an audit."""
 
-    def __init__(self, corpus: Corpus, planted: Planted, audit: UpdateCanaries) -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        planted: Planted,
+        set_apart: np.ndarray | None = None,
+        audit: UpdateCanaries | None = None,
+    ) -> None:
+        """`set_apart`: ids of training users that never take part."""
         self.corpus = corpus
         self.planted = planted
-        self.audit = audit
+        self.set_apart = np.empty(0, np.int64) if set_apart is None else set_apart
+        self.audit = audit or UpdateCanaries(0, 0)
 
     @property
     def users(self) -> int:
@@ -40,8 +48,8 @@ class Federation:
     def population(self) -> np.ndarray:
         """Ids of the users that are sampled for training."""
         train = self.corpus.split("train")
-        synthetic = np.arange(self.corpus.users, self.users)
-        return np.concatenate([np.arange(train.start, train.stop), synthetic])
+        real = np.setdiff1d(np.arange(train.start, train.stop), self.set_apart, assume_unique=True)
+        return np.concatenate([real, np.arange(self.corpus.users, self.users)])
 
     def present(self, cohort: np.ndarray) -> np.ndarray:
         """Those of a cohort that are there: audit users are, if their coin says so."""
@@ -107,5 +115,17 @@ def open_federation(config: ClientConfig, shard: str = "") -> Federation:
     users are derived from the seed, so every process that opens the same corpus sees the same.
     """
     corpus = open_folder(Path(shard)) if shard else open_corpus(config.data)
+    apart = _set_apart(corpus, config.audit.set_apart, config.seed)
     audit = UpdateCanaries(config.audit.update_canaries, config.seed)
-    return Federation(corpus, plant(corpus, config.canaries, config.seed), audit)
+    return Federation(corpus, plant(corpus, config.canaries, config.seed), apart, audit)
+
+
+def _set_apart(corpus: Corpus, count: int, seed: int) -> np.ndarray:
+    """Ids of `count` training users drawn from the seed, ascending."""
+    train = corpus.split("train")
+    if count >= len(train) > 0:
+        raise FedsimError(
+            f"audit.set_apart = {count} leaves nobody of the {len(train)} training users; lower it."
+        )
+    chosen = stream(seed, "set apart").choice(len(train), count, replace=False)
+    return np.sort(chosen) + train.start

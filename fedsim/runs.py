@@ -230,13 +230,37 @@ class Run:
 
     def append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows to a table's CSV; every row has exactly the schema's columns."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(TABLES[name]), lineterminator="\n")
+        text = _csv(name, rows)
         with self._writing(f"{name}.csv") as path, path.open("ab") as file:
-            if file.tell() == 0:
-                writer.writeheader()
-            writer.writerows({k: _cell(v) for k, v in row.items()} for row in rows)
-            file.write(text.getvalue().encode())
+            header = ",".join(TABLES[name]) + "\n" if file.tell() == 0 else ""
+            file.write((header + text).encode())
+
+    def replace(self, name: str, rows: pd.DataFrame, keys: list[str]) -> None:
+        """Put rows into a table in place of those that agree with one of them in `keys`."""
+        old = self.table(name)
+        new = pd.MultiIndex.from_frame(rows[keys])
+        replaced = pd.MultiIndex.from_frame(old[keys]).isin(new) if len(old) else np.empty(0, bool)
+        if not replaced.any():
+            self.append(name, rows.to_dict("records"))
+            return
+        whole = [*old[~replaced].to_dict("records"), *rows.to_dict("records")]
+        text = ",".join(TABLES[name]) + "\n" + _csv(name, whole)
+        write_atomically(self.path / f"{name}.csv", text.encode())
+
+    def save_detail(self, measure: str, name: str, rows: pd.DataFrame) -> None:
+        """Write `audit/MEASURE.NAME.parquet`: what is behind a leakage measure's figures."""
+        buffer = io.BytesIO()
+        rows.to_parquet(buffer, index=False)
+        with self._writing("audit") as folder:
+            folder.mkdir(exist_ok=True)
+        write_atomically(self.path / "audit" / f"{measure}.{name}.parquet", buffer.getvalue())
+
+    def detail(self, measure: str, name: str) -> pd.DataFrame | None:
+        """The inverse of `save_detail`; None where there is none, or it is damaged."""
+        try:
+            return pd.read_parquet(self.path / "audit" / f"{measure}.{name}.parquet")
+        except (OSError, ValueError):
+            return None
 
     def log(self, text: str) -> None:
         """Add to `run.log`, with the time."""
@@ -344,6 +368,14 @@ class Run:
 
     def _write_json(self, name: str, value: Mapping[str, Any]) -> None:
         write_atomically(self.path / name, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def _csv(name: str, rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows of a table as its file holds them."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(TABLES[name]), lineterminator="\n")
+    writer.writerows({k: _cell(v) for k, v in row.items()} for row in rows)
+    return text.getvalue()
 
 
 def _whole_rows(text: bytes) -> bytes:

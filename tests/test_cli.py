@@ -235,7 +235,13 @@ def test_a_model_that_no_memory_holds_is_refused_before_the_run(
 
 
 # Of other samplers than this run has, and of mechanisms.
-OF_OTHERS = ("server.max_", "server.groups", "server.min_separation", "server.noise_key")
+OF_OTHERS = (
+    "audit.every",
+    "server.max_",
+    "server.groups",
+    "server.min_separation",
+    "server.noise_key",
+)
 
 
 def test_the_keys_are_those_that_can_be_overridden(

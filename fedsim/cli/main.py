@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from fedsim.cli import compare, data, deploy, keys, privacy, report, show, suggest, train
+from fedsim.cli import audit, compare, data, deploy, keys, privacy, report, show, suggest, train
 from fedsim.errors import FedsimError
 
 EXIT_USER_ERROR = 2
@@ -15,8 +15,8 @@ EXIT_INTERRUPTED = 130
 app = typer.Typer(
     help="A federated keyboard lab: train a next-word model over simulated phones, and measure "
     "what it memorized. Without a command it runs the default preset.",
-    epilog="Exit codes: 0 fine; 2 something to mend, said in one sentence; 130 interrupted with "
-    "Ctrl-C; 1 a bug.",
+    epilog="Exit codes: 0 fine; 2 something to mend, said in one sentence; 3 an audit that "
+    "contradicts a guarantee; 130 interrupted with Ctrl-C; 1 a bug.",
     no_args_is_help=False,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -27,6 +27,8 @@ app.command("presets")(train.presets)
 app.command("keys")(keys.keys)
 app.command("show")(show.show)
 app.command("report")(report.report)
+app.command("audit")(audit.audit)
+app.command("selfcheck")(audit.selfcheck)
 app.command("compare")(compare.compare)
 app.command("suggest")(suggest.suggest)
 app.add_typer(data.app, name="data")

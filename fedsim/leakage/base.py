@@ -97,10 +97,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a measure found. `details` are tables behind it, by name (ROC curves, sentences)."""
+    """What a measure found. `details` are tables behind it, by name (ROC curves, sentences).
+
+    broken: a sentence where what was found contradicts what the run guarantees, so that the
+    implementation must be wrong.
+    """
 
     rows: list[Finding]
     details: dict[str, pd.DataFrame] = field(default_factory=dict)
+    broken: str = ""
 
 
 class Measure(Options, ABC):

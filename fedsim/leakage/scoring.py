@@ -17,6 +17,14 @@ from fedsim.models.batch import Batch
 ROWS = 512  # predictions at a time: more do not fit into a cache, and were slower
 
 
+_scored = 0  # sentences, in this process
+
+
+def scored() -> int:
+    """How many sentences this process has scored so far: two calls tell a throughput."""
+    return _scored
+
+
 class Scored(Protocol):
     """A neural model, an n-gram, or whatever else gives next-word probabilities."""
 
@@ -65,6 +73,8 @@ def score(model: Scored, sequences: Sequences, moments: bool = False) -> Scores:
     The result does not depend on how sentences are batched but for rounding, and the batches do
     not depend on the machine.
     """
+    global _scored
+    _scored += len(sequences)
     out = np.zeros((3, len(sequences.tokens)))
     for chosen in batches(sequences):
         batch = Batch.of(sequences.tokens, sequences.offsets, chosen, model.device)

@@ -1,0 +1,134 @@
+"""`audit RUN`, what a run's model gives away, and `selfcheck`, whether the measures are right."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fedsim.errors import FedsimError
+
+EXIT_BROKEN = 3
+
+
+def audit(
+    run: Annotated[Path | None, typer.Argument(help="the run's folder")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="measure.option=value, see --list")
+    ] = None,
+    measures: Annotated[
+        str, typer.Option(help="a,b,...; by default all that train no models of their own")
+    ] = "",
+    listed: Annotated[bool, typer.Option("--list", help="the measures and their options")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Measure what a finished run's model gives away; the run's report then shows it.
+
+    Exit code 3 where a measure proves that a guarantee of the run does not hold.
+    """
+    from fedsim.leakage.audit import Audited
+    from fedsim.report import write_report
+    from fedsim.runs import Run
+    from fedsim.studies.audit import audit_run
+
+    if listed:
+        _list(as_json)
+        return
+    if run is None:
+        raise FedsimError("Name the folder of the run to audit: `audit RUN`.")
+
+    def told(done: Audited) -> None:
+        speed = f", {done.sentences / done.seconds:,.0f} sentences/s" if done.sentences else ""
+        print(f"{done.name}: {done.seconds:.1f} s{speed}", file=sys.stderr, flush=True)
+
+    opened = Run.open(run)
+    names = [name.strip() for name in measures.split(",") if name.strip()]
+    found = audit_run(opened, names, overrides or (), told)
+    page = write_report(opened)
+    rows = [row for done in found for row in done.table.to_dict("records")]
+    if as_json:
+        print(json.dumps([{k: _plain(v) for k, v in row.items()} for row in rows], indent=2))
+    else:
+        _print(rows)
+        Console().print(f"report: {page}", highlight=False, soft_wrap=True)
+    broken = [done.broken for done in found if done.broken]
+    for sentence in broken:
+        print(f"Error: {sentence}", file=sys.stderr)
+    if broken:
+        raise typer.Exit(EXIT_BROKEN)
+
+
+def selfcheck(
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Try every leakage measure where theory says what it must find; exit code 1 if one fails."""
+    from fedsim.leakage.checks import CHECKS
+
+    rows = []
+    for name in CHECKS:
+        for check in CHECKS[name]():
+            rows.append(
+                {
+                    "check": name,
+                    "truth": check.truth,
+                    "found": check.found,
+                    "low": check.low,
+                    "high": check.high,
+                    "passed": check.passed,
+                }
+            )
+            if not as_json:
+                mark = "ok    " if check.passed else "FAILED"
+                print(
+                    f"{mark} {name}: {check.truth}: {check.found:.4g}, within {check.low:.4g} to "
+                    f"{check.high:.4g}",
+                    flush=True,
+                )
+    if as_json:
+        print(json.dumps([{k: _plain(v) for k, v in row.items()} for row in rows], indent=2))
+    failed = sum(not row["passed"] for row in rows)
+    if failed:
+        print(f"{failed} of {len(rows)} self-checks failed.", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and value != value else value
+
+
+def _list(as_json: bool) -> None:
+    from fedsim.leakage.measures import MEASURES
+
+    rows: list[dict[str, Any]] = []
+    for name in MEASURES:
+        measure = MEASURES[name]
+        rows.append({"measure": name, "title": measure.title, "trains": measure.trains,
+                     "threat": measure.threat, "meaning": measure.meaning,
+                     "options": {key: {"default": field.default, "about": field.description}
+                                 for key, field in measure.model_fields.items()}})  # fmt: skip
+    if as_json:
+        print(json.dumps(rows, indent=2, default=list))
+        return
+    for row in rows:
+        more = "  (trains models of its own)" if row["trains"] else ""
+        print(f"{row['measure']}: {row['title']}{more}\n  {row['meaning']}")
+        for key, option in row["options"].items():
+            print(f"  {row['measure']}.{key}={option['default']}  {option['about'] or ''}".rstrip())
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("measure", "quantity", "of", "estimate", "95 %", "n", "control", "note"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        ends = "" if row["low"] != row["low"] else f"{row['low']:.3g} to {row['high']:.3g}"
+        control = "" if row["control"] != row["control"] else f"{row['control']:.3g}"
+        estimate = "-" if row["estimate"] != row["estimate"] else f"{row['estimate']:.4g}"
+        table.add_row(row["measure"], row["quantity"], row["group"], estimate, ends,
+                      str(row["n"]), control, row["note"])  # fmt: skip
+    Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
