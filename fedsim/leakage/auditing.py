@@ -167,9 +167,7 @@ def best_threshold(
     return float(candidates[int(np.argmax(found))]) if any(found) else float(np.median(scores))
 
 
-def one_shot(
-    scores: np.ndarray, null_deviation: float, delta: float, fitted: bool = True
-) -> float:
+def one_shot(scores: np.ndarray, null_deviation: float, delta: float, fitted: bool = True) -> float:
     """Andrew et al. 2023 (One-shot Empirical Privacy Estimation): an estimate, not a bound.
 
     scores: of included canaries, such as the cosine with the released sum, which is
@@ -182,9 +180,7 @@ def one_shot(
     return between_gaussians((0.0, null_deviation), (mean, deviation), delta)
 
 
-def between_gaussians(
-    one: tuple[float, float], other: tuple[float, float], delta: float
-) -> float:
+def between_gaussians(one: tuple[float, float], other: tuple[float, float], delta: float) -> float:
     """The smallest epsilon >= 0 at which two (mean, deviation) are (epsilon, delta)-close, in
     both directions; zero where they are the same."""
     return max(_one_way(one, other, delta), _one_way(other, one, delta))
