@@ -1,4 +1,4 @@
-"""What an audit user sends instead of what training makes: the direction of its canary, too large."""
+"""What an audit user sends instead of what training makes: its canary, far too large."""
 
 from __future__ import annotations
 

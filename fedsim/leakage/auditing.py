@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize, special, stats
 
-from fedsim.leakage.intervals import clopper_pearson
 from fedsim.privacy.accountants import exact_gaussian
 
 ALPHA = 0.05
@@ -126,11 +125,15 @@ def error_bounds(
     false_positives = int((says_in & ~included).sum())
     misses = int((~says_in & included).sum())
     members = int(included.sum())
-    # The upper end of a two-sided interval leaves out half of alpha.
     return Errors(
-        clopper_pearson(false_positives, len(included) - members, 1 - alpha)[1],
-        clopper_pearson(misses, members, 1 - alpha)[1],
+        highest_rate(false_positives, len(included) - members, alpha / 2),
+        highest_rate(misses, members, alpha / 2),
     )
+
+
+def highest_rate(hits: int, n: int, alpha: float) -> float:
+    """The rate below which the true one is with probability 1 - alpha (Clopper & Pearson)."""
+    return float(special.betaincinv(hits + 1, n - hits, 1 - alpha)) if hits < n else 1.0
 
 
 def from_errors(errors: Errors, delta: float) -> float:
