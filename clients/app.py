@@ -16,6 +16,7 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
+from clients.auditing import planting
 from clients.training import Training, averaging, exact_gradient, train_chunk
 from fedsim.config import client_config
 from fedsim.device import resolve_device, threads
@@ -99,6 +100,8 @@ def _train(message: Message, context: Context, exact: bool) -> Message:
     place, work = _work(message, context)
     parameters = from_record(record_of(message.content, "arrays", ArrayRecord))
     training = exact_gradient if exact else place.training(work["round"], work["lr"])
+    if place.federation.audit.users:
+        training = planting(training, place.federation, work)
     contribution = place.mechanism.contribution(
         place.config.privacy.options, place.config.seed, work, parameters.layout.size
     )

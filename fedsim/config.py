@@ -113,6 +113,12 @@ class AuditOptions(Options):
     set_apart: int = Field(
         0, ge=0, description="training users that never take part: non-members to compare with"
     )
+    update_canaries: int = Field(
+        0,
+        ge=0,
+        description="audit users that send random directions as large as the mechanism lets in; "
+        "never in a run whose model is given away",
+    )
 
 
 class EngineOptions(Options):

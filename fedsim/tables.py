@@ -91,6 +91,15 @@ EXPOSURE: Schema = {
     "extracted": "bool",
 }
 
+# Of audit runs: how far each round's released mean update goes in each canary's direction, and
+# whether the canary was drawn, which does not depend on its coin.
+AUDIT: Schema = {
+    "round": "int64",
+    "canary": "int64",
+    "drawn": "bool",
+    "projection": "float64",
+}
+
 # What the leakage measures found: `fedsim.leakage.base.Finding`, one row a figure.
 LEAKAGE: Schema = {
     "round": "int64",
@@ -117,6 +126,7 @@ TABLES: dict[str, Schema] = {
     "users": USERS,
     "exposure": EXPOSURE,
     "leakage": LEAKAGE,
+    "audit": AUDIT,
 }
 
 # What a repetition of the same run may change.

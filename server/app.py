@@ -151,6 +151,11 @@ def _run(
             f"privacy '{config.privacy.name}' runs without noise, so nothing is guaranteed; set "
             "privacy.epsilon or privacy.noise_multiplier."
         )
+    if federation.audit.users:
+        reporter.say(
+            f"AUDIT RUN: {federation.audit.users} audit users send random directions "
+            "(audit.update_canaries). Give nobody its model."
+        )
     share = federation.planted.users / len(federation.population)
     if share > MANY_CANARY_USERS:
         reporter.say(

@@ -99,6 +99,8 @@ class Recorder:
         self.run.append("clients", self._client_rows(outcome))
         if outcome.privacy:
             self.run.append("privacy", [{"round": outcome.round, **outcome.privacy}])
+        if len(outcome.projections):
+            self.run.append("audit", self._audit_rows(outcome))
         self.latest = (state, self.run.table_lengths())
         if state.round % self.config.server.checkpoint_every == 0:
             self.checkpoint()
@@ -138,6 +140,16 @@ class Recorder:
                 "tokens": result.tokens,
                 "loss_nats_per_token": result.loss_nats / max(result.tokens, 1),
                 "update_norm": result.update_norm,
+            }
+
+    def _audit_rows(self, outcome: RoundOutcome) -> Iterable[Mapping[str, Any]]:
+        drawn = np.isin(self.federation.audit_users, outcome.cohort)
+        for canary, projection in enumerate(outcome.projections):
+            yield {
+                "round": outcome.round,
+                "canary": canary,
+                "drawn": bool(drawn[canary]),
+                "projection": float(projection),
             }
 
     def _measure_exposure(self, state: ServerState) -> None:

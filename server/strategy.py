@@ -51,6 +51,7 @@ class RoundOutcome:
     update_norm: float
     seconds: float
     privacy: Mapping[str, float]  # what the mechanism did, see `fedsim.privacy.base.Release`
+    projections: np.ndarray  # of the released mean update on the canaries of an audit
 
 
 class Listener(Protocol):
@@ -128,7 +129,7 @@ class FederatedStrategy(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> list[Message]:
         """Messages that cover the round's cohort."""
-        users = self._draw(server_round)
+        users = self.federation.present(self._draw(server_round))
         lr = self.config.client.lr_in(server_round, self.config.server.rounds)
         told = self.mechanism.work(self.state.mechanism)
         work = {**config, "round": server_round, "lr": lr, **told}
@@ -155,10 +156,13 @@ class FederatedStrategy(Strategy):
             del aggregate  # twice a model's bytes, before there are more
             self.state = self.apply(release, [r.user for r in results])
             facts = release.facts
+            projections = self.federation.audit.projections(release.mean)
             del release
             norm = distance(self.state.parameters.flat, before)
         seconds = time.perf_counter() - started
-        outcome = RoundOutcome(server_round, cohort, results, failures, norm, seconds, facts)
+        outcome = RoundOutcome(
+            server_round, cohort, results, failures, norm, seconds, facts, projections
+        )
         with self.profile.part("record"):
             self.listener.round_done(self.state, outcome)
         with self.profile.part("communication"):

@@ -1,6 +1,6 @@
 """One file for each family of self-checks; importing this room registers them all."""
 
-from fedsim.leakage.checks import text_extraction, updates
+from fedsim.leakage.checks import auditing, text_extraction, updates
 from fedsim.leakage.selfcheck import CHECKS
 
-__all__ = ["CHECKS", "text_extraction", "updates"]
+__all__ = ["CHECKS", "auditing", "text_extraction", "updates"]

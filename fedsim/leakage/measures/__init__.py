@@ -1,6 +1,21 @@
 """One file for each leakage measure; importing this room registers them all."""
 
 from fedsim.leakage.base import MEASURES
-from fedsim.leakage.measures import generation, membership, memorisation, updates, user_membership
+from fedsim.leakage.measures import (
+    epsilon,
+    generation,
+    membership,
+    memorisation,
+    updates,
+    user_membership,
+)
 
-__all__ = ["MEASURES", "generation", "membership", "memorisation", "updates", "user_membership"]
+__all__ = [
+    "MEASURES",
+    "epsilon",
+    "generation",
+    "membership",
+    "memorisation",
+    "updates",
+    "user_membership",
+]
