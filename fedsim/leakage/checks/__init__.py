@@ -3,4 +3,9 @@
 from fedsim.leakage.checks import auditing, text_extraction, updates
 from fedsim.leakage.selfcheck import CHECKS
 
-__all__ = ["CHECKS", "auditing", "text_extraction", "updates"]
+__all__ = [
+    "CHECKS",
+    "auditing",
+    "text_extraction",
+    "updates",
+]
