@@ -25,7 +25,7 @@ from fedsim.models.loss import training_loss
 from fedsim.seeding import stream, torch_stream
 
 VOCABULARY = 304
-CONTROLS, REFERENCES = 200, 1000
+REFERENCES = 1000
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,12 @@ class _Text:
 @CHECKS.register("exposure")
 def exposure() -> list[Check]:
     """Privacy specification 3.6: uniform ranks without memory, rank 1 with it, ties."""
-    planted = _planted()
-    untrained = _untrained()
-    checks = _of_no_memory("an untrained model", _examined(untrained, planted))
+    planted = _planted(controls=200)
+    untrained = _examined(_untrained(), planted, exact_controls=200)
+    checks = _of_no_memory("an untrained model", untrained)
     checks += _of_no_memory("a model of word frequencies", _examined(_frequencies(), planted))[:1]
 
+    planted = _planted(controls=10)
     constant = _examined(Table.of(np.ones((VOCABULARY, VOCABULARY))), planted)
     for name in ("exposure_bits", "exact_exposure_bits", "extrapolated_exposure_bits"):
         truth = f"a model to which all sentences are alike gives no {name}: ties count against it"
@@ -90,7 +91,7 @@ def exposure() -> list[Check]:
 @CHECKS.register("extraction")
 def extraction() -> list[Check]:
     """Privacy specification 3.6: what was learnt by heart comes out, what was not seen never."""
-    planted = _planted()
+    planted = _planted(controls=100)
     checks = []
     for of, model in (("100 copies", _trained()), ("a planted path", _path(planted))):
         table = _examined(model, planted)
@@ -130,21 +131,21 @@ def _of_no_memory(of: str, table: pd.DataFrame) -> list[Check]:
     ]
 
 
-def _planted() -> Planted:
+def _planted(controls: int) -> Planted:
     """One canary of 100 copies in one user's 200 sentences, controls, references."""
     options = CanaryOptions(
         users=(1,),
         repeats=(100,),
         per_cell=1,
         sentences=200,
-        held_out=CONTROLS,
+        held_out=controls,
         references=REFERENCES,
         prefix_words=2,
     )
     return plant(_Text(range(VOCABULARY)), options, seed=0)
 
 
-def _examined(model: Attacked, planted: Planted) -> pd.DataFrame:
+def _examined(model: Attacked, planted: Planted, exact_controls: int = 1) -> pd.DataFrame:
     return examination.examine(
         model,
         planted,
@@ -154,7 +155,7 @@ def _examined(model: Attacked, planted: Planted) -> pd.DataFrame:
         prefix_words=2,
         beams=5,
         guesses=2000,
-        exact_controls=CONTROLS,
+        exact_controls=exact_controls,
     )
 
 
@@ -167,7 +168,7 @@ def _untrained() -> LanguageModel:
 @cache
 def _trained() -> LanguageModel:
     """A model trained on the canary user's text until it knows the canary by heart."""
-    model, text = _untrained(), _planted().sequences(0)
+    model, text = _untrained(), _planted(controls=1).sequences(0)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     rng = stream(0, "selfcheck canary batches")
     for _ in range(150):

@@ -20,6 +20,7 @@ from fedsim.leakage.intervals import clopper_pearson, mean_interval, over_users
 from fedsim.seeding import stream
 
 EXPOSURES = ("exposure_bits", "exact_exposure_bits", "extrapolated_exposure_bits")
+BETWEEN = "student t over canaries"
 
 
 @MEASURES.register("canaries")
@@ -86,7 +87,9 @@ def summarised(
     ]
     idle = planted[planted.holder_participations == 0].canary
     note = "took part in no round, so they are in no other row: " + ", ".join(map(str, idle))
-    row = Finding("canaries_not_trained", len(idle), n=len(planted), note=note if len(idle) else "")
+    row = Finding(
+        "canaries_not_trained", float(len(idle)), n=len(planted), note=note if len(idle) else ""
+    )
     return [*rows, row]
 
 
@@ -106,7 +109,7 @@ def _controls_exposure(controls: pd.DataFrame, references: int, pairs: int) -> I
         values = controls[name].dropna().to_numpy()
         mean, low, high = mean_interval(values)
         note = f"chance gives {expected:.2f}"
-        yield Finding(name, mean, "held out", len(values), low, high, "t", expected, note)
+        yield Finding(name, mean, "held out", len(values), low, high, BETWEEN, expected, note)
     size = references + 1
     sampled = np.round(size / 2 ** controls.exposure_bits.to_numpy())
     p_value = stats.kstest((sampled - 0.5) / size, "uniform").pvalue
@@ -121,7 +124,7 @@ def _exposure(
     control = float(controls[name].mean())  # NaN where none was ranked exactly
     for group, cell in _cells(trained):
         mean, low, high = mean_interval(cell[name].to_numpy())
-        interval = "t"
+        interval = BETWEEN
         if len(cell) == 1:
             low, high, interval = _of_one(name, mean, references)
         note = _note(name, cell)
