@@ -2,6 +2,7 @@
 
 from fedsim.leakage.base import MEASURES
 from fedsim.leakage.measures import (
+    canaries,
     epsilon,
     generation,
     membership,
@@ -12,6 +13,7 @@ from fedsim.leakage.measures import (
 
 __all__ = [
     "MEASURES",
+    "canaries",
     "epsilon",
     "generation",
     "membership",
