@@ -63,9 +63,10 @@ def _rate(group: str, trials: pd.DataFrame, control: pd.DataFrame | None = None)
     """The share extracted, with Wilson's interval."""
     hits, n = _hits(trials), len(trials)
     other = NAN if control is None else share(control)
-    note = "" if n else "no such sentence"
+    if not n:
+        return Finding("extraction_rate", NAN, group, control=other, note="no such sentence")
     low, high = wilson(hits, n)
-    return Finding("extraction_rate", share(trials), group, n, low, high, "wilson", other, note)
+    return Finding("extraction_rate", share(trials), group, n, low, high, "wilson", other)
 
 
 def share(trials: pd.DataFrame) -> float:
