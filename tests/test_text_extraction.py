@@ -283,6 +283,14 @@ def test_fewer_sentences_are_drawn_and_those_are_tried() -> None:
     assert tried["prefix=2"] == tried["prefix=3 of=non-members"] == 50
 
 
+def test_a_prefix_that_nobody_exceeds_is_not_resolvable() -> None:
+    found = measured("memorisation", village(), prefix_words=(2, 9))
+    rows = [row for row in found.rows if row.group.startswith("prefix=9")]
+    assert len(rows) == 1
+    assert math.isnan(rows[0].estimate)
+    assert "not resolvable" in rows[0].note
+
+
 def test_the_table_names_whose_secrets_came_out() -> None:
     subject = village()
     found = measured("memorisation", subject, prefix_words=(2,), suffix_words=0)

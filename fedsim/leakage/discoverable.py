@@ -35,6 +35,10 @@ def findings(
     """
     members = groups[MEMBERS]
     controls = {name: trials for name, trials in groups.items() if name != MEMBERS}
+    if members.empty:
+        note = "not resolvable: no member's sentence is long enough"
+        yield Finding("extraction_rate", NAN, where, note=note)
+        return
     control = next(iter(controls.values()), members[:0])
     named = next(iter(controls), "")
     yield _rate(where, members, control)
