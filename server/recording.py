@@ -13,7 +13,7 @@ from fedsim.errors import FedsimError, last_line
 from fedsim.evaluation import summarise
 from fedsim.federation import Federation
 from fedsim.interrupts import held_back
-from fedsim.leakage.audit import Audited, audit
+from fedsim.leakage.audit import keep, take
 from fedsim.leakage.base import Subject
 from fedsim.leakage.exposure import measure_exposure
 from fedsim.leakage.measures import MEASURES
@@ -177,16 +177,18 @@ class Recorder:
         if not last and not (every and state.round % every == 0):
             return
         federation, seed = self.federation, self.config.seed
-        bench = load_reference("fedsim.studies.audit:Bench")(self.run.path / "audit")
+        bench = load_reference("fedsim.studies.workbench:Bench")(self.run.path / "audit")
         subject = Subject(self.model, self.config, federation, state.participations, seed, bench)
         for name in self.config.audit.measures:
             try:
-                audit(self.run, subject, {name: MEASURES[name]()}, state.round, self._audited)
+                audited = take(name, MEASURES[name](), subject, state.round)
             except FedsimError as error:
                 self.notice(f"audit, {name}: {error}")
-
-    def _audited(self, done: Audited) -> None:
-        self.reporter.say(f"audit, {done.name}: {done.seconds:.1f} s")
+                continue
+            keep(self.run, audited)
+            self.reporter.say(f"audit, {name}: {audited.seconds:.1f} s")
+            if audited.broken:
+                raise FedsimError(audited.broken)
 
 
 def scores_row(users: pd.DataFrame) -> dict[str, Any]:

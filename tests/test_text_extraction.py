@@ -21,7 +21,7 @@ from fedsim.leakage.base import Findings, Subject, tidy
 from fedsim.leakage.checks import CHECKS
 from fedsim.leakage.checks.village import MEMBERS, knowing, village
 from fedsim.leakage.completion import Trials
-from fedsim.leakage.exposure import greedy_completions
+from fedsim.leakage.decoding import greedy_completions
 from fedsim.leakage.generating import FALLING, Rule, drawn, generate
 from fedsim.leakage.intervals import newcombe, paired
 from fedsim.leakage.measures import MEASURES
@@ -146,12 +146,12 @@ def test_one_pass_is_greedy_decoding(name: str) -> None:
     """Also where the decoder goes astray in the middle of a suffix."""
     model, rng = model_of(name), np.random.default_rng(1)
     rows = rng.integers(4, V, size=(60, 6))
-    said = greedy_completions(model, rows[:, :2], 4, model.device)
+    said = greedy_completions(model, rows[:, :2], 4)
     for i in range(60):
         rows[i, 2 : 2 + i % 5] = said[i, : i % 5]
     text = sequences(rows.tolist())
     right = completion.greedy_words(model, text) == text.tokens
-    again = greedy_completions(model, rows[:, :2], 4, model.device)
+    again = greedy_completions(model, rows[:, :2], 4)
     for words in (1, 2, 4):
         found = Trials(text, 2, least=1, most=words).given(right)
         assert found.tolist() == (again[:, :words] == rows[:, 2 : 2 + words]).all(1).tolist()

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from fedsim.data.sequences import Sequences, gather
-from fedsim.leakage import completion, exposure, ranking
+from fedsim.leakage import completion, decoding, ranking
 from fedsim.leakage.base import NAN, Findings
 from fedsim.leakage.checks.village import (
     MEMBERS,
@@ -42,8 +42,8 @@ def completions() -> list[Check]:
     model = untrained(size, rng)
     # Sentences that this model says itself half of the time, so that there is something to find.
     said = random.copy()
-    said[::2, PREFIX:] = exposure.greedy_completions(model, said[::2, :PREFIX], 3, model.device)
-    stepwise = exposure.greedy_completions(model, said[:, :PREFIX], 3, model.device)
+    said[::2, PREFIX:] = decoding.greedy_completions(model, said[::2, :PREFIX], 3)
+    stepwise = decoding.greedy_completions(model, said[:, :PREFIX], 3)
     agree = _extracted(model, said) == (stepwise == said[:, PREFIX:]).all(1)
     return [
         Check("a planted sentence is extracted", _rate(knowing(planted, size), planted), 1.0, 1.0),
