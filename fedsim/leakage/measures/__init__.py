@@ -1,6 +1,6 @@
 """One file for each leakage measure; importing this room registers them all."""
 
 from fedsim.leakage.base import MEASURES
-from fedsim.leakage.measures import membership, user_membership
+from fedsim.leakage.measures import membership, shadows, user_membership
 
-__all__ = ["MEASURES", "membership", "user_membership"]
+__all__ = ["MEASURES", "membership", "shadows", "user_membership"]
