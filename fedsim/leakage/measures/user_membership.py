@@ -90,10 +90,10 @@ def _of_users(model: Scored, other: Scores, drawn: Sentences, part: str) -> dict
     ratio, plain = attacks.reference(found, other), attacks.loss(found)
     wanted = [("reference", name, ratio) for name in STATISTICS] + [("loss", "mean", plain)]
     return {
-        f"text={part} score={name} statistic={statistic}": per_user(
-            values, drawn.users, STATISTICS[statistic]
+        f"text={part} score={score_name} statistic={name}": per_user(
+            values, drawn.users, STATISTICS[name]
         )
-        for name, statistic, values in wanted
+        for score_name, name, values in wanted
     }
 
 
