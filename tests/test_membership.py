@@ -200,17 +200,17 @@ def _peeking(scores: Scores, *_: object) -> np.ndarray:
 
 
 SABOTAGE = [
-    ("membership: ROC", roc, "_share_below", _ties_as_wins),
-    ("membership: ROC", roc, "threshold", _best_for_the_attacker),
-    ("membership: ROC", roc, "threshold", _one_of_a_tie),
-    ("membership: intervals", roc, "delong_variance", _variance_of_members_only),
-    ("membership: intervals", clusters, "_times", _sentences_as_people),
-    ("membership: scores", attacks, "how_many", _rounded_down),
-    ("membership: scores", attacks, "compressed_bytes", _with_header),
-    ("membership: scores", attacks, "neighbours_of", _any_word),
-    ("membership: scores", attacks, "reference", _peeking),
-    ("membership: blind attackers", blind, "folds_by_user", _folds_of_rows),
-    ("membership: blind attackers", blind, "out_of_fold", _no_fold_is_held_out),
+    ("membership rates", roc, "_share_below", _ties_as_wins),
+    ("membership rates", roc, "threshold", _best_for_the_attacker),
+    ("membership rates", roc, "threshold", _one_of_a_tie),
+    ("membership intervals", roc, "delong_variance", _variance_of_members_only),
+    ("membership intervals", clusters, "_times", _sentences_as_people),
+    ("membership scores", attacks, "how_many", _rounded_down),
+    ("membership scores", attacks, "compressed_bytes", _with_header),
+    ("membership scores", attacks, "neighbours_of", _any_word),
+    ("membership scores", attacks, "reference", _peeking),
+    ("membership blind", blind, "folds_by_user", _folds_of_rows),
+    ("membership blind", blind, "out_of_fold", _no_fold_is_held_out),
 ]
 
 

@@ -23,7 +23,7 @@ from fedsim.models import build
 from fedsim.runs import Run
 from fedsim.simulation import simulate
 
-CHECK = "membership: shadow models"
+CHECK = "membership shadows"
 
 # -- formulas -------------------------------------------------------------------------------------
 

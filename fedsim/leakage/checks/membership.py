@@ -22,7 +22,7 @@ GAUSSIANS = {1.0: (0.76025, 0.09236, 0.01830), 2.0: (0.92135, 0.37208, 0.13781)}
 CEILINGS = {1.0: 0.5752, 2.0: 0.6386, 4.0: 0.7435, 8.0: 0.8806, 16.0: 0.9800}
 
 
-@CHECKS.register("membership: ROC")
+@CHECKS.register("membership rates")
 def roc_of_gaussians() -> list[Check]:
     """AUC and TPR of synthetic scores, ties, and what differential privacy allows."""
     n, checks = 200_000, []
@@ -50,7 +50,7 @@ def roc_of_gaussians() -> list[Check]:
     return checks
 
 
-@CHECKS.register("membership: intervals")
+@CHECKS.register("membership intervals")
 def coverage() -> list[Check]:
     """DeLong's variance and coverage; the bootstrap's where users differ and training does not."""
     rng, runs, m, n = stream(0, "selfcheck DeLong"), 500, 40, 60
@@ -73,7 +73,7 @@ def coverage() -> list[Check]:
     return [*checks, Check("the bootstrap over users has 0.5 in 95 % of splits", found, 0.89, 0.99)]
 
 
-@CHECKS.register("membership: scores")
+@CHECKS.register("membership scores")
 def scores_of_an_untrained_model() -> list[Check]:
     """Every attack on a model that never saw a sentence; short sentences; neighbours."""
     text = random_text(1000, 12, "selfcheck members")
@@ -109,7 +109,7 @@ def scores_of_an_untrained_model() -> list[Check]:
     return [*checks, _near("bytes of 'ok' beyond zlib's header", 2.0, size, 0)]
 
 
-@CHECKS.register("membership: blind attackers")
+@CHECKS.register("membership blind")
 def words_of_a_split() -> list[Check]:
     """The classifier of words where the split leaks, and where people have words of their own."""
     people, each = 200, 8

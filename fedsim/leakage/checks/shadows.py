@@ -14,7 +14,7 @@ from fedsim.seeding import stream
 TARGETS = 6000
 
 
-@CHECKS.register("membership: shadow models")
+@CHECKS.register("membership shadows")
 def optimal_on_gaussians() -> list[Check]:
     """Training lifts phi by one deviation: the best AUC is Phi(1 / sqrt 2), given each target's
     own level. LiRA and RMIA must reach it, and phi alone must not."""
