@@ -7,6 +7,7 @@ from fedsim.leakage.measures import (
     generation,
     membership,
     memorisation,
+    shadows,
     updates,
     user_membership,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "generation",
     "membership",
     "memorisation",
+    "shadows",
     "updates",
     "user_membership",
 ]
