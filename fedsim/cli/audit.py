@@ -47,9 +47,12 @@ def audit(
         speed = f", {done.sentences / done.seconds:,.0f} sentences/s" if done.sentences else ""
         print(f"{done.name}: {done.seconds:.1f} s{speed}", file=sys.stderr, flush=True)
 
+    def refused(name: str, error: FedsimError) -> None:
+        print(f"{name}: not taken. {error}", file=sys.stderr, flush=True)
+
     opened = Run.open(run)
     names = [name.strip() for name in measures.split(",") if name.strip()]
-    found = audit_run(opened, names, overrides or (), jobs, told)
+    found = audit_run(opened, names, overrides or (), jobs, told, None if names else refused)
     page = write_report(opened)
     rows = [row for done in found for row in done.table.to_dict("records")]
     if as_json:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from fedsim.runs import Run
 from fedsim.studies.workbench import Bench
 
 Told = Callable[[Audited], None]
+Refused = Callable[[str, FedsimError], None]
 
 
 def audit_run(
@@ -30,35 +33,39 @@ def audit_run(
     overrides: Sequence[str] = (),
     jobs: int = 0,
     told: Told = lambda _: None,
+    refused: Refused | None = None,
 ) -> list[Audited]:
     """Measure a finished run's model; the rows go to its table `leakage`, those behind them to
     its folder `audit`, each measure's as soon as it is done.
 
     names: of measures, by default all that train nothing. overrides: "measure.option=value".
-    jobs: measures at a time, each in a process of its own; 0: one a core. Raises FedsimError for
-    a run that is not finished, a text that was changed since, or the first measure that cannot be
-    taken of such a run, after the others.
+    jobs: measures at a time, each in a process of its own; 0: one a core. refused: is told of
+    measures that cannot be taken of such a run; without it the first of them is raised, after
+    the others were taken. Raises FedsimError for a run that is not finished, or a text that was
+    changed since.
     """
     measures = chosen(names, overrides)
     subject, round = subject_of(run), run.status["round"]
-    done, refused = [], None
+    done, errors = [], []
     with run.locked():
-        for audited in _taken(run, subject, measures, round, jobs):
+        for name, audited in _taken(run, subject, measures, round, jobs):
             if isinstance(audited, FedsimError):
-                refused = refused or audited
+                errors.append(audited)
+                if refused:
+                    refused(name, audited)
                 continue
             keep(run, audited)
             done.append(audited)
             told(audited)
         run.export_tables()
-    if refused:
-        raise refused
+    if errors and not refused:
+        raise errors[0]
     return done
 
 
 def _taken(
     run: Run, subject: Subject, measures: Mapping[str, Measure], round: int, jobs: int
-) -> Iterator[Audited | FedsimError]:
+) -> Iterator[tuple[str, Audited | FedsimError]]:
     """The measures as they end: first those that train nothing, then one after another those that
     do, since their runs take all cores themselves."""
     alone = {name: m for name, m in measures.items() if m.trains or len(measures) == 1}
@@ -66,17 +73,20 @@ def _taken(
     if together:
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(jobs or available_cores(), spawn) as pool:
-            tasks = [pool.submit(_take, run.path, n, m, round) for n, m in together.items()]
+            tasks = {pool.submit(_take, run.path, n, m, round): n for n, m in together.items()}
             for task in as_completed(tasks):
-                try:
-                    yield task.result()
-                except FedsimError as error:
-                    yield error
+                yield tasks[task], _or_error(task.result)
     for name, measure in alone.items():
-        try:
-            yield take(name, measure, subject, round)
-        except FedsimError as error:
-            yield error
+        yield name, _or_error(partial(take, name, measure, subject, round))
+
+
+def _or_error(taken: Callable[[], Audited]) -> Audited | FedsimError:
+    try:
+        return taken()
+    except FedsimError as error:
+        return error
+    except BrokenProcessPool:
+        return FedsimError("Its process was killed, likely for want of memory; try --jobs 1.")
 
 
 def _take(path: Path, name: str, measure: Measure, round: int) -> Audited:
