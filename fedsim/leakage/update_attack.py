@@ -40,10 +40,12 @@ class Sent:
 class Read:
     """What the server made of it; counts is int64 (V,).
 
-    targets and counts are None without output bias, sentences for a model without attack.
+    sized: whether it needed to know how many different words there are. targets and counts are
+    None without output bias, sentences for a model without attack.
     """
 
     words: np.ndarray
+    sized: bool
     targets: np.ndarray | None
     counts: np.ndarray | None
     sentences: Recovered | None
@@ -60,7 +62,9 @@ def read(model: LanguageModel, sent: Sent, most_words: int) -> Read:
     sentences = None
     if evidence is not None:
         sentences = update_sentences.recover(evidence, sent.sequences, most_words)
-    return Read(update_words.typed_words(model, update, sent.words), targets, counts, sentences)
+    words = update_words.typed_words(model, update, sent.words)
+    sized = update_words.needs_size(model, update_words.row_norms(update))
+    return Read(words, sized, targets, counts, sentences)
 
 
 def evidence_of(model: LanguageModel, update: Parameters, gradient: bool) -> Evidence | None:

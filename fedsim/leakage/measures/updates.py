@@ -130,7 +130,7 @@ class Updates(Measure):
         found[f"noise deviation={self.tiny_noise:g}"] = [
             update_defences.noised(u, self.tiny_noise, rng) for u in clip
         ]
-        found[f"top {self.kept:.0%}"] = [
+        found[f"top-{self.kept:.0%}"] = [
             update_defences.sparsified(s.update, self.kept) for s in few.sent
         ]
         found["int8"] = [update_defences.quantised(s.update, layout) for s in few.sent]
@@ -149,10 +149,11 @@ class Updates(Measure):
         if len(chosen) < users:
             return Cell(group, model, (), (), ())
         updates = updates_of(subject, model, texts, fedsgd(subject.config))
-        union = update_attack.typed(Sequences.concatenate(texts))
-        total = Sent(update_defences.summed(updates), True, False, users * self.few, len(union))
+        everyone = Sequences.concatenate(texts)
+        size = len(update_attack.typed(everyone))
+        total = Sent(update_defences.summed(updates), True, False, users * self.few, size)
         victims = min(self.clients, users)
-        return Cell(group, model, chosen[:victims], texts[:victims], (total,))
+        return Cell(group, model, chosen[:victims], texts[:victims], (total,), everyone)
 
 
 def draw(
