@@ -26,7 +26,8 @@ class Sent:
     """What reached the server, and what it knows beside.
 
     gradient: the update is one, and not the difference of two models; exact: of known scale too.
-    sequences: of the client, or of the whole sum; words: how many different ones.
+    sequences: of the client, or of the whole sum; words: how many different ones. noise: its
+    deviation in a coordinate, which a server knows since it has set it.
     """
 
     update: np.ndarray
@@ -34,6 +35,7 @@ class Sent:
     exact: bool
     sequences: int
     words: int
+    noise: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def read(model: LanguageModel, sent: Sent, most_words: int) -> Read:
     if model.output_bias is not None:
         targets = update_words.target_words(update)
         counts = update_words.counts(model, update, sent.sequences, sent.exact)
-    evidence = evidence_of(model, update, sent.gradient)
+    evidence = evidence_of(model, update, sent)
     sentences = None
     if evidence is not None:
         sentences = update_sentences.recover(evidence, sent.sequences, most_words)
@@ -67,12 +69,12 @@ def read(model: LanguageModel, sent: Sent, most_words: int) -> Read:
     return Read(words, sized, targets, counts, sentences)
 
 
-def evidence_of(model: LanguageModel, update: Parameters, gradient: bool) -> Evidence | None:
+def evidence_of(model: LanguageModel, update: Parameters, sent: Sent) -> Evidence | None:
     """The span attack of the model's family; None for a family without one."""
     if isinstance(model, Lstm | Cifg):
-        return RecurrentEvidence(model, update, gradient)
+        return RecurrentEvidence(model, update, sent.gradient, sent.noise)
     if isinstance(model, Transformer):
-        return AttentionEvidence(model, update, gradient)
+        return AttentionEvidence(model, update, sent.gradient, sent.noise)
     return None
 
 

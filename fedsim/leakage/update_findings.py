@@ -125,6 +125,8 @@ def _share(name: str, hits: int, n: int, group: str, note: str, control: float) 
 def _note(recovered: list[Recovered]) -> str:
     """Why nothing was found, and for how many clients the server can check what was."""
     parts = []
+    if all(not r.sentences and not r.failure for r in recovered):
+        parts.append("not recoverable: no word fits")
     for failure in sorted({r.failure for r in recovered if r.failure}):
         clients = sum(r.failure == failure for r in recovered)
         parts.append(f"{failure} ({clients} of {len(recovered)} clients)")
