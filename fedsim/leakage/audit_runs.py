@@ -112,6 +112,11 @@ def observed(run: Run) -> Observed:
     """
     config, table = run.config, run.table("audit")
     canaries = UpdateCanaries(config.audit.update_canaries, config.seed)
+    if not run.clients["canary_user"].any():
+        raise FedsimError(
+            f"No update canary completed a round of {run.path}, so nothing was audited: all were "
+            "refused, or none was drawn; see its run.log, or raise epsilon.rounds."
+        )
     shape = config.server.rounds, canaries.users
     ordered = table.sort_values(["round", "canary"])
     drawn = ordered["drawn"].to_numpy().reshape(shape)
