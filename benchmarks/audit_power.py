@@ -99,7 +99,7 @@ def main() -> None:
         ("noise / 10", noise_divided_by_ten, asked.broken),
         ("clipping off", clipping_off, asked.broken),
     ]
-    with mock.patch.object(fedsim.simulation, "write_report", lambda run: None):
+    with mock.patch.object(fedsim.simulation, "write_report", return_value=None):
         for name, broken, seeds in builds:
             began, accused = time.monotonic(), 0
             found: dict[str, list[float]] = {}

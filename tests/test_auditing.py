@@ -199,6 +199,21 @@ def test_clipping_that_is_off_is_caught(audited: Callable, monkeypatch: pytest.M
     assert "Implementation error" in found.broken
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("build", ["right", "noise / 10", "no clipping"])
+def test_builds_are_told_apart_in_every_seed(
+    audited: Callable, build: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`benchmarks/audit_power.py` has more seeds."""
+    real = UserLevel.fresh
+    if build == "noise / 10":
+        monkeypatch.setattr(UserLevel, "fresh", lambda self, i, size: real(self, i, size) / 10)
+    if build == "no clipping":
+        monkeypatch.setattr(UserLevel, "contribution", classmethod(lambda *_: Clipped(1e9)))
+    accused = [bool(audited(EVERYBODY, *SHARP, f"seed={s}")[0].broken) for s in range(2, 7)]
+    assert accused == [build != "right"] * 5
+
+
 def test_clients_alone_that_do_not_clip_are_refused(
     audited: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,15 +227,15 @@ def test_clients_alone_that_do_not_clip_are_refused(
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("privacy=adaptive", "server.sampler=poisson"),
+        ("privacy=adaptive", "server.sampler=poisson", "privacy.noise_multiplier=4"),
         ("privacy=dp-fedavg", "server.sampler=cyclic"),
         ("privacy=dp-fedavg", "server.sampler=fixed"),
         ("privacy=dp-fedavg", "server.sampler=truncated", "optimizer=adam"),
         ("privacy=dp-fedavg", "server.sampler=cyclic", "privacy.secagg_bits=22"),
-        ("privacy=tree",),
-        ("privacy=sqrt",),
-        ("privacy=banded",),
-        ("privacy=blt",),
+        ("privacy=tree", "server.sampler=cyclic"),
+        ("privacy=sqrt", "server.sampler=cyclic"),
+        ("privacy=banded", "server.sampler=cyclic"),
+        ("privacy=blt", "server.sampler=cyclic"),
         ("privacy=banded", "server.sampler=groups", "server.groups=2"),
     ],
     ids=str,
@@ -255,6 +270,9 @@ def test_without_a_mechanism_nothing_is_promised_and_the_attack_is_measured(
     assert math.isnan(proven.estimate)
     assert "infinite" in proven.note
     assert bounds(found)["one-run"] > 3
+    right = next(row for row in found.rows if row.quantity == "guesses_right")
+    assert right.estimate > 0.95
+    assert 0.3 < right.control < 0.7
     assert found.broken == ""
 
 

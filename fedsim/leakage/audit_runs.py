@@ -18,6 +18,7 @@ from fedsim.privacy.mechanisms.user_level import UserLevel
 from fedsim.privacy.plan import default_delta
 from fedsim.runs import Run
 
+USUAL_DELTA = 1e-5
 SCORED_USERS = 50  # of each split: an audit run's scores are not looked at
 
 
@@ -84,14 +85,15 @@ def _same_noise(privacy: Named, users: int) -> Named:
 
 
 def proven(run: Run) -> tuple[float, float]:
-    """(epsilon, delta) that an audit run's own statement promises; infinite where it does not.
+    """(epsilon, delta) that an audit run's own statement promises; infinite where it does not, at
+    a delta that is usual.
 
     Where the noise of a larger cohort is simulated, that of the users who were really there.
     """
     said = run.privacy or {}
     guarantee, own = said.get("guarantee"), said.get("own")
     if not guarantee:
-        return math.inf, default_delta(_population(run))
+        return math.inf, min(USUAL_DELTA, default_delta(_population(run)))
     epsilon = guarantee["epsilon"] if not own else own["epsilon"]
     return (math.inf if epsilon is None else float(epsilon)), float(guarantee["delta"])
 
