@@ -131,6 +131,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         ends = "" if row["low"] != row["low"] else f"{row['low']:.3g} to {row['high']:.3g}"
+        ends = ends.replace(" to nan", " or more")  # a lower bound
         control = "" if row["control"] != row["control"] else f"{row['control']:.3g}"
         estimate = "-" if row["estimate"] != row["estimate"] else f"{row['estimate']:.4g}"
         table.add_row(row["measure"], row["quantity"], row["group"], estimate, ends,
