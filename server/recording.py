@@ -14,6 +14,8 @@ from fedsim.evaluation import summarise
 from fedsim.federation import Federation
 from fedsim.interrupts import held_back
 from fedsim.leakage.exposure import measure_exposure
+from fedsim.leakage.first_corpus import FirstCorpus
+from fedsim.leakage.forgetting import Yardstick
 from fedsim.models.base import LanguageModel
 from fedsim.profile import Profile
 from fedsim.progress import Reporter
@@ -35,6 +37,7 @@ class Recorder:
         state: ServerState,
         reporter: Reporter,
         profile: Profile,
+        first: FirstCorpus | None = None,
     ) -> None:
         self.run = run
         self.config = config
@@ -46,6 +49,12 @@ class Recorder:
         # (its evaluation, half of the next round) are cut off on resume, and made again.
         self.latest = (state, run.table_lengths())
         self.checkpointed = -1  # the round of the newest checkpoint
+        self.yardstick = _yardstick(config, federation, first)
+
+    def begun(self, state: ServerState) -> None:
+        """Rows for the model before round 1: what pretraining left in it."""
+        if state.round == 0:
+            self._measure_first_corpus(state)
 
     def notice(self, text: str) -> None:
         """On the screen and in the log."""
@@ -112,6 +121,7 @@ class Recorder:
         if split == "validation":
             with self.profile.part("leakage"):
                 self._measure_exposure(state)
+                self._measure_first_corpus(state)
 
     def checkpoint(self) -> None:
         """Save the newest state, unless it is saved already. A Ctrl-C waits until it is."""
@@ -150,6 +160,21 @@ class Recorder:
         planted_rows = table[table.holder_participations > 0]
         if len(planted_rows):
             self.reporter.exposure(float(planted_rows.exposure_bits.max()))
+
+    def _measure_first_corpus(self, state: ServerState) -> None:
+        if self.yardstick is not None:
+            state.released.load_into(self.model)
+            self.run.append("first_corpus", self.yardstick.rows(self.model, state.round))
+
+
+def _yardstick(
+    config: Config, federation: Federation, first: FirstCorpus | None
+) -> Yardstick | None:
+    if first is None:
+        return None
+    prefix = config.canaries.prefix_words
+    references = federation.planted.references
+    return Yardstick(first, config.pretrain.sentences, references, prefix, config.seed)
 
 
 def scores_row(users: pd.DataFrame) -> dict[str, Any]:
