@@ -39,7 +39,7 @@ def train(
     keys = list(overrides or [])
     keys += [f"engine.name={engine}"] if engine else []
     keys += [f"engine.workers={workers}"] if workers is not None else []
-    keys += [f"pretrain.{_named_or_path(pretrain)}={json.dumps(pretrain)}"] if pretrain else []
+    keys += [pretrain_key(pretrain)] if pretrain else []
     config = configs.load(preset, keys)
     if dry_run:
         from fedsim.cli.dry_run import print_plan
@@ -52,12 +52,12 @@ def train(
     start(config, out or new_run_folder(label), as_json, profile)
 
 
-def _named_or_path(corpus: str) -> str:
-    """Whether it names a data set or is the user's own file."""
+def pretrain_key(corpus: str) -> str:
+    """The override for `--pretrain`, which takes a data set's name or the user's own file."""
     from fedsim.data.recipes import recipe_names
 
-    known = corpus in recipe_names() or corpus.endswith(".toml")
-    return "name" if known or not Path(corpus).exists() else "path"
+    named = corpus in recipe_names() or corpus.endswith(".toml") or not Path(corpus).exists()
+    return f"pretrain.{'name' if named else 'path'}={json.dumps(corpus)}"
 
 
 def run_default(as_json: bool = False) -> None:

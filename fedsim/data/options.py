@@ -65,6 +65,8 @@ class PretrainOptions(Options):
     path: str | None = Field(default=None, description="your own file, folder or corpus directory")
     user_column: str = Field(default="user", description="column that says who wrote a row")
     text_column: str = Field(default="text", description="column with the text")
+    cap_words: int | None = Field(default=None, ge=1, description="words kept of each user")
+    min_words: int | None = Field(default=None, ge=1, description="users with fewer are dropped")
     epochs: int = Field(
         default=3, ge=0, description="0 measures the first corpus without training: a control"
     )
@@ -91,4 +93,6 @@ class PretrainOptions(Options):
             path=self.path,
             user_column=self.user_column,
             text_column=self.text_column,
+            cap_words=self.cap_words,
+            min_words=self.min_words,
         )
