@@ -16,6 +16,8 @@ from fedsim.interrupts import held_back
 from fedsim.leakage.audit import keep, take
 from fedsim.leakage.base import Subject
 from fedsim.leakage.exposure import measure_exposure
+from fedsim.leakage.first_corpus import FirstCorpus
+from fedsim.leakage.forgetting import Yardstick
 from fedsim.leakage.measures import MEASURES
 from fedsim.models.base import LanguageModel
 from fedsim.profile import Profile
@@ -39,6 +41,7 @@ class Recorder:
         state: ServerState,
         reporter: Reporter,
         profile: Profile,
+        first: FirstCorpus | None = None,
     ) -> None:
         self.run = run
         self.config = config
@@ -50,6 +53,12 @@ class Recorder:
         # (its evaluation, half of the next round) are cut off on resume, and made again.
         self.latest = (state, run.table_lengths())
         self.checkpointed = -1  # the round of the newest checkpoint
+        self.yardstick = _yardstick(config, federation, first)
+
+    def begun(self, state: ServerState) -> None:
+        """Rows for the model before round 1: what pretraining left in it."""
+        if state.round == 0:
+            self._measure_first_corpus(state)
 
     def notice(self, text: str) -> None:
         """On the screen and in the log."""
@@ -118,6 +127,7 @@ class Recorder:
         if split == "validation":
             with self.profile.part("leakage"):
                 self._measure_exposure(state)
+                self._measure_first_corpus(state)
                 self._audit(state)
 
     def checkpoint(self) -> None:
@@ -168,6 +178,11 @@ class Recorder:
         if len(planted_rows):
             self.reporter.exposure(float(planted_rows.exposure_bits.max()))
 
+    def _measure_first_corpus(self, state: ServerState) -> None:
+        if self.yardstick is not None:
+            state.released.load_into(self.model)
+            self.run.append("first_corpus", self.yardstick.rows(self.model, state.round))
+
     def _audit(self, state: ServerState) -> None:
         """The measures that the config asks for, where this round is one of theirs.
 
@@ -189,6 +204,16 @@ class Recorder:
             self.reporter.say(f"audit, {name}: {audited.seconds:.1f} s")
             if audited.broken:
                 raise FedsimError(audited.broken)
+
+
+def _yardstick(
+    config: Config, federation: Federation, first: FirstCorpus | None
+) -> Yardstick | None:
+    if first is None:
+        return None
+    prefix = config.canaries.prefix_words
+    references = federation.planted.references
+    return Yardstick(first, config.pretrain.sentences, references, prefix, config.seed)
 
 
 def scores_row(users: pd.DataFrame) -> dict[str, Any]:

@@ -286,7 +286,7 @@ def test_other_seeds_set_others_apart_and_a_plain_run_is_what_it_was(config: Con
     }
     assert len(chosen) == 3
     assert config.identity() != replace(config, audit=AuditOptions(set_apart=9)).identity()
-    assert "audit" not in config._that_matters()
+    assert "audit" not in config._what_counts()
 
 
 # -- scores and intervals -------------------------------------------------------------------------

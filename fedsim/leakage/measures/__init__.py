@@ -3,6 +3,7 @@
 from fedsim.leakage.base import MEASURES
 from fedsim.leakage.measures import (
     canaries,
+    compression,
     epsilon,
     generation,
     membership,
@@ -15,6 +16,7 @@ from fedsim.leakage.measures import (
 __all__ = [
     "MEASURES",
     "canaries",
+    "compression",
     "epsilon",
     "generation",
     "membership",
