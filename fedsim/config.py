@@ -76,6 +76,15 @@ class ServerOptions(Options):
     )
 
 
+class FederationOptions(Options):
+    """Whose text is whose."""
+
+    partition: Literal["user", "iid"] = Field(
+        "user",
+        description="user: each one's own; iid: all sentences dealt out at random, sizes kept",
+    )
+
+
 class EvaluationOptions(Options):
     """What is measured on held-out users, and against what."""
 
@@ -135,6 +144,7 @@ PLAIN_SECTIONS: dict[str, type[Options] | str] = {
     "server": ServerOptions,
     "evaluation": EvaluationOptions,
     "canaries": CanaryOptions,
+    "federation": FederationOptions,
     "engine": EngineOptions,
 }
 
@@ -156,6 +166,7 @@ class ClientConfig:
     model: Named
     client: ClientOptions
     canaries: CanaryOptions
+    federation: FederationOptions
     engine: EngineOptions
     privacy: Named
 
@@ -283,6 +294,8 @@ def _check_together(config: Config) -> None:
     samplers: Registry[Any] = load_reference("server.sampling:SAMPLERS")
     sampler, name = config.server.sampler, config.privacy.name
     samplers[sampler]
+    if config.federation.partition == "iid":
+        _check_dealt_out(config)
     if sampler == "groups" and not config.server.groups:
         raise FedsimError("server.sampler = 'groups' needs to know how many: set server.groups.")
     allowed = load_reference(NAMED_SECTIONS["privacy"])[name].samplers
@@ -296,6 +309,22 @@ def _check_together(config: Config) -> None:
         raise FedsimError(
             f"privacy = '{name}' acts on local steps, and strategy '{config.strategy.name}' makes "
             "none; set strategy=fedavg."
+        )
+
+
+def _check_dealt_out(config: Config) -> None:
+    """Raise for what a partition that mixes people's text makes untrue or impossible."""
+    mechanism = load_reference(NAMED_SECTIONS["privacy"])[config.privacy.name]
+    if config.privacy.name not in ("none", "secagg") and mechanism.unit != "sequence":
+        raise FedsimError(
+            f"privacy = '{config.privacy.name}' protects what one user contributes, and under "
+            "federation.partition = 'iid' a person's sentences are spread over all users; set "
+            "federation.partition=user."
+        )
+    if config.engine.name == "deploy":
+        raise FedsimError(
+            "federation.partition = 'iid' needs everybody's text in one place, and under engine "
+            "'deploy' each node has its own users' only; set federation.partition=user."
         )
 
 

@@ -27,7 +27,7 @@ from fedsim.files import write_atomically
 from fedsim.models.ngram import KneserNey
 from fedsim.parameters import Parameters
 from fedsim.progress import Reporter
-from server.central import THREADS, train_centrally
+from server.central import THREADS, pooled, train_centrally
 
 
 def score_users(predictor: Predictor, corpus: Corpus, users: Sequence[int]) -> pd.DataFrame:
@@ -89,7 +89,7 @@ def _central(config: Config, corpus: Corpus, users: list[int], reporter: Reporte
         reporter.say(f"Central training: epoch {epoch}/{epochs}  loss {nats:.3f}")
 
     reporter.say(f"Central training of the same network: {epochs} epochs")
-    model = train_centrally(config, corpus, on_epoch)
+    model = train_centrally(config, pooled(corpus), len(corpus.vocabulary), on_epoch)
     with threads(THREADS):
         scores = score_users(model, corpus, users)
     released = Parameters.from_model(model)

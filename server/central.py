@@ -1,4 +1,4 @@
-"""The server-trained baseline: the same network on the pooled text of the same training users."""
+"""Training on a server: the same network on the pooled text of the same training users."""
 
 from __future__ import annotations
 
@@ -30,20 +30,19 @@ def pooled(corpus: Corpus) -> Sequences:
 
 
 def train_centrally(
-    config: Config, corpus: Corpus, on_epoch: Callable[[int, float], None]
+    config: Config, text: Sequences, vocabulary: int, on_epoch: Callable[[int, float], None]
 ) -> LanguageModel:
     """AdamW with warm-up and cosine decay over shuffled sentences, as a server would train.
 
-    `on_epoch(epoch, nats_per_token)` is called after each epoch.
+    `vocabulary` is its size. `on_epoch(epoch, nats_per_token)` is called after each epoch.
     """
     options = config.evaluation
     device = resolve_device(config.engine.device)
-    model = build(config.model.options, len(corpus.vocabulary), device)
+    model = build(config.model.options, vocabulary, device)
     kernel, _ = resolve_kernel(config.engine.kernel, config.model.options, device)
     flat = flat_model(model, device, kernel)
     model.initialise(torch_stream(config.seed, "init", device=device))
     model.dropout_generator = torch_stream(config.seed, "central-dropout", device=device)
-    text = pooled(corpus)
     steps_per_epoch = -(-len(text) // options.central_batch_size)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.central_lr, weight_decay=0.01)
     total = options.central_epochs * steps_per_epoch
