@@ -78,6 +78,15 @@ class ServerOptions(Options):
     )
 
 
+class FederationOptions(Options):
+    """Whose text is whose."""
+
+    partition: Literal["user", "iid"] = Field(
+        "user",
+        description="user: each one's own; iid: all sentences dealt out at random, sizes kept",
+    )
+
+
 class EvaluationOptions(Options):
     """What is measured on held-out users, and against what."""
 
@@ -155,6 +164,7 @@ PLAIN_SECTIONS: dict[str, type[Options] | str] = {
     "evaluation": EvaluationOptions,
     "canaries": CanaryOptions,
     "audit": AuditOptions,
+    "federation": FederationOptions,
     "engine": EngineOptions,
 }
 
@@ -177,6 +187,7 @@ class ClientConfig:
     client: ClientOptions
     canaries: CanaryOptions
     audit: AuditOptions
+    federation: FederationOptions
     engine: EngineOptions
     privacy: Named
 
@@ -230,7 +241,7 @@ class Config(ClientConfig):
         """All but the engine. Of sections that came later only what is not the default: runs that
         were begun before there were such sections keep their identity."""
         tree = {k: v for k, v in self.as_dict().items() if k != "engine"}
-        for name in ("audit", "pretrain"):
+        for name in ("audit", "federation", "pretrain"):
             tree[name] = getattr(self, name).model_dump(mode="json", exclude_defaults=True)
             if not tree[name]:
                 del tree[name]
@@ -315,6 +326,8 @@ def _check_together(config: Config) -> None:
     samplers: Registry[Any] = load_reference("server.sampling:SAMPLERS")
     sampler, name = config.server.sampler, config.privacy.name
     samplers[sampler]
+    if config.federation.partition == "iid":
+        _check_dealt_out(config)
     if sampler == "groups" and not config.server.groups:
         raise FedsimError("server.sampler = 'groups' needs to know how many: set server.groups.")
     allowed = load_reference(NAMED_SECTIONS["privacy"])[name].samplers
@@ -345,6 +358,28 @@ def _check_audit(config: Config) -> None:
             f"audit.every = {options.every} is no multiple of evaluation.every = {evaluated}, and "
             "audits are taken where the model is evaluated; make it one."
         )
+
+
+def _check_dealt_out(config: Config) -> None:
+    """Raise for what a partition that mixes people's text makes untrue or impossible."""
+    mechanism = load_reference(NAMED_SECTIONS["privacy"])[config.privacy.name]
+    if config.privacy.name not in ("none", "secagg") and mechanism.unit != "sequence":
+        raise FedsimError(
+            f"privacy = '{config.privacy.name}' protects what one user contributes, and under "
+            "federation.partition = 'iid' a person's sentences are spread over all users; set "
+            "federation.partition=user."
+        )
+    if config.engine.name == "deploy":
+        raise FedsimError(
+            "federation.partition = 'iid' needs everybody's text in one place, and under engine "
+            "'deploy' each node has its own users' only; set federation.partition=user."
+        )
+    for key in ("set_apart", "update_canaries"):
+        if getattr(config.audit, key):
+            raise FedsimError(
+                f"audit.{key} is about people, and under federation.partition = 'iid' a user's "
+                "text is everybody's; set federation.partition=user."
+            )
 
 
 def presets() -> dict[str, str]:

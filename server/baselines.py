@@ -85,7 +85,7 @@ def _trigram(corpus: Corpus, users: list[int], reporter: Reporter) -> Scored:
 def _central(config: Config, corpus: Corpus, users: list[int], reporter: Reporter) -> Scored:
     options = config.evaluation
     epochs = options.central_epochs
-    plan = Plan(epochs, options.central_lr, options.central_batch_size)
+    plan = Plan.of(options)
 
     def on_epoch(epoch: int, nats: float) -> None:
         reporter.say(f"Central training: epoch {epoch}/{epochs}  loss {nats:.3f}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fedsim.config import Config
+from fedsim.config import Config, EvaluationOptions
 from fedsim.data.sequences import Sequences
 from fedsim.data.store import Corpus
 from fedsim.device import resolve_device, threads
@@ -37,6 +37,11 @@ class Plan:
     epochs: int
     lr: float
     batch_size: int
+
+    @classmethod
+    def of(cls, options: EvaluationOptions) -> Plan:
+        """That of the baseline."""
+        return cls(options.central_epochs, options.central_lr, options.central_batch_size)
 
 
 def train_centrally(

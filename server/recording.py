@@ -172,6 +172,11 @@ class Recorder:
             state.participations[self.federation.corpus.users :],
             next(self.model.parameters()).device,
         )
+        # A holder is whoever has a copy, also where the text was dealt out anew.
+        table["holder_participations"] = [
+            int(state.participations[np.unique(self.federation.owners(canary))].sum())
+            for canary in planted.canaries
+        ]
         table.insert(0, "round", state.round)
         self.run.append("exposure", table.to_dict("records"))
         planted_rows = table[table.holder_participations > 0]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -57,6 +59,74 @@ def finetuning(
         return
     for sentence in said:
         print(sentence)
+    Console().print(f"report: {page}", highlight=False, soft_wrap=True)
+
+
+@app.command("memorization")
+def memorization(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="section.key=value for every cell")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="runs of each setting")] = 3,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="of each federated run; by default the preset's")
+    ] = None,
+    epsilon: Annotated[float, typer.Option(help="budget of the private setting")] = 8.0,
+    clip_norm: Annotated[float, typer.Option(help="of the private setting")] = 0.5,
+    private_lr: Annotated[float, typer.Option(help="server's, in the private setting")] = 2.0,
+    report_users: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="simulate the noise of so many users; 0: of those there are. By default 20,000 "
+            "where fewer are there",
+        ),
+    ] = None,
+    preset: Annotated[str, typer.Option(help="a shipped preset, or a TOML file")] = "memorization",
+    jobs: Annotated[int, typer.Option(min=0, help="cells at a time; 0: one a core")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="folder; cells in it are not trained again, tables are those of the last command"
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Exposure by users and copies: central training, FedAvg IID, FedAvg by user, user-level DP."""
+    from fedsim.report.memorization import as_text, findings, write_memorization
+    from fedsim.runs import new_run_folder
+    from fedsim.studies import memorization as study
+
+    folder = out or new_run_folder("memorization")
+    study.check_overrides(overrides or [])
+    own = (*(overrides or ()), *([f"server.rounds={rounds}"] if rounds else []))
+    private = study.Private(epsilon, clip_norm, private_lr, report_users)
+    asked = study.Study(tuple(range(1, seeds + 1)), private, preset, own)
+    try:
+        canaries, runs = study.run_study(asked, folder, jobs, told)
+    except KeyboardInterrupt:
+        again = [*sys.argv[1:], *([] if out else ["--out", str(folder)])]
+        command = shlex.join(["python", "run_sim.py", *again])
+        print(f"Interrupted; continue with: {command}", file=sys.stderr)
+        raise typer.Exit(130) from None
+    found = study.Outcome.of(canaries, runs)
+    page = write_memorization(folder, found, asked.private)
+    if as_json:
+        tables = {"settings": found.settings, "grid": found.grid}
+        print(
+            json.dumps(
+                {
+                    "verdict": found.verdict(),
+                    "findings": findings(found, asked.private),
+                    "differences": [asdict(d) | {"verdict": d.verdict} for d in found.differences],
+                    **{name: json.loads(t.to_json(orient="records")) for name, t in tables.items()},
+                    "folder": str(folder),
+                },
+                indent=2,
+            )
+        )
+        return
+    print(as_text(found, asked.private))
     Console().print(f"report: {page}", highlight=False, soft_wrap=True)
 
 
