@@ -109,7 +109,7 @@ class AuditOptions(Options):
     """What the run measures of its own leakage, beside the canaries' exposure."""
 
     measures: tuple[str, ...] = Field((), description="see `audit --list`; measured at the end")
-    every: int = Field(0, ge=0, description="rounds from one audit to the next; 0: at the end only")
+    every: int = Field(0, ge=0, description="rounds from one audit to the next; 0: only at the end")
     set_apart: int = Field(
         0, ge=0, description="training users that never take part: non-members to compare with"
     )
@@ -316,13 +316,27 @@ def _check_together(config: Config) -> None:
             f"privacy = '{name}' cannot be accounted with server.sampler = '{sampler}'; set "
             f"server.sampler={' or '.join(allowed)}."
         )
-    for measure in config.audit.measures:
-        load_reference("fedsim.leakage.measures:MEASURES")[measure]
+    _check_audit(config)
     strategy = load_reference(NAMED_SECTIONS["strategy"])[config.strategy.name]
     if name in strategy.without_mechanisms:
         raise FedsimError(
             f"privacy = '{name}' acts on local steps, and strategy '{config.strategy.name}' makes "
             "none; set strategy=fedavg."
+        )
+
+
+def _check_audit(config: Config) -> None:
+    options, evaluated = config.audit, config.evaluation.every
+    for name in options.measures:
+        if load_reference("fedsim.leakage.measures:MEASURES")[name].trains:
+            raise FedsimError(
+                f"audit.measures: '{name}' trains runs of its own; take it afterwards with `audit "
+                f"RUN --measures {name}`."
+            )
+    if options.every % evaluated:
+        raise FedsimError(
+            f"audit.every = {options.every} is no multiple of evaluation.every = {evaluated}, and "
+            "audits are taken where the model is evaluated; make it one."
         )
 
 

@@ -169,7 +169,9 @@ def _run(
         with profile.part("record"):
             write_statement(run, config, federation, state)
             recorder.checkpoint()  # from here on there is something to resume
-        strategy.start(grid, to_record(state.parameters), config.server.rounds, timeout)
+        del state  # a model or two, which nobody needs once there is a newer one
+        rounds = config.server.rounds
+        strategy.start(grid, to_record(strategy.state.parameters), rounds, timeout)
         with profile.part("record"):
             recorder.checkpoint()
         users = federation.scored("test", config.evaluation.users, config.seed)

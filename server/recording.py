@@ -9,14 +9,18 @@ import numpy as np
 import pandas as pd
 
 from fedsim.config import Config
-from fedsim.errors import last_line
+from fedsim.errors import FedsimError, last_line
 from fedsim.evaluation import summarise
 from fedsim.federation import Federation
 from fedsim.interrupts import held_back
+from fedsim.leakage.audit import keep, take
+from fedsim.leakage.base import Subject
 from fedsim.leakage.exposure import measure_exposure
+from fedsim.leakage.measures import MEASURES
 from fedsim.models.base import LanguageModel
 from fedsim.profile import Profile
 from fedsim.progress import Reporter
+from fedsim.references import load as load_reference
 from fedsim.runs import Run
 from fedsim.tables import SCORES, USERS
 from server.state import ServerState
@@ -114,6 +118,7 @@ class Recorder:
         if split == "validation":
             with self.profile.part("leakage"):
                 self._measure_exposure(state)
+                self._audit(state)
 
     def checkpoint(self) -> None:
         """Save the newest state, unless it is saved already. A Ctrl-C waits until it is."""
@@ -162,6 +167,28 @@ class Recorder:
         planted_rows = table[table.holder_participations > 0]
         if len(planted_rows):
             self.reporter.exposure(float(planted_rows.exposure_bits.max()))
+
+    def _audit(self, state: ServerState) -> None:
+        """The measures that the config asks for, where this round is one of theirs.
+
+        One that cannot be taken of this run is said and left out: the model is worth keeping.
+        """
+        every, last = self.config.audit.every, state.round == self.config.server.rounds
+        if not last and not (every and state.round % every == 0):
+            return
+        federation, seed = self.federation, self.config.seed
+        bench = load_reference("fedsim.studies.workbench:Bench")(self.run.path / "audit")
+        subject = Subject(self.model, self.config, federation, state.participations, seed, bench)
+        for name in self.config.audit.measures:
+            try:
+                audited = take(name, MEASURES[name](), subject, state.round)
+            except FedsimError as error:
+                self.notice(f"audit, {name}: {error}")
+                continue
+            keep(self.run, audited)
+            self.reporter.say(f"audit, {name}: {audited.seconds:.1f} s")
+            if audited.broken:
+                raise FedsimError(audited.broken)
 
 
 def scores_row(users: pd.DataFrame) -> dict[str, Any]:

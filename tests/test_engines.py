@@ -25,6 +25,7 @@ from flwr.serverapp import Grid
 import fedsim.engines.pool
 from fedsim.config import Config, EngineOptions
 from fedsim.engines import segments as shared_segments
+from fedsim.engines import starting
 from fedsim.engines.broadcast import Broadcaster, Receiver
 from fedsim.engines.local import LocalGrid
 from fedsim.engines.outbox import Inbox, Outbox
@@ -428,3 +429,37 @@ def test_a_worker_loads_nothing_of_the_server(config: Config) -> None:
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.skipif(not starting.FORKS, reason="workers are forked on Linux only")
+@pytest.mark.parametrize("late", [False, True])
+def test_workers_share_the_pages_of_the_process_that_prepared_them(late: bool) -> None:
+    """What the command line did is what the server is, where it is a fork of the command."""
+    done = subprocess.run(
+        [sys.executable, "-c", PREPARED, *(["pandas"] if late else [])],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    answered, server_is_a_copy = done.stdout.split()
+    assert answered == "7"
+    assert server_is_a_copy == str(not late)
+
+
+PREPARED = """
+import sys
+if len(sys.argv) > 1:
+    import pandas
+from multiprocessing import forkserver
+from pathlib import Path
+from fedsim.engines import starting
+starting.prepare()
+here, there = starting.pipe()
+process = starting.start(type(there).send, there, 7)
+answered = here.recv()
+process.join()
+server = forkserver._forkserver._forkserver_pid
+commands = [Path(f"/proc/{p}/cmdline").read_bytes() for p in ("self", server)]
+print(answered, commands[0] == commands[1])
+"""

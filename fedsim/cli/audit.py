@@ -25,6 +25,7 @@ def audit(
         str, typer.Option(help="a,b,...; by default all that train no models of their own")
     ] = "",
     listed: Annotated[bool, typer.Option("--list", help="the measures and their options")] = False,
+    jobs: Annotated[int, typer.Option(min=0, help="measures at a time; 0: one a core")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Measure what a finished run's model gives away; the run's report then shows it.
@@ -48,7 +49,7 @@ def audit(
 
     opened = Run.open(run)
     names = [name.strip() for name in measures.split(",") if name.strip()]
-    found = audit_run(opened, names, overrides or (), told)
+    found = audit_run(opened, names, overrides or (), jobs, told)
     page = write_report(opened)
     rows = [row for done in found for row in done.table.to_dict("records")]
     if as_json:

@@ -16,7 +16,6 @@ from rich.console import Console
 from fedsim import config as configs
 from fedsim.cli.train import Json, Overrides, start
 from fedsim.errors import FedsimError
-from fedsim.runs import new_run_folder
 
 if TYPE_CHECKING:
     from fedsim.deploy.deployment import Deployment
@@ -110,6 +109,7 @@ def run(
 ) -> None:
     """Train on the deployment, with the data that it was started with; continue with `resume`."""
     from fedsim.deploy.deployment import Deployment
+    from fedsim.runs import new_run_folder
 
     deployment = Deployment.open(folder)
     keys = [*(overrides or []), "engine.name=deploy", f"engine.address={deployment.folder}"]

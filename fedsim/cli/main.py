@@ -7,10 +7,12 @@ import sys
 import typer
 
 from fedsim.cli import audit, compare, data, deploy, keys, privacy, report, show, suggest, train
+from fedsim.engines import starting
 from fedsim.errors import FedsimError
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+STARTS_WORKERS = (None, "train", "resume")
 
 app = typer.Typer(
     help="A federated keyboard lab: train a next-word model over simulated phones, and measure "
@@ -39,6 +41,11 @@ app.add_typer(privacy.app, name="privacy")
 @app.callback(invoke_without_command=True)
 def root(context: typer.Context, as_json: train.Json = False) -> None:
     """Run the default preset when no command is given."""
+    try:
+        starting.prepare(workers=context.invoked_subcommand in STARTS_WORKERS)
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)  # which typer leaves out
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     if context.invoked_subcommand is None:
         train.run_default(as_json)
     elif as_json:

@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from fedsim.cli.show import how_to_continue
-from fedsim.runs import Run
 
 
 def report(
@@ -22,6 +21,7 @@ def report(
     The tables are written as Parquet too, as at the end of a run.
     """
     from fedsim.report import write_report
+    from fedsim.runs import Run
 
     opened = Run.open(run)
     path = write_report(opened)

@@ -7,15 +7,16 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from fedsim.profile import PARTS
-from fedsim.report.summary import privacy
-from fedsim.runs import Run
+
+if TYPE_CHECKING:
+    from fedsim.runs import Run  # pandas, which a run loads when it has its workers
 
 WIDTH = 110
 
@@ -25,6 +26,8 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Print the results of a run."""
+    from fedsim.runs import Run
+
     print_run(Run.open(run), as_json)
 
 
@@ -58,6 +61,8 @@ def print_run(run: Run, as_json: bool, profile: bool = False) -> None:
 
 def privacy_line(run: Run) -> str:
     """The guarantee in one line."""
+    from fedsim.report.summary import privacy
+
     heading, text = privacy(run.privacy)
     return f"{heading.lower().rstrip('.')}: {text}"
 

@@ -6,12 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
-
-from fedsim.data.text import words
-from fedsim.models.batch import BOS, N_SPECIALS, UNK
-from fedsim.runs import Run
 
 
 def suggest(
@@ -21,6 +16,12 @@ def suggest(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Print the likeliest next words with their probabilities."""
+    import torch
+
+    from fedsim.data.text import words
+    from fedsim.models.batch import BOS, N_SPECIALS, UNK
+    from fedsim.runs import Run
+
     opened = Run.open(run)
     model, vocabulary = opened.model(), opened.vocabulary()
     ids = {word: index for index, word in enumerate(vocabulary)}

@@ -2,20 +2,24 @@
 
 Three processes that each import PyTorch are most of a small run's memory. On Linux workers are
 therefore forked from a server process of the standard library's (`forkserver`), which shares its
-pages with them; it is single-threaded and never calculates. Elsewhere each is spawned.
+pages with them; it is single-threaded and never calculates. A command forks that server from itself
+before it does anything else (`prepare`), and shares the pages too. Elsewhere each is spawned.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from multiprocessing import forkserver, get_context, resource_tracker
+from itertools import pairwise
+from multiprocessing import forkserver, get_context, resource_tracker, util
 from multiprocessing.process import BaseProcess
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 FORKS = sys.platform == "linux"
 _CONTEXT: Any = get_context("forkserver" if FORKS else "spawn")
@@ -29,6 +33,7 @@ def start(target: Callable[..., None], *arguments: Any) -> BaseProcess:
     process: BaseProcess = _CONTEXT.Process(
         target=_run, args=(dict(os.environ), target, arguments), daemon=True
     )
+    resource_tracker.ensure_running()  # starting it inside would unblock signals half-way
     with ExitStack() as stack:
         stack.enter_context(_without_interrupts())
         stack.enter_context(_without_main())
@@ -60,6 +65,43 @@ def _ensure_server() -> None:
             os.environ["PYTHONPATH"] = before
 
 
+def prepare(workers: bool = True) -> None:
+    """Load the libraries that take long and, for `workers`, fork their server from this process.
+
+    To be called before anything starts a thread, as pandas does: else the server is started when
+    the first worker is, with pages of its own. A Ctrl-C waits until it is done: some libraries
+    turn one into an ImportError.
+    """
+    workers = workers and FORKS and threading.active_count() == 1 and "pandas" not in sys.modules
+    if workers:
+        resource_tracker.ensure_running()  # starting it inside would unblock signals half-way
+    with _without_interrupts():
+        if workers:
+            importlib.import_module(_PRELOAD)
+            spawn, util.spawnv_passfds = util.spawnv_passfds, cast(Any, _fork)
+            try:
+                forkserver.ensure_running()
+            finally:
+                util.spawnv_passfds = spawn
+        importlib.import_module("pandas")
+
+
+def _fork(path: bytes, arguments: Any, kept: Sequence[int]) -> int:
+    """In place of the standard library's start of a Python with `-c COMMAND`."""
+    process = os.fork()
+    if not process:
+        try:
+            # As in a new program: a copy of the pipe that says whether this process is alive would
+            # keep the server alive for ever.
+            inherited = [2, *sorted(kept), os.sysconf("SC_OPEN_MAX")]
+            for low, high in pairwise(inherited):
+                os.closerange(low + 1, high)
+            exec(arguments[-1], {})
+        finally:
+            os._exit(0)
+    return process
+
+
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
     """A process started inside never sees Ctrl-C, not even while it imports: a terminal sends it
@@ -67,7 +109,6 @@ def _without_interrupts() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    resource_tracker.ensure_running()  # starting it later would unblock signals half-way
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

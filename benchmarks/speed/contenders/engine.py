@@ -9,12 +9,14 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fedsim.config import from_dict
-from fedsim.runs import Run
-from fedsim.simulation import simulate
+from fedsim.engines import starting
 from speed.job import PROCESSES, Job, events
 from speed.work_order import About
+
+if TYPE_CHECKING:
+    from fedsim.runs import Run
 
 LOOK_S = 0.005
 NEVER = 1_000_000
@@ -22,6 +24,10 @@ NEVER = 1_000_000
 
 def run(job: Job) -> None:
     """One run of the product."""
+    starting.prepare()  # as `run_sim.py train` does, before all other imports
+    from fedsim.config import from_dict
+    from fedsim.simulation import simulate
+
     work = job.work()
     folder = job.folder / "run"
     ended = threading.Event()

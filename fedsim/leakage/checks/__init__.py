@@ -1,6 +1,14 @@
 """One file for each family of self-checks; importing this room registers them all."""
 
-from fedsim.leakage.checks import auditing
+from fedsim.leakage.checks import auditing, canaries, membership, shadows, text_extraction, updates
 from fedsim.leakage.selfcheck import CHECKS
 
-__all__ = ["CHECKS", "auditing"]
+__all__ = [
+    "CHECKS",
+    "auditing",
+    "canaries",
+    "membership",
+    "shadows",
+    "text_extraction",
+    "updates",
+]

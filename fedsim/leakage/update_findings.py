@@ -1,0 +1,143 @@
+"""Rows of the measure `updates`: how right the server was, over the clients of one situation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from fedsim.data.sequences import Sequences
+from fedsim.leakage import update_attack
+from fedsim.leakage.base import NAN, Finding
+from fedsim.leakage.intervals import clopper_pearson, mean_interval
+from fedsim.leakage.update_attack import Read, Sent
+from fedsim.leakage.update_sentences import Recovered
+from fedsim.models.base import LanguageModel
+
+STUDENT = "Student's t over clients"
+EXACT = "Clopper-Pearson over sentences"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One situation: what was sent, and the text of the clients; several may share one sum."""
+
+    group: str
+    model: LanguageModel
+    users: tuple[int, ...]
+    texts: tuple[Sequences, ...]
+    sent: tuple[Sent, ...]
+
+
+def findings(cell: Cell, reads: Sequence[Read]) -> list[Finding]:
+    """All rows of a situation; one that no member can be in is said to be so."""
+    if not cell.users:
+        note = "not resolvable: too few members hold so many sentences"
+        return [Finding("token_f1", NAN, f"attack=embedding-rows {cell.group}", note=note)]
+    shared = len(reads) < len(cell.texts)
+    of = [reads[0]] * len(cell.texts) if shared else list(reads)
+    rows = _word_rows(cell, "embedding-rows", [r.words for r in of])
+    targets = [r.targets for r in of if r.targets is not None]
+    if targets:
+        rows += _word_rows(cell, "output-bias", targets)
+        rows.append(_count_row(cell, [r.counts for r in of if r.counts is not None]))
+    recovered = [r.sentences for r in of if r.sentences is not None]
+    return rows + (_sentence_rows(cell, recovered) if recovered else [])
+
+
+def _word_rows(cell: Cell, attack: str, found: list[np.ndarray]) -> list[Finding]:
+    """Chance is drawing as many words at random: precision k/V, recall the share that is drawn."""
+    true = [update_attack.typed(t) for t in cell.texts]
+    scores = np.array([update_attack.overlap(f, t) for f, t in zip(found, true, strict=True)])
+    size = cell.model.vocabulary_size
+    k, named = (float(np.mean([len(x) for x in some])) for some in (true, found))
+    chance = (k / size, named / size, 2 * k * named / size / max(k + named, 1.0))
+    group = f"attack={attack} {cell.group}"
+    rows = []
+    for column, name in enumerate(("token_precision", "token_recall", "token_f1")):
+        mean, low, high = mean_interval(scores[:, column])
+        rows.append(Finding(name, mean, group, len(scores), low, high, STUDENT, chance[column]))
+    return rows
+
+
+def _count_row(cell: Cell, counts: list[np.ndarray]) -> Finding:
+    """Control: the share that is right where each word is taken to be there once."""
+    once = np.ones(cell.model.vocabulary_size, np.int64)
+    right = [update_attack.exact_counts(c, t) for c, t in zip(counts, cell.texts, strict=True)]
+    control = np.mean([update_attack.exact_counts(once, t) for t in cell.texts])
+    mean, low, high = mean_interval(np.array(right))
+    group = f"attack=output-bias {cell.group}"
+    return Finding("counts_exact", mean, group, len(right), low, high, STUDENT, float(control))
+
+
+def _sentence_rows(cell: Cell, recovered: list[Recovered]) -> list[Finding]:
+    """Control: the same sentences held against the text of the next client."""
+    true = [update_attack.sentences_of(t) for t in cell.texts]
+    found = [r.sentences for r in recovered]
+    others = [*true[1:], true[0]] if len(true) > 1 else []
+    group, note = f"attack=span {cell.group}", _note(recovered)
+    sentences = sum(map(len, true))
+    hits = sum(update_attack.same(f, t) for f, t in zip(found, true, strict=True))
+    by_chance = sum(update_attack.same(f, t) for f, t in zip(found, others, strict=False))
+    rows = [
+        _share(
+            "sentences_exact",
+            hits,
+            sentences,
+            group,
+            note,
+            by_chance / sentences if others else NAN,
+        )
+    ]
+    claimed = sum(map(len, found))
+    shared = claimed and len(cell.sent) < len(cell.texts)
+    if claimed and not shared:
+        rows.append(_share("sentences_false", claimed - hits, claimed, group, note, NAN))
+    own = np.array([update_attack.best_rouge(f, t) for f, t in zip(found, true, strict=True)])
+    controls = np.full(3, NAN)
+    if others:
+        pairs = zip(found, others, strict=True)
+        controls = np.mean([update_attack.best_rouge(f, t) for f, t in pairs], axis=0)
+    for column, name in enumerate(("rouge1", "rouge2", "rougeL")):
+        mean, low, high = mean_interval(own[:, column])
+        rows.append(
+            Finding(name, mean, group, len(own), low, high, STUDENT, controls[column], note)
+        )
+    return rows
+
+
+def _share(name: str, hits: int, n: int, group: str, note: str, control: float) -> Finding:
+    low, high = clopper_pearson(hits, n)
+    return Finding(name, hits / n, group, n, low, high, EXACT, control, note)
+
+
+def _note(recovered: list[Recovered]) -> str:
+    """Why nothing was found, and for how many clients the server can check what was."""
+    parts = []
+    for failure in sorted({r.failure for r in recovered if r.failure}):
+        clients = sum(r.failure == failure for r in recovered)
+        parts.append(f"{failure} ({clients} of {len(recovered)} clients)")
+    certain = sum(r.explained for r in recovered)
+    if certain:
+        parts.append(f"adds up to the update, so certain, for {certain} of {len(recovered)}")
+    ranks = "-".join(
+        str(r) for r in sorted({min(x.rank for x in recovered), max(x.rank for x in recovered)})
+    )
+    parts.append(f"rank {ranks} of {recovered[0].dimension}")
+    return "; ".join(parts)
+
+
+def sentence_table(cell: Cell, reads: Sequence[Read], words: Sequence[str]) -> pd.DataFrame:
+    """Every true sentence in words, and whether the server has it."""
+    rows = []
+    for user, text, read in zip(cell.users, cell.texts, reads, strict=True):
+        left = list(read.sentences.sentences) if read.sentences else []
+        for sentence in update_attack.sentences_of(text):
+            exact = sentence in left
+            if exact:
+                left.remove(sentence)
+            shown = " ".join(words[w] for w in sentence)
+            rows.append({"group": cell.group, "user": user, "text": shown, "exact": exact})
+    return pd.DataFrame(rows, columns=["group", "user", "text", "exact"])

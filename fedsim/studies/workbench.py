@@ -1,0 +1,64 @@
+"""What leakage measures ask of the rooms above them: runs of their own, and one client's update."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from clients.training import Training, averaging, exact_gradient
+from fedsim.config import Config
+from fedsim.data.sequences import Sequences
+from fedsim.device import resolve_device, threads
+from fedsim.models import build
+from fedsim.models.flat import flat_model, resolve_kernel
+from fedsim.parameters import Parameters
+from fedsim.runs import Run
+from fedsim.seeding import torch_stream
+from fedsim.studies.grid import run_all
+from server.strategies import STRATEGIES
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The `fedsim.leakage.base.Workbench` of a study: its runs are cells in `folder`."""
+
+    folder: Path
+    jobs: int = 0
+
+    def train(self, cells: Mapping[str, Config]) -> Mapping[str, Run]:
+        """See `Workbench.train`."""
+        return run_all(cells, self.folder, self.jobs, lambda name, done, of: None)
+
+    def updates(
+        self, parameters: Parameters, texts: Sequence[Sequences], config: Config
+    ) -> list[np.ndarray]:
+        """See `Workbench.updates`: as in round 1, for which the text's place is the user's id."""
+        device = resolve_device(config.engine.device)
+        rows = dict(zip(parameters.layout.names, parameters.layout.shapes, strict=True))
+        model = build(config.model.options, rows["embedding.weight"][0], device)
+        kernel, _ = resolve_kernel(config.engine.kernel, config.model.options, device)
+        flat = flat_model(model, device, kernel)
+        start = torch.from_numpy(parameters.flat).to(device)
+        training = _training(config)
+        out = []
+        with threads(1):
+            for place, text in enumerate(texts):
+                flat.model.train()
+                flat.values.copy_(start)
+                flat.model.dropout_generator = torch_stream(
+                    config.seed, "dropout", 1, place, device
+                )
+                update, _, _ = training(flat, start, text, place)
+                out.append(update.cpu().numpy().copy())
+        return out
+
+
+def _training(config: Config) -> Training:
+    if STRATEGIES[config.strategy.name].message_type == "train.fedsgd":
+        return exact_gradient
+    lr = config.client.lr_in(1, config.server.rounds)
+    return averaging(config.client.model_copy(update={"lr": lr}), config.seed, 1)
