@@ -96,11 +96,14 @@ class Federation:
         """One user's sentences; synthetic users have no held-out part."""
         if self.hosted is not None and not self.hosted[user]:
             raise FedsimError(f"User {user} is not hosted here: {self.corpus.folder} is a shard.")
+        if user >= self.corpus.users:
+            return self._synthetic(user)
+        return self.corpus.sequences(user, part)
+
+    def _synthetic(self, user: int) -> Sequences:
         if self.audited(user) is not None:
             return self.audit.sequences()
-        if self.is_canary_user(user):
-            return self.planted.sequences(user - self.corpus.users)
-        return self.corpus.sequences(user, part)
+        return self.planted.sequences(user - self.corpus.users)
 
     def pooled(self) -> Sequences:
         """All sentences that the population trains on, copied."""
@@ -113,7 +116,7 @@ class Federation:
         out = np.empty((len(ids), 2), np.int64)
         real = ids < self.corpus.users
         out[real] = self.corpus.sizes(ids[real], part)
-        texts = [self.sequences(int(u)) for u in ids[~real]]
+        texts = [self._synthetic(int(u)) for u in ids[~real]]
         out[~real] = np.array([(len(t), len(t.tokens)) for t in texts]).reshape(-1, 2)
         out[:, 1] += out[:, 0]
         return out
