@@ -28,7 +28,7 @@ def rows(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     def here(cells: Mapping[str, Config], folder: Path, *_: object) -> dict[str, Run]:
         return {name: simulate(c, folder / name, quiet=True) for name, c in cells.items()}
 
-    keys = (f"pretrain.path={chat}", "pretrain.min_words=10", "pretrain.epochs=6",
+    keys = (f"pretrain.path={chat}", "pretrain.min_words=10", "pretrain.epochs=40",
             "pretrain.batch_size=8", "pretrain.lr=0.02", "pretrain.canaries=2",
             "server.rounds=2")  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
