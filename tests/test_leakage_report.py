@@ -235,8 +235,12 @@ def test_extraction_is_held_against_strangers_and_a_trigram(
 @pytest.mark.parametrize(
     ("proven", "bound", "words"),
     [
-        (4.0, 1.5, "which agrees with the 4 that is proven"),
-        (1.0, 1.5, "more than the 1 that is proven: the implementation must be wrong"),
+        (4.0, 1.5, "which agrees with the 4 that is proven for the audit run."),
+        (
+            1.0,
+            1.5,
+            "more than the 1 that is proven for the audit run: the implementation must be wrong",
+        ),
         (NAN, 1.5, "nothing is promised that it could contradict"),
     ],
 )

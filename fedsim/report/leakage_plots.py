@@ -246,13 +246,21 @@ def epsilons(rows: Sequence[Row]) -> Markup | None:
             axes.annotate(f"proven {proven.estimate:.3g}", (proven.estimate, 1), (0, 4), ha="right",
                           xycoords=("data", "axes fraction"),
                           textcoords="offset points")  # fmt: skip
-        names = [of_whom(row.group) for row in shown[::-1]]
+        names = [_method(row.group) for row in shown[::-1]]
         axes.set_yticks(range(len(shown)), names, color=COLOURS["ink"])
         axes.set_ylim(-0.6, len(shown) - 0.4)
         axes.set_xlim(-0.03 * most, 1.15 * most)
         axes.grid(True, axis="x")
         axes.grid(False, axis="y")
         return to_svg(figure, "Epsilon that is proven, beside lower bounds of attacks")
+
+
+def _method(group: str) -> str:
+    """How an epsilon was found, in the few words that an axis has room for."""
+    held = {key: text for key, _, text in pairs_of(group)}
+    if "method" not in held:
+        return of_whom(group)
+    return held["method"] + (f" ({held['deviation']})" if "deviation" in held else "")
 
 
 # -- over rounds -----------------------------------------------------------------------------

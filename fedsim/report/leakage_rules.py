@@ -237,13 +237,12 @@ def _epsilon(rows: Sequence[Row]) -> Conclusion | None:
     used = [r for r in (proven, bound) if r]
     if proven is None or not proven.known:
         return Conclusion(f"{text}; nothing is promised that it could contradict.", used)
-    promised = value(proven.quantity, proven.estimate)
+    promised = f"the {value(proven.quantity, proven.estimate)} that is proven for the audit run"
     if bound.estimate > proven.estimate:
-        return Conclusion(
-            f"{text}, more than the {promised} that is proven: the implementation must be wrong.",
-            used,
-        )
-    return Conclusion(f"{text}, which agrees with the {promised} that is proven.", used)
+        text += f", more than {promised}: the implementation must be wrong"
+    else:
+        text += f", which agrees with {promised}"
+    return Conclusion(f"{text}.", used)
 
 
 def _compression(rows: Sequence[Row]) -> Conclusion | None:
@@ -251,13 +250,13 @@ def _compression(rows: Sequence[Row]) -> Conclusion | None:
     changes = [r for r in rows if r.quantity == "exposure_change_bits" and r.known]
     if not changes:
         return None
-    sides = {1: "a rise", -1: "a fall", 0: "which cannot be told from no change"}
+    sides = {1: "a rise", -1: "a fall", 0: "not to be told from no change"}
     said = []
     for row in changes:
-        sure = f": {sides[row.side(0.0)]}" if row.bounded else ""
-        said.append(f"{of_whom(row.group).capitalize()}: {row.said}{sure}")
-    return Conclusion(f"Compressing changes the canaries' mean exposure. {'; '.join(said)}.",
-                      changes)  # fmt: skip
+        sure = f", {sides[row.side(0.0)]}" if row.bounded else ""
+        said.append(f"{of_whom(row.group)}: {row.said}{sure}")
+    start = "By compressing, the canaries' mean exposure changes by this much"
+    return Conclusion(f"{start}: {'; '.join(said)}.", changes)
 
 
 RULES: dict[str, Callable[[Sequence[Row]], Any]] = {

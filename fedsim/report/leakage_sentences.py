@@ -96,10 +96,10 @@ def _found(table: pd.DataFrame, run: Run, unmask: bool) -> Sentences | None:
     heads = ["words", "users who hold it", "times in their text"]
     if asked:
         heads += ["words typed", "a trigram of other people gives it too"]
-    alone = int((different["users"] == 1).sum())
+    alone = int(((different["users"] == 1) & ~different["only_canary_users"]).sum())
     caption = (
         f"{count(len(different), 'different sentence')} came out, of which {alone:,} "
-        f"{'is' if alone == 1 else 'are'} of one user alone"
+        f"{'is' if alone == 1 else 'are'} of one real user alone"
     )
     return _listed(caption, heads, rows, unmask)
 
@@ -140,7 +140,7 @@ def _planted(table: pd.DataFrame, run: Run, unmask: bool) -> Sentences | None:
 
 
 # Measure -> the detail that holds its sentences, the columns needed of it, and how they are shown.
-_FOUND = {"words", "ids", "users", "repeats"}
+_FOUND = {"words", "ids", "users", "repeats", "only_canary_users"}
 LISTS: dict[
     str, tuple[str, set[str], Callable[[pd.DataFrame, Run, bool], Sentences | None]]
 ] = {
