@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fedsim.cli.report import UNMASK
 from fedsim.errors import FedsimError
 
 EXIT_BROKEN = 3
@@ -24,6 +25,7 @@ def audit(
     measures: Annotated[
         str, typer.Option(help="a,b,...; by default all that train no models of their own")
     ] = "",
+    unmask: Annotated[bool, typer.Option("--unmask", help=UNMASK)] = False,
     listed: Annotated[bool, typer.Option("--list", help="the measures and their options")] = False,
     jobs: Annotated[int, typer.Option(min=0, help="measures at a time; 0: one a core")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
@@ -53,7 +55,7 @@ def audit(
     opened = Run.open(run)
     names = [name.strip() for name in measures.split(",") if name.strip()]
     found = audit_run(opened, names, overrides or (), jobs, told, None if names else refused)
-    page = write_report(opened)
+    page = write_report(opened, unmask)
     rows = [row for done in found for row in done.table.to_dict("records")]
     if as_json:
         print(json.dumps([{k: _plain(v) for k, v in row.items()} for row in rows], indent=2))

@@ -11,9 +11,12 @@ import typer
 
 from fedsim.cli.show import how_to_continue
 
+UNMASK = "show people's sentences that came out of the model in words: give nobody such a report"
+
 
 def report(
     run: Annotated[Path, typer.Argument(help="the run's folder")],
+    unmask: Annotated[bool, typer.Option("--unmask", help=UNMASK)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Write report.html into the run's folder: one file with plots, to read or to send.
@@ -24,7 +27,7 @@ def report(
     from fedsim.runs import Run
 
     opened = Run.open(run)
-    path = write_report(opened)
+    path = write_report(opened, unmask)
     opened.export_tables()
     print(json.dumps({"report": str(path)}, indent=2) if as_json else path)
     if opened.status["state"] != "finished":

@@ -41,6 +41,7 @@ def print_run(run: Run, as_json: bool, profile: bool = False) -> None:
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     # All is read before anything is printed: a damaged table leaves no half of an answer.
     results, exposure, status = run.results, last_exposure(run), run.status
+    leakage = leakage_lines(run)
     missing = how_to_continue(run) if status["state"] != "finished" else ""
     if len(results):
         console.print(_results_table(results))
@@ -51,6 +52,8 @@ def print_run(run: Run, as_json: bool, profile: bool = False) -> None:
         highlight=False,
     )
     console.print(privacy_line(run), highlight=False, soft_wrap=True)
+    for line in leakage:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     if missing:
         console.print(missing, highlight=False, markup=False, soft_wrap=True)
     if profile:
@@ -65,6 +68,15 @@ def privacy_line(run: Run) -> str:
 
     heading, text = privacy(run.privacy)
     return f"{heading.lower().rstrip('.')}: {text}"
+
+
+def leakage_lines(run: Run) -> list[str]:
+    """Which leakage measures were taken and which were not, where any was."""
+    if not (run.path / "leakage.csv").is_file():
+        return []  # and the measures, which load torch, are not needed
+    from fedsim.report.leakage import digest
+
+    return digest(run)
 
 
 def how_to_continue(run: Run) -> str:

@@ -67,6 +67,13 @@ def random_sentences(count: int, vocabulary_size: int, rng: np.random.Generator)
     return rng.integers(N_SPECIALS, vocabulary_size, size=(count, WORDS), dtype=np.int32)
 
 
+def drawn(options: CanaryOptions, vocabulary_size: int, seed: int) -> np.ndarray:
+    """(canaries, WORDS): the planted ones, controls and references, in this order."""
+    cells = len(options.users) * len(options.repeats) * options.per_cell
+    wanted = cells + options.held_out + options.references
+    return _distinct(wanted, vocabulary_size, stream(seed, "canaries"))
+
+
 def plant(corpus: Ground, options: CanaryOptions, seed: int) -> Planted:
     """Draw the canaries of a run and write the texts of their holders.
 
@@ -74,9 +81,7 @@ def plant(corpus: Ground, options: CanaryOptions, seed: int) -> Planted:
     Filler sentences come from the users set apart as donors, whom no evaluation uses.
     """
     cells = [(u, r) for u in options.users for r in options.repeats] * options.per_cell
-    rng = stream(seed, "canaries")
-    wanted = len(cells) + options.held_out + options.references
-    sentences = _distinct(wanted, len(corpus.vocabulary), rng)
+    sentences = drawn(options, len(corpus.vocabulary), seed)
     canaries: list[Canary] = []
     texts: list[Sequences] = []
     # In a shard without the donors the holders' texts stay unfinished: it does not host them.

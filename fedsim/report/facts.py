@@ -33,6 +33,7 @@ class Facts:
     users: pd.DataFrame
     exposures: pd.DataFrame  # of all rounds
     privacy: dict[str, Any] | None  # the statement
+    leakage: pd.DataFrame  # of all rounds
 
     @classmethod
     def of(cls, run: Run) -> Facts:
@@ -50,6 +51,7 @@ class Facts:
             run.table("users"),
             run.exposure,
             run.privacy,
+            run.table("leakage"),
         )
 
     # -- progress ----------------------------------------------------------------------------

@@ -12,16 +12,24 @@ from fedsim.report import plots, tables
 from fedsim.report.facts import NEVER_SEEN_BITS, Facts
 from fedsim.report.formats import MISSING, percent
 from fedsim.report.intervals import mean
+from fedsim.report.leakage_template import FINDINGS, HINT, LEAKAGE
+from fedsim.report.leakage_template import STYLE as LEAKAGE_STYLE
 from fedsim.report.summary import privacy, summary
 from fedsim.report.template import PAGE, STYLE
 from fedsim.runs import Run
 
 
-def render(run: Run) -> str:
+def render(run: Run, unmask: bool = False) -> str:
     """The whole report as HTML."""
     facts = Facts.of(run)
     environment = jinja2.Environment(
-        loader=jinja2.DictLoader({"page": PAGE.lstrip()}),
+        loader=jinja2.DictLoader(
+            {
+                "page": PAGE.lstrip(),
+                "leakage": FINDINGS.lstrip() + LEAKAGE.lstrip(),
+                "hint": HINT.lstrip(),
+            }
+        ),
         autoescape=True,  # names, paths and errors are other people's text
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -29,7 +37,8 @@ def render(run: Run) -> str:
     )
     return environment.get_template("page").render(
         facts=facts,
-        style=Markup(STYLE.lstrip()),
+        style=Markup(STYLE.lstrip() + (LEAKAGE_STYLE.lstrip())),
+        leakage=_audit(facts, run, unmask),
         started=str(facts.provenance.get("started", ""))[:16].replace("T", " "),
         summary=summary(facts),
         privacy=privacy(facts.privacy),
@@ -42,6 +51,19 @@ def render(run: Run) -> str:
         **_leakage(facts),
         **_cost(facts),
     )
+
+
+def _audit(facts: Facts, run: Run, unmask: bool) -> dict[str, Any] | None:
+    """The part on leakage measures; None where none was taken."""
+    if not len(facts.leakage):
+        return None
+    # The measures load torch, which the report of a run without an audit does not need.
+    from fedsim.report.leakage import Leakage
+    from fedsim.report.leakage_cards import card
+
+    leakage = Leakage(run, facts.leakage, facts.privacy)
+    cards = [card(leakage, name, unmask) for name in leakage.measures]
+    return {"overview": leakage.overview(), "cards": cards}
 
 
 def _tiles(facts: Facts) -> list[tuple[str, str]]:

@@ -27,7 +27,7 @@ PAGE = """
 <h1>{{ facts.federated }} on {{ facts.config.data.name }}</h1>
 <div class="quiet">run {{ facts.name }}{% if started %}, started {{ started }}{% endif %}, seed {{ facts.config.seed }}
 <span class="state {{ 'finished' if facts.status.state == 'finished' else 'other' }}">{{ facts.status.state }}</span></div>
-<nav aria-label="Sections"><a href="#results">Results</a><a href="#learning">Learning</a><a href="#users">Users</a><a href="#memorization">Memorization</a><a href="#cost">Cost</a><a href="#meaning">What the numbers mean</a><a href="#record">Config</a></nav>
+<nav aria-label="Sections"><a href="#results">Results</a><a href="#learning">Learning</a><a href="#users">Users</a><a href="#memorization">Memorization</a>{% if leakage %}<a href="#leakage">Leakage</a>{% endif %}<a href="#cost">Cost</a><a href="#meaning">What the numbers mean</a><a href="#record">Config</a></nav>
 </header>
 <main>
 
@@ -153,7 +153,10 @@ PAGE = """
 <h3>Threat model</h3>
 <p>The adversary holds the global model as it stands after a round, for instance everyone who has the keyboard on a phone, and asks it for the probability of sentences. They see no single user's update and do not deviate from the protocol. A server that looks at single updates learns far more than exposure shows. A low exposure is no guarantee: it speaks of these canaries and this attack only.</p>
 {% endif %}
+{% if not leakage %}{% include "hint" %}{% endif %}
 </section>
+
+{% if leakage %}{% include "leakage" %}{% endif %}
 
 <section id="cost">
 <h2>Cost and clients</h2>
