@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from fedsim.cli.report import UNMASK
 from fedsim.errors import FedsimError
 
+if TYPE_CHECKING:
+    from fedsim.leakage.audit import Audited
+
+WIDTH = 150
 EXIT_BROKEN = 3
+MOST = 5  # figures of a measure that are printed unless all are asked for
 
 
 def audit(
@@ -28,13 +34,13 @@ def audit(
     unmask: Annotated[bool, typer.Option("--unmask", help=UNMASK)] = False,
     listed: Annotated[bool, typer.Option("--list", help="the measures and their options")] = False,
     jobs: Annotated[int, typer.Option(min=0, help="measures at a time; 0: one a core")] = 0,
+    full: Annotated[bool, typer.Option("--full", help="print all figures")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Measure what a finished run's model gives away; the run's report then shows it.
 
     Exit code 3 where a measure proves that a guarantee of the run does not hold.
     """
-    from fedsim.leakage.audit import Audited
     from fedsim.report import write_report
     from fedsim.runs import Run
     from fedsim.studies.audit import audit_run
@@ -60,7 +66,8 @@ def audit(
     if as_json:
         print(json.dumps([{k: _plain(v) for k, v in row.items()} for row in rows], indent=2))
     else:
-        _print(rows)
+        for done in found:
+            _print(done, len(done.table) if full else MOST)
         Console().print(f"report: {page}", highlight=False, soft_wrap=True)
     broken = [done.broken for done in found if done.broken]
     for sentence in broken:
@@ -127,15 +134,26 @@ def _list(as_json: bool) -> None:
             print(f"  {row['measure']}.{key}={option['default']}  {option['about'] or ''}".rstrip())
 
 
-def _print(rows: list[dict[str, Any]]) -> None:
-    table = Table(box=None, pad_edge=False)
-    for column in ("measure", "quantity", "of", "estimate", "95 %", "n", "control", "note"):
+def _print(done: Audited, most: int) -> None:
+    """What a measure found, in a sentence, and the figures that tell most."""
+    from fedsim.report.leakage import title_of
+    from fedsim.report.leakage_cards import telling
+    from fedsim.report.leakage_rows import rows_of
+    from fedsim.report.leakage_rules import conclusion
+    from fedsim.report.leakage_words import of_whom, phrase, value
+
+    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+    rows = rows_of(done.table)
+    found = conclusion(done.name, rows)
+    console.print(f"[bold]{title_of(done.name)}[/bold]  {escape(found.text)}")
+    table = Table(box=None, padding=(0, 2), header_style="")
+    for column in ("figure", "of", "estimate and 95 % interval", "control", "note"):
         table.add_column(column, overflow="fold")
-    for row in rows:
-        ends = "" if row["low"] != row["low"] else f"{row['low']:.3g} to {row['high']:.3g}"
-        ends = ends.replace(" to nan", " or more")  # a lower bound
-        control = "" if row["control"] != row["control"] else f"{row['control']:.3g}"
-        estimate = "-" if row["estimate"] != row["estimate"] else f"{row['estimate']:.4g}"
-        table.add_row(row["measure"], row["quantity"], row["group"], estimate, ends,
-                      str(row["n"]), control, row["note"])  # fmt: skip
-    Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
+    for row in telling(rows, found)[:most]:
+        cells = (phrase(row.quantity), of_whom(row.group), row.said,
+                 value(row.quantity, row.control), row.note)  # fmt: skip
+        table.add_row(*map(escape, cells))
+    console.print(table)
+    if len(rows) > most:
+        console.print(f"  and {len(rows) - most} more: --full, the report, leakage.csv")
+    console.print()
