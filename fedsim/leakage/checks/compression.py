@@ -44,6 +44,7 @@ def compression() -> list[Check]:
         Check("8 bits move a weight by half a step at most", _steps(values, in_8_bits), 0, 0.501),
         Check("one byte a weight, 4 a row and 4 a bias", in_8_bits.nbytes - formula, 0, 0),
         Check("pruned of everything has no weight left", _left(empty), 0, 0),
+        Check("and every bias", _biases(empty) - _biases(untouched), 0, 0),
         Check("a sentence known by heart is at the ceiling", _bits(original.model, secret),
               cap, cap),
         Check("and still is in 8 bits", _bits(in_8_bits.model, secret), cap, cap),
@@ -77,13 +78,17 @@ def _steps(values: Parameters, copy: Compressed) -> float:
     most = 0.0
     for (_, before), (_, after) in zip(values.items(), _values(copy).items(), strict=True):
         if before.ndim == 2:
-            step = np.abs(before).max(axis=1, keepdims=True) / int8.LEVELS
+            step = np.abs(before).max(axis=1, keepdims=True) / 127
             most = max(most, float((np.abs(after - before) / step).max()))
     return most
 
 
 def _left(copy: Compressed) -> float:
     return float(sum(np.count_nonzero(a) for _, a in _values(copy).items() if a.ndim == 2))
+
+
+def _biases(copy: Compressed) -> float:
+    return float(sum(np.abs(a).sum() for _, a in _values(copy).items() if a.ndim != 2))
 
 
 def _bits(model: LanguageModel, secret: np.ndarray) -> float:
