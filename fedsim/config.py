@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from importlib import resources
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,6 +75,15 @@ class ServerOptions(Options):
     )
     min_completed: int = Field(
         1, ge=1, description="the run stops at a round that fewer clients complete"
+    )
+
+
+class FederationOptions(Options):
+    """Whose text is whose."""
+
+    partition: Literal["user", "iid"] = Field(
+        "user",
+        description="user: each one's own; iid: all sentences dealt out at random, sizes kept",
     )
 
 
@@ -148,11 +158,13 @@ NAMED_SECTIONS = {
 }
 PLAIN_SECTIONS: dict[str, type[Options] | str] = {
     "data": "fedsim.data.options:DataOptions",
+    "pretrain": "fedsim.data.options:PretrainOptions",
     "client": ClientOptions,
     "server": ServerOptions,
     "evaluation": EvaluationOptions,
     "canaries": CanaryOptions,
     "audit": AuditOptions,
+    "federation": FederationOptions,
     "engine": EngineOptions,
 }
 
@@ -175,6 +187,7 @@ class ClientConfig:
     client: ClientOptions
     canaries: CanaryOptions
     audit: AuditOptions
+    federation: FederationOptions
     engine: EngineOptions
     privacy: Named
 
@@ -195,6 +208,7 @@ class Config(ClientConfig):
     optimizer: Named
     server: ServerOptions
     evaluation: EvaluationOptions
+    pretrain: Any
 
     def for_clients(self) -> ClientConfig:
         """The part that goes to clients."""
@@ -204,23 +218,17 @@ class Config(ClientConfig):
         """What noise and private cohorts are drawn from beside the seed: another config, another
         draw, and `server.noise_key` is in no message to a client. Where the text lies is not part
         of it."""
-        known = self._that_matters()
+        known = self._what_counts()
         recipe = Path(str(known["data"]["name"])).name
         known["data"] = {**known["data"], "path": None, "name": recipe}
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
-
-    def _that_matters(self) -> dict[str, Any]:
-        """All but the engine; a run without an audit is the one that it was before audits were."""
-        tree = {k: v for k, v in self.as_dict().items() if k != "engine"}
-        tree["audit"] = self.audit.model_dump(mode="json", exclude_defaults=True)
-        return {k: v for k, v in tree.items() if k != "audit" or v}
 
     def identity(self) -> str:
         """SHA-256 of everything that may change a result: all but the engine, and of that the
         device and the kernel, whose arithmetic has other last bits."""
         from fedsim.device import resolve_device
 
-        identity = self._that_matters()
+        identity = self._what_counts()
         device = resolve_device(self.engine.device)
         resolve_kernel = load_reference("fedsim.models.flat:resolve_kernel")
         kernel = self.engine.kernel
@@ -228,6 +236,16 @@ class Config(ClientConfig):
             kernel, _ = resolve_kernel(kernel, self.model.options, device)
         identity |= {"device": device.type, "kernel": kernel}
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+    def _what_counts(self) -> dict[str, Any]:
+        """All but the engine. Of sections that came later only what is not the default: runs that
+        were begun before there were such sections keep their identity."""
+        tree = {k: v for k, v in self.as_dict().items() if k != "engine"}
+        for name in ("audit", "federation", "pretrain"):
+            tree[name] = getattr(self, name).model_dump(mode="json", exclude_defaults=True)
+            if not tree[name]:
+                del tree[name]
+        return tree
 
 
 def _plain(section: Any) -> Any:
@@ -287,7 +305,7 @@ def _section(tree: Mapping[str, Any], section: str) -> dict[str, Any]:
     for key in values if isinstance(values, Mapping) else ():
         if key in NAMED_SECTIONS:  # no option is called so; the section is meant
             raise FedsimError(f"Unknown key '{section}.{key}': '{key}' is a section: {key}=NAME.")
-    if isinstance(values, str) and section in {*NAMED_SECTIONS, "data", "engine"}:
+    if isinstance(values, str) and section in {*NAMED_SECTIONS, "data", "pretrain", "engine"}:
         return {"name": values}
     if not isinstance(values, Mapping):
         raise FedsimError(
@@ -308,6 +326,8 @@ def _check_together(config: Config) -> None:
     samplers: Registry[Any] = load_reference("server.sampling:SAMPLERS")
     sampler, name = config.server.sampler, config.privacy.name
     samplers[sampler]
+    if config.federation.partition == "iid":
+        _check_dealt_out(config)
     if sampler == "groups" and not config.server.groups:
         raise FedsimError("server.sampler = 'groups' needs to know how many: set server.groups.")
     allowed = load_reference(NAMED_SECTIONS["privacy"])[name].samplers
@@ -340,6 +360,28 @@ def _check_audit(config: Config) -> None:
         )
 
 
+def _check_dealt_out(config: Config) -> None:
+    """Raise for what a partition that mixes people's text makes untrue or impossible."""
+    mechanism = load_reference(NAMED_SECTIONS["privacy"])[config.privacy.name]
+    if config.privacy.name not in ("none", "secagg") and mechanism.unit != "sequence":
+        raise FedsimError(
+            f"privacy = '{config.privacy.name}' protects what one user contributes, and under "
+            "federation.partition = 'iid' a person's sentences are spread over all users; set "
+            "federation.partition=user."
+        )
+    if config.engine.name == "deploy":
+        raise FedsimError(
+            "federation.partition = 'iid' needs everybody's text in one place, and under engine "
+            "'deploy' each node has its own users' only; set federation.partition=user."
+        )
+    for key in ("set_apart", "update_canaries"):
+        if getattr(config.audit, key):
+            raise FedsimError(
+                f"audit.{key} is about people, and under federation.partition = 'iid' a user's "
+                "text is everybody's; set federation.partition=user."
+            )
+
+
 def presets() -> dict[str, str]:
     """The presets that ship: name -> first comment line of the file."""
     out = {}
@@ -356,8 +398,10 @@ def load(preset: str = "default", overrides: Iterable[str] = ()) -> Config:
     """
     tree = _read_preset(preset)
     explicit = [parse(text) for text in overrides]
-    if any(path == ["data", "path"] for path, _ in explicit) and isinstance(tree.get("data"), dict):
-        tree["data"].pop("name", None)  # your own file instead of the preset's data set
+    for section in ("data", "pretrain"):  # your own file instead of the preset's data set
+        given = any(path == [section, "path"] for path, _ in explicit)
+        if given and isinstance(tree.get(section), dict):
+            tree[section].pop("name", None)
     # Names first, since a name clears the section: the order of the keys must not matter.
     for path, value in sorted(explicit, key=lambda override: not _is_name(override[0])):
         _override(tree, path, value)
@@ -412,18 +456,16 @@ def _override(tree: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 def _make_absolute(tree: dict[str, Any]) -> None:
-    """A run must find its corpus again from another working directory."""
-    data = tree.get("data")
-    if not isinstance(data, dict):
-        return
-    for key in ("path", "name"):
-        value = data.get(key)
+    """A run must find its corpora again from another working directory."""
+    for section, key in product(("data", "pretrain"), ("path", "name")):
+        values = tree.get(section)
+        value = values.get(key) if isinstance(values, dict) else None
         if isinstance(value, str) and (key == "path" or value.endswith(".toml")):
             try:
-                data[key] = str(Path(value).expanduser().resolve())
+                tree[section][key] = str(Path(value).expanduser().resolve())
             except (ValueError, RuntimeError) as error:  # a NUL, a home that nobody has
                 raise FedsimError(
-                    f"data.{key} = {short(value)} is not accepted: {error}."
+                    f"{section}.{key} = {short(value)} is not accepted: {error}."
                 ) from None
 
 
@@ -461,6 +503,11 @@ def _refuse_without_effect(config: Config, explicit: list[list[str]]) -> None:
             ignored[f"canaries.{name}"] = "canaries.per_cell = 0"
     if not config.audit.measures:
         ignored["audit.every"] = "no audit.measures"
+    if not config.pretrain.name:
+        names = [n for n in type(config.pretrain).model_fields if n not in ("name", "path")]
+        ignored |= {f"pretrain.{name}": "pretrain.name = ''" for name in names}
+    elif not config.pretrain.canaries:
+        ignored["pretrain.repeats"] = "pretrain.canaries = 0"
     for path in explicit:
         key = ".".join(path)
         if key in ignored:

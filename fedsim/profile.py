@@ -14,6 +14,7 @@ PARTS = {
     "aggregation": "adding and stepping that no training hid",
     "evaluation": "scores on held-out users",
     "leakage": "exposure and extraction of canaries",
+    "pretraining": "central training on a first corpus",
     "baselines": "trigram and central training",
     "data": "opening the corpus, building the model, compiling the kernel",
     "start": "starting and ending the workers, waiting for nodes",

@@ -72,6 +72,11 @@ class Run:
         return status
 
     @property
+    def begun(self) -> bool:
+        """Whether there is anything to resume from: not so while it still pretrains."""
+        return any((self.path / "checkpoints").iterdir()) or bool(self.table_lengths())
+
+    @property
     def provenance(self) -> dict[str, Any]:
         """Versions, machine, corpus digest and git state."""
         return self._read_json("provenance.json")

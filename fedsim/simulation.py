@@ -15,6 +15,7 @@ from fedsim.profile import Profile
 from fedsim.references import load as load_reference
 from fedsim.report import write_report
 from fedsim.runs import Run, new_run_folder
+from server.pretraining import first_corpus
 from server.privacy import resolved
 
 CLIENT_APP = "clients.app:app"
@@ -81,6 +82,7 @@ def check(config: Config) -> None:
             f"server.cohort = {config.server.cohort} is more than the {population} users that "
             "take part; lower it."
         )
+    first_corpus(config, federation)
     resolved(config, federation)
     device = resolve_device(config.engine.device)
     resolve_kernel(config.engine.kernel, config.model.options, device)

@@ -100,6 +100,18 @@ AUDIT: Schema = {
     "projection": "float64",
 }
 
+# What is left of the first corpus of a pretrained run: `fedsim.leakage.forgetting`.
+FIRST_CORPUS: Schema = {
+    "round": "int64",
+    "text": "str",  # trained: the server trained on it; held_out: of its other users, the control
+    "quantity": "str",  # extractable, nats_per_word; of canaries: exposure_bits, canaries_extracted
+    "prefix_words": "Int64",  # given to greedy decoding
+    "n": "int64",  # sentences or canaries
+    "estimate": "float64",
+    "low": "float64",  # 95 %
+    "high": "float64",
+}
+
 # What the leakage measures found: `fedsim.leakage.base.Finding`, one row a figure.
 LEAKAGE: Schema = {
     "round": "int64",
@@ -125,6 +137,7 @@ TABLES: dict[str, Schema] = {
     "results": RESULTS,
     "users": USERS,
     "exposure": EXPOSURE,
+    "first_corpus": FIRST_CORPUS,
     "leakage": LEAKAGE,
     "audit": AUDIT,
 }

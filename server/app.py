@@ -25,6 +25,7 @@ from fedsim.errors import FedsimError
 from fedsim.evaluation import latency
 from fedsim.federation import Federation, open_federation
 from fedsim.interrupts import held_back
+from fedsim.leakage.first_corpus import FirstCorpus
 from fedsim.models import build
 from fedsim.models.base import LanguageModel
 from fedsim.models.flat import resolve_kernel
@@ -38,6 +39,7 @@ from fedsim.runs import Run, new_run_folder
 from fedsim.seeding import torch_stream
 from server.baselines import baselines
 from server.optimizers import OPTIMIZERS
+from server.pretraining import first_corpus, pretrained
 from server.privacy import mechanism_of, resolved, write_statement
 from server.recording import Recorder, scores_row, user_rows
 from server.state import ServerState
@@ -60,16 +62,18 @@ def main(grid: Grid, context: Context) -> None:
             run = Run.open(str(settings["run"]))
             config = run.config
             federation = open_federation(config)
+            first = first_corpus(config, federation)
         else:
             config, kernel = _on_this_machine(_config_of(settings))
             federation = open_federation(config)
             config = resolved(config, federation)
-            corpus = federation.corpus
+            corpus, first = federation.corpus, first_corpus(config, federation)
             folder = str(settings.get("run") or settings.get("out") or _folder_at_home())
-            run = Run.create(folder, config, provenance(corpus.name, corpus.digest, kernel))
+            made_from = provenance(corpus.name, corpus.digest, kernel) | _said_of(first)
+            run = Run.create(folder, config, made_from)
     with run.locked():  # outside: who finds the lock taken must not touch the status
         try:
-            _run(grid, run, config, federation, resumed, quiet, profile)
+            _run(grid, run, config, federation, first, resumed, quiet, profile)
             if not settings.get("run"):  # else who started it writes the report
                 with profile.part("report"):
                     load_reference("fedsim.report:write_report")(run)
@@ -86,6 +90,14 @@ def main(grid: Grid, context: Context) -> None:
                 run.add_profile(profile)
 
 
+def _said_of(first: FirstCorpus | None) -> dict[str, Any]:
+    """The first corpus in a run's provenance."""
+    if first is None:
+        return {}
+    about = {"name": first.name, "digest": first.digest, "unknown_share": first.unknown}
+    return {"first_corpus": about}
+
+
 def _folder_at_home() -> Path:
     """Of `flwr run`, which has no folder of the user's to write to."""
     return new_run_folder("flower", Path.home() / "fedsim-runs")
@@ -98,7 +110,9 @@ def _config_of(settings: Any) -> Config:
     overrides = shlex.split(str(settings.get("overrides", "")))
     paths = {"out": out, "preset": preset if preset.endswith(".toml") else ""}
     for key, _, value in (override.partition("=") for override in overrides):
-        if key == "data.path" or (key in ("data", "data.name") and value.endswith(".toml")):
+        section, _, option = key.partition(".")
+        a_recipe = option in ("", "name") and value.endswith(".toml")
+        if section in ("data", "pretrain") and (option == "path" or a_recipe):
             paths[key] = value
     for key, path in paths.items():
         if path and not Path(path).is_absolute():
@@ -124,6 +138,7 @@ def _run(
     run: Run,
     config: Config,
     federation: Federation,
+    first: FirstCorpus | None,
     resumed: bool,
     quiet: bool,
     profile: Profile,
@@ -133,11 +148,17 @@ def _run(
         model = build(config.model.options, len(federation.corpus.vocabulary), device)
         problems: list[str] = []
         state = initial_state(config, federation, model)
+    resumed = resumed and (first is None or run.begun)  # else it was stopped while it pretrained
     if resumed:
         if run.corpus_digest != federation.corpus.digest:
             raise FedsimError(
                 f"The text of '{federation.corpus.name}' was changed after {run.path} began; "
                 "restore it, or start a new run."
+            )
+        if run.provenance.get("first_corpus", {}) != _said_of(first).get("first_corpus", {}):
+            raise FedsimError(
+                f"The text of the first corpus was changed after {run.path} began; restore it, or "
+                "start a new run."
             )
         round, arrays, problems = run.rewind()
         state = state.restored(round, arrays)
@@ -162,13 +183,19 @@ def _run(
             f"{share:.0%} of the users that train are synthetic ones that hold canaries: scores "
             "and exposure describe mostly them; lower canaries.users or canaries.per_cell."
         )
-    recorder = Recorder(run, config, federation, model, state, reporter, profile)
+    if first is not None and not resumed:
+        with profile.part("pretraining"):
+            layout = state.parameters.layout
+            start = pretrained(config, federation, first, layout, reporter)
+            state = initial_state(config, federation, model, start)
+    recorder = Recorder(run, config, federation, model, state, reporter, profile, first)
     strategy = STRATEGIES[config.strategy.name](config, federation, state, recorder, profile)
     timeout = config.server.timeout_s
     try:
         with profile.part("record"):
             write_statement(run, config, federation, state)
             recorder.checkpoint()  # from here on there is something to resume
+            recorder.begun(state)
         del state  # a model or two, which nobody needs once there is a newer one
         rounds = config.server.rounds
         strategy.start(grid, to_record(strategy.state.parameters), rounds, timeout)
@@ -190,11 +217,13 @@ def _run(
         reporter.close()
 
 
-def initial_state(config: Config, federation: Federation, model: LanguageModel) -> ServerState:
-    """The state before round 1: a model drawn from the seed."""
+def initial_state(
+    config: Config, federation: Federation, model: LanguageModel, start: Parameters | None = None
+) -> ServerState:
+    """The state before round 1: a model drawn from the seed, or the parameters to start with."""
     device = next(model.parameters()).device
     model.initialise(torch_stream(config.seed, "init", device=device))
-    parameters = Parameters.from_model(model)
+    parameters = Parameters.from_model(model) if start is None else start
     optimizer = OPTIMIZERS[config.optimizer.name](config.optimizer.options)
     return ServerState(
         round=0,

@@ -27,7 +27,7 @@ from fedsim.files import write_atomically
 from fedsim.models.ngram import KneserNey
 from fedsim.parameters import Parameters
 from fedsim.progress import Reporter
-from server.central import THREADS, train_centrally
+from server.central import THREADS, Plan, pooled, train_centrally
 
 
 def score_users(predictor: Predictor, corpus: Corpus, users: Sequence[int]) -> pd.DataFrame:
@@ -83,13 +83,16 @@ def _trigram(corpus: Corpus, users: list[int], reporter: Reporter) -> Scored:
 
 
 def _central(config: Config, corpus: Corpus, users: list[int], reporter: Reporter) -> Scored:
-    epochs = config.evaluation.central_epochs
+    options = config.evaluation
+    epochs = options.central_epochs
+    plan = Plan.of(options)
 
     def on_epoch(epoch: int, nats: float) -> None:
         reporter.say(f"Central training: epoch {epoch}/{epochs}  loss {nats:.3f}")
 
     reporter.say(f"Central training of the same network: {epochs} epochs")
-    model = train_centrally(config, corpus, on_epoch)
+    words = len(corpus.vocabulary)
+    model = train_centrally(config, pooled(corpus), words, plan, "central", on_epoch)
     with threads(THREADS):
         scores = score_users(model, corpus, users)
     released = Parameters.from_model(model)

@@ -1,13 +1,14 @@
-"""The server-trained baseline: the same network on the pooled text of the same training users."""
+"""Training on a server: the same network on text that lies in one place."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from fedsim.config import Config
+from fedsim.config import Config, EvaluationOptions
 from fedsim.data.sequences import Sequences
 from fedsim.data.store import Corpus
 from fedsim.device import resolve_device, threads
@@ -29,32 +30,50 @@ def pooled(corpus: Corpus) -> Sequences:
     return Sequences.concatenate([corpus.sequences(u) for u in corpus.split("train")])
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast: epochs over all sentences, the highest rate, sentences a step."""
+
+    epochs: int
+    lr: float
+    batch_size: int
+
+    @classmethod
+    def of(cls, options: EvaluationOptions) -> Plan:
+        """That of the baseline."""
+        return cls(options.central_epochs, options.central_lr, options.central_batch_size)
+
+
 def train_centrally(
-    config: Config, corpus: Corpus, on_epoch: Callable[[int, float], None]
+    config: Config,
+    text: Sequences,
+    vocabulary_size: int,
+    plan: Plan,
+    purpose: str,
+    on_epoch: Callable[[int, float], None],
 ) -> LanguageModel:
     """AdamW with warm-up and cosine decay over shuffled sentences, as a server would train.
 
-    `on_epoch(epoch, nats_per_token)` is called after each epoch.
+    It begins with the model that the federated run would begin with; `purpose` names the streams
+    of the order and of dropout. `on_epoch(epoch, nats_per_token)` is called after each epoch.
     """
-    options = config.evaluation
     device = resolve_device(config.engine.device)
-    model = build(config.model.options, len(corpus.vocabulary), device)
+    model = build(config.model.options, vocabulary_size, device)
     kernel, _ = resolve_kernel(config.engine.kernel, config.model.options, device)
     flat = flat_model(model, device, kernel)
     model.initialise(torch_stream(config.seed, "init", device=device))
-    model.dropout_generator = torch_stream(config.seed, "central-dropout", device=device)
-    text = pooled(corpus)
-    steps_per_epoch = -(-len(text) // options.central_batch_size)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=options.central_lr, weight_decay=0.01)
-    total = options.central_epochs * steps_per_epoch
+    model.dropout_generator = torch_stream(config.seed, f"{purpose}-dropout", device=device)
+    steps_per_epoch = -(-len(text) // plan.batch_size)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=plan.lr, weight_decay=0.01)
+    total = plan.epochs * steps_per_epoch
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total))
     model.train()
     with threads(THREADS):
-        for epoch in range(options.central_epochs):
-            order = stream(config.seed, "central-order", epoch).permutation(len(text))
+        for epoch in range(plan.epochs):
+            order = stream(config.seed, f"{purpose}-order", epoch).permutation(len(text))
             nats_sum, tokens = 0.0, 0
-            for start in range(0, len(order), options.central_batch_size):
-                chosen = order[start : start + options.central_batch_size]
+            for start in range(0, len(order), plan.batch_size):
+                chosen = order[start : start + plan.batch_size]
                 batch = Batch.of(text.tokens, text.offsets, chosen, device)
                 flat.gradients.zero_()
                 nats_sum += flat.add_gradient(batch)

@@ -13,9 +13,11 @@ from fedsim.errors import FedsimError, last_line
 from fedsim.evaluation import summarise
 from fedsim.federation import Federation
 from fedsim.interrupts import held_back
-from fedsim.leakage.audit import Audited, audit
+from fedsim.leakage.audit import keep, take
 from fedsim.leakage.base import Subject
 from fedsim.leakage.exposure import measure_exposure
+from fedsim.leakage.first_corpus import FirstCorpus
+from fedsim.leakage.forgetting import Yardstick
 from fedsim.leakage.measures import MEASURES
 from fedsim.models.base import LanguageModel
 from fedsim.profile import Profile
@@ -39,6 +41,7 @@ class Recorder:
         state: ServerState,
         reporter: Reporter,
         profile: Profile,
+        first: FirstCorpus | None = None,
     ) -> None:
         self.run = run
         self.config = config
@@ -50,6 +53,12 @@ class Recorder:
         # (its evaluation, half of the next round) are cut off on resume, and made again.
         self.latest = (state, run.table_lengths())
         self.checkpointed = -1  # the round of the newest checkpoint
+        self.yardstick = _yardstick(config, federation, first)
+
+    def begun(self, state: ServerState) -> None:
+        """Rows for the model before round 1: what pretraining left in it."""
+        if state.round == 0:
+            self._measure_first_corpus(state)
 
     def notice(self, text: str) -> None:
         """On the screen and in the log."""
@@ -118,6 +127,7 @@ class Recorder:
         if split == "validation":
             with self.profile.part("leakage"):
                 self._measure_exposure(state)
+                self._measure_first_corpus(state)
                 self._audit(state)
 
     def checkpoint(self) -> None:
@@ -162,11 +172,21 @@ class Recorder:
             state.participations[self.federation.corpus.users :],
             next(self.model.parameters()).device,
         )
+        # A holder is whoever has a copy, also where the text was dealt out anew.
+        table["holder_participations"] = [
+            int(state.participations[np.unique(self.federation.owners(canary))].sum())
+            for canary in planted.canaries
+        ]
         table.insert(0, "round", state.round)
         self.run.append("exposure", table.to_dict("records"))
         planted_rows = table[table.holder_participations > 0]
         if len(planted_rows):
             self.reporter.exposure(float(planted_rows.exposure_bits.max()))
+
+    def _measure_first_corpus(self, state: ServerState) -> None:
+        if self.yardstick is not None:
+            state.released.load_into(self.model)
+            self.run.append("first_corpus", self.yardstick.rows(self.model, state.round))
 
     def _audit(self, state: ServerState) -> None:
         """The measures that the config asks for, where this round is one of theirs.
@@ -177,16 +197,28 @@ class Recorder:
         if not last and not (every and state.round % every == 0):
             return
         federation, seed = self.federation, self.config.seed
-        bench = load_reference("fedsim.studies.audit:Bench")(self.run.path / "audit")
+        bench = load_reference("fedsim.studies.workbench:Bench")(self.run.path / "audit")
         subject = Subject(self.model, self.config, federation, state.participations, seed, bench)
         for name in self.config.audit.measures:
             try:
-                audit(self.run, subject, {name: MEASURES[name]()}, state.round, self._audited)
+                audited = take(name, MEASURES[name](), subject, state.round)
             except FedsimError as error:
                 self.notice(f"audit, {name}: {error}")
+                continue
+            keep(self.run, audited)
+            self.reporter.say(f"audit, {name}: {audited.seconds:.1f} s")
+            if audited.broken:
+                raise FedsimError(audited.broken)
 
-    def _audited(self, done: Audited) -> None:
-        self.reporter.say(f"audit, {done.name}: {done.seconds:.1f} s")
+
+def _yardstick(
+    config: Config, federation: Federation, first: FirstCorpus | None
+) -> Yardstick | None:
+    if first is None:
+        return None
+    prefix = config.canaries.prefix_words
+    references = federation.planted.references
+    return Yardstick(first, config.pretrain.sentences, references, prefix, config.seed)
 
 
 def scores_row(users: pd.DataFrame) -> dict[str, Any]:

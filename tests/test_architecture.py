@@ -22,6 +22,7 @@ FLOORS = {
     "fedsim.runs": 2,
     "fedsim.federation": 2,
     "fedsim.privacy": 2,
+    "fedsim.compression": 2,
     "fedsim.leakage": 2,
     "fedsim.engines": 2,
     "clients": 3,

@@ -15,12 +15,9 @@ from scipy import stats
 from fedsim.config import CanaryOptions, Config
 from fedsim.federation import open_federation
 from fedsim.leakage.canaries import WORDS, Canary, Planted, random_sentences
-from fedsim.leakage.exposure import (
-    exposure_bits,
-    greedy_completions,
-    measure_exposure,
-    sentence_nats,
-)
+from fedsim.leakage.decoding import greedy_completions
+from fedsim.leakage.exposure import measure_exposure, sentence_nats
+from fedsim.leakage.ranks import exposure_bits
 from fedsim.models import BOS, MODELS, N_SPECIALS, Batch, LanguageModel, build, training_loss
 from fedsim.seeding import torch_stream
 
@@ -170,7 +167,7 @@ def test_a_memorised_canary_is_extracted_and_its_exposure_is_at_the_ceiling(name
 def test_greedy_completions_follow_the_likeliest_words(config: Config) -> None:
     model = model_of()
     prefixes = random_sentences(7, V, np.random.default_rng(3))[:, :2]
-    found = greedy_completions(model, prefixes, 3, CPU)
+    found = greedy_completions(model, prefixes, 3)
     assert found.shape == (7, 3)
     for prefix, completion in zip(prefixes, found, strict=True):
         text = [BOS, *prefix.tolist()]
@@ -188,7 +185,7 @@ def test_specials_are_never_offered_even_when_they_are_likeliest() -> None:
         assert model.output_bias is not None
         model.output_bias[:N_SPECIALS] = 50.0
     prefixes = random_sentences(5, V, np.random.default_rng(3))[:, :2]
-    assert greedy_completions(model, prefixes, 3, CPU).min() >= N_SPECIALS
+    assert greedy_completions(model, prefixes, 3).min() >= N_SPECIALS
 
 
 def test_measuring_changes_neither_threads_nor_the_model(config: Config) -> None:

@@ -407,7 +407,8 @@ def test_a_finished_folder_holds_the_whole_record(finished: Run, config: Config)
     for name, schema in TABLES.items():
         table = finished.table(name)
         assert list(table.columns) == list(schema)
-        if name not in ("failures", "privacy", "leakage", "audit"):  # of which this run has none
+        none = ("failures", "privacy", "leakage", "audit", "first_corpus")
+        if name not in none:
             parquet = pd.read_parquet(finished.path / f"{name}.parquet")
             assert_frame_equal(table, parquet)
     assert not list(finished.path.rglob("*.tmp"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedsim.config import Config, from_dict
+from fedsim.config import Config, from_dict, load
 from fedsim.data.sequences import Sequences, offsets_of
 from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
@@ -19,9 +19,10 @@ from fedsim.leakage.measures import updates as measure
 from fedsim.leakage.row_space import RowSpace
 from fedsim.leakage.selfcheck import CHECKS, Check
 from fedsim.leakage.update_attack import Sent
-from fedsim.models import BOS, EOS
+from fedsim.models import BOS, EOS, build
 from fedsim.parameters import Layout, Parameters
 from fedsim.runs import Run
+from fedsim.seeding import torch_stream
 from fedsim.studies.workbench import Bench
 
 Checked = Callable[[], list[Check]]
@@ -264,7 +265,7 @@ def test_an_attack_that_reads_the_text_is_noticed(monkeypatch: pytest.MonkeyPatc
 
 def test_noise_that_is_not_added_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(update_defences, "noised", lambda update, deviation, rng: update)
-    assert len(failing("updates under noise")) == 2
+    assert failing("updates under noise") == ["words under noise: chance"]
 
 
 def test_a_tolerance_wide_open_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,3 +289,29 @@ def test_prefixes_instead_of_sentences_are_noticed(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(update_sentences, "_chosen", all_prefixes)
     assert any("no false sentence" in truth for truth in failing("sentences of an update"))
+
+
+# -- real text ------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lstm-small", "cifg-small", "transformer-small"])
+def test_eight_real_sentences_come_back_until_noise_or_a_sum_hides_them(name: str) -> None:
+    """Eight messages of one person of chitchat, up to seven words each, in order, word by word."""
+    config = load("default", [f"model={name}"])
+    federation = open_federation(config)
+    model = build(config.model.options, len(federation.corpus.vocabulary))
+    model.initialise(torch_stream(config.seed, "init"))
+    rounds = np.ones(federation.users, np.int64)
+    subject = Subject(model.eval(), config, federation, rounds, 1, Bench(Path()))
+    small = measure.Updates(
+        clients=3, sequences=(8,), steps=(1,), cohorts=(1, 100), sums=(10,), fresh=False
+    )
+    table = tidy("updates", small, small.measure(subject), 1)
+    exact = table[table.quantity == "sentences_exact"].set_index("group").estimate
+    short = "attack=span model=run strategy=fedsgd sequences=8 words=up-to-7 defence=none"
+    defended = "attack=span model=run strategy=fedsgd sequences=8 defence="
+    assert exact[short] == exact[f"{defended}clip"] == 1.0
+    assert exact["attack=span model=run strategy=fedavg steps=1 sequences=8 defence=none"] == 1.0
+    for hidden in ("noise z=1 cohort=1", "noise z=1 cohort=100", "secure-sum users=10"):
+        assert exact[defended + hidden] == 0.0

@@ -27,6 +27,7 @@ def audit(
     ] = "",
     unmask: Annotated[bool, typer.Option("--unmask", help=UNMASK)] = False,
     listed: Annotated[bool, typer.Option("--list", help="the measures and their options")] = False,
+    jobs: Annotated[int, typer.Option(min=0, help="measures at a time; 0: one a core")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Measure what a finished run's model gives away; the run's report then shows it.
@@ -48,9 +49,12 @@ def audit(
         speed = f", {done.sentences / done.seconds:,.0f} sentences/s" if done.sentences else ""
         print(f"{done.name}: {done.seconds:.1f} s{speed}", file=sys.stderr, flush=True)
 
+    def refused(name: str, error: FedsimError) -> None:
+        print(f"{name}: not taken. {error}", file=sys.stderr, flush=True)
+
     opened = Run.open(run)
     names = [name.strip() for name in measures.split(",") if name.strip()]
-    found = audit_run(opened, names, overrides or (), told)
+    found = audit_run(opened, names, overrides or (), jobs, told, None if names else refused)
     page = write_report(opened, unmask)
     rows = [row for done in found for row in done.table.to_dict("records")]
     if as_json:
@@ -129,6 +133,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         ends = "" if row["low"] != row["low"] else f"{row['low']:.3g} to {row['high']:.3g}"
+        ends = ends.replace(" to nan", " or more")  # a lower bound
         control = "" if row["control"] != row["control"] else f"{row['control']:.3g}"
         estimate = "-" if row["estimate"] != row["estimate"] else f"{row['estimate']:.4g}"
         table.add_row(row["measure"], row["quantity"], row["group"], estimate, ends,

@@ -6,7 +6,19 @@ import sys
 
 import typer
 
-from fedsim.cli import audit, compare, data, deploy, keys, privacy, report, show, suggest, train
+from fedsim.cli import (
+    audit,
+    compare,
+    data,
+    deploy,
+    keys,
+    privacy,
+    report,
+    show,
+    studies,
+    suggest,
+    train,
+)
 from fedsim.engines import starting
 from fedsim.errors import FedsimError
 
@@ -36,6 +48,7 @@ app.command("suggest")(suggest.suggest)
 app.add_typer(data.app, name="data")
 app.add_typer(deploy.app, name="deploy")
 app.add_typer(privacy.app, name="privacy")
+app.add_typer(studies.app, name="study")
 
 
 @app.callback(invoke_without_command=True)

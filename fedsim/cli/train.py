@@ -27,6 +27,9 @@ def train(
     preset: Annotated[str, typer.Option(help="a shipped preset, or a TOML file")] = "default",
     engine: Annotated[str, typer.Option(help="pool, local, ray or deploy")] = "",
     workers: Annotated[int | None, typer.Option(help="the same as engine.workers=")] = None,
+    pretrain: Annotated[
+        str, typer.Option(help="a data set, or your file: the server trains on it first")
+    ] = "",
     out: Annotated[Path | None, typer.Option(help="the run's folder; must not exist")] = None,
     dry_run: Annotated[bool, typer.Option(help="print the config and the cost, train not")] = False,
     profile: ProfileOption = False,
@@ -36,6 +39,7 @@ def train(
     keys = list(overrides or [])
     keys += [f"engine.name={engine}"] if engine else []
     keys += [f"engine.workers={workers}"] if workers is not None else []
+    keys += [pretrain_key(pretrain)] if pretrain else []
     config = configs.load(preset, keys)
     if dry_run:
         from fedsim.cli.dry_run import print_plan
@@ -46,6 +50,14 @@ def train(
 
     label = Path(preset).stem
     start(config, out or new_run_folder(label), as_json, profile)
+
+
+def pretrain_key(corpus: str) -> str:
+    """The override for `--pretrain`, which takes a data set's name or the user's own file."""
+    from fedsim.data.recipes import recipe_names
+
+    named = corpus in recipe_names() or corpus.endswith(".toml") or not Path(corpus).exists()
+    return f"pretrain.{'name' if named else 'path'}={json.dumps(corpus)}"
 
 
 def run_default(as_json: bool = False) -> None:

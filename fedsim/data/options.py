@@ -51,3 +51,48 @@ class DataOptions(Options):
         if self.name == "own" and self.path is None:
             raise FedsimError("data.name='own' needs data.path: the path of your file.")
         return self
+
+
+class PretrainOptions(Options):
+    """A first corpus that the server trains on by itself, before the federated rounds.
+
+    Its words are encoded in the vocabulary of the run's own corpus; what is not in it is unknown.
+    """
+
+    name: str = Field(
+        default="", description="data set, or the path of a recipe .toml; empty pretrains nothing"
+    )
+    path: str | None = Field(default=None, description="your own file, folder or corpus directory")
+    user_column: str = Field(default="user", description="column that says who wrote a row")
+    text_column: str = Field(default="text", description="column with the text")
+    cap_words: int | None = Field(default=None, ge=1, description="words kept of each user")
+    min_words: int | None = Field(default=None, ge=1, description="users with fewer are dropped")
+    epochs: int = Field(
+        default=3, ge=0, description="0 measures the first corpus without training: a control"
+    )
+    lr: float = Field(default=0.003, gt=0)
+    batch_size: int = Field(default=64, ge=1, description="sequences")
+    canaries: int = Field(default=0, ge=0, description="random sentences put into the first corpus")
+    repeats: int = Field(default=10, ge=1, description="copies of each of them")
+    sentences: int = Field(
+        default=1000, ge=1, description="of the first corpus that are tried for extraction"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_file(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("path") and not values.get("name"):
+            return {**values, "name": "own"}
+        return values
+
+    @property
+    def data(self) -> DataOptions:
+        """The first corpus in the form of the section `data`."""
+        return DataOptions(
+            name=self.name,
+            path=self.path,
+            user_column=self.user_column,
+            text_column=self.text_column,
+            cap_words=self.cap_words,
+            min_words=self.min_words,
+        )

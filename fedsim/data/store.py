@@ -39,6 +39,7 @@ from fedsim.registry import nearest
 
 __all__ = ["Corpus", "Sequences", "Vocabulary", "open_corpus"]
 
+ALL_WORDS = 2**31 - 1  # as many as a word id can name
 _CLEANING = ("cap_words", "min_words", "word_users")  # of a recipe, which options may change
 _log = logging.getLogger(__name__)
 
@@ -191,6 +192,15 @@ def open_corpus(options: DataOptions) -> Corpus:
             _log.warning("The cached corpus %s is built again: %s.", folder, damage)
     _build_into(folder, make)
     return Corpus(folder)
+
+
+def open_with_all_words(options: DataOptions) -> Corpus:
+    """`open_corpus` with every word in the vocabulary; a corpus that is generated or finished
+    keeps the vocabulary that it has."""
+    finished = options.path and _is_corpus(expanded(options.path, "data.path"))
+    if finished or load_recipe(options.name).generated is not None:
+        return open_corpus(options)
+    return open_corpus(options.model_copy(update={"vocabulary": ALL_WORDS}))
 
 
 def open_folder(folder: Path) -> Corpus:

@@ -87,6 +87,8 @@ def neighbours_of(
     may be empty.
     """
     out = text.take(np.repeat(np.arange(len(text)), count))
+    if not len(out):
+        return out
     place = out.offsets[:-1] + rng.integers(out.lengths)
     before = np.where(place > out.offsets[:-1], out.tokens[place - 1], BOS).astype(np.int64)
     old = out.tokens[place].astype(np.int64)

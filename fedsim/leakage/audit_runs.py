@@ -18,6 +18,7 @@ from fedsim.privacy.mechanisms.user_level import UserLevel
 from fedsim.privacy.plan import default_delta
 from fedsim.runs import Run
 
+USUAL_DELTA = 1e-5
 SCORED_USERS = 50  # of each split: an audit run's scores are not looked at
 
 
@@ -84,14 +85,15 @@ def _same_noise(privacy: Named, users: int) -> Named:
 
 
 def proven(run: Run) -> tuple[float, float]:
-    """(epsilon, delta) that an audit run's own statement promises; infinite where it does not.
+    """(epsilon, delta) that an audit run's own statement promises; infinite where it does not, at
+    a delta that is usual.
 
     Where the noise of a larger cohort is simulated, that of the users who were really there.
     """
     said = run.privacy or {}
     guarantee, own = said.get("guarantee"), said.get("own")
     if not guarantee:
-        return math.inf, default_delta(_population(run))
+        return math.inf, min(USUAL_DELTA, default_delta(_population(run)))
     epsilon = guarantee["epsilon"] if not own else own["epsilon"]
     return (math.inf if epsilon is None else float(epsilon)), float(guarantee["delta"])
 
@@ -112,6 +114,11 @@ def observed(run: Run) -> Observed:
     """
     config, table = run.config, run.table("audit")
     canaries = UpdateCanaries(config.audit.update_canaries, config.seed)
+    if not run.clients["canary_user"].any():
+        raise FedsimError(
+            f"No update canary completed a round of {run.path}, so nothing was audited: all were "
+            "refused, or none was drawn; see its run.log, or raise epsilon.rounds."
+        )
     shape = config.server.rounds, canaries.users
     ordered = table.sort_values(["round", "canary"])
     drawn = ordered["drawn"].to_numpy().reshape(shape)

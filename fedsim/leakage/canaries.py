@@ -7,13 +7,14 @@ rest of such a user's text is ordinary. Real users stay as they are.
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from fedsim.config import CanaryOptions
 from fedsim.data.sequences import Sequences
-from fedsim.data.store import Corpus
 from fedsim.errors import FedsimError
 from fedsim.models.batch import N_SPECIALS
 from fedsim.seeding import stream
@@ -50,6 +51,17 @@ class Planted:
         return self.texts[index]
 
 
+class Ground(Protocol):
+    """What canaries are planted in: a corpus, as far as they need one."""
+
+    @property
+    def vocabulary(self) -> Sized:
+        """All tokens, special ones included."""
+
+    def split_sequences(self, name: str) -> Sequences:
+        """The sentences of the users of a split."""
+
+
 def random_sentences(count: int, vocabulary_size: int, rng: np.random.Generator) -> np.ndarray:
     """(count, WORDS) word ids, each word uniform over the words that are not special."""
     return rng.integers(N_SPECIALS, vocabulary_size, size=(count, WORDS), dtype=np.int32)
@@ -62,7 +74,7 @@ def drawn(options: CanaryOptions, vocabulary_size: int, seed: int) -> np.ndarray
     return _distinct(wanted, vocabulary_size, stream(seed, "canaries"))
 
 
-def plant(corpus: Corpus, options: CanaryOptions, seed: int) -> Planted:
+def plant(corpus: Ground, options: CanaryOptions, seed: int) -> Planted:
     """Draw the canaries of a run and write the texts of their holders.
 
     Canaries, controls and references come from the same generator and are all different.

@@ -3,7 +3,7 @@
 Greedy decoding from a prefix p gives the suffix s exactly if, and only if, each word of s is the
 likeliest one after p and the words of s before it: as long as the decoder has been right, what it
 was fed is s. So one pass over the true words says for every place whether greedy would go on
-rightly there, and a completion is a run of such places. `exposure.greedy_completions`, which
+rightly there, and a completion is a run of such places. `decoding.greedy_completions`, which
 decodes word by word, gives the same; the self-checks hold the two together.
 """
 

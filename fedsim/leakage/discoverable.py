@@ -35,6 +35,10 @@ def findings(
     """
     members = groups[MEMBERS]
     controls = {name: trials for name, trials in groups.items() if name != MEMBERS}
+    if members.empty:
+        note = "not resolvable: no member's sentence is long enough"
+        yield Finding("extraction_rate", NAN, where, note=note)
+        return
     control = next(iter(controls.values()), members[:0])
     named = next(iter(controls), "")
     yield _rate(where, members, control)
@@ -63,9 +67,10 @@ def _rate(group: str, trials: pd.DataFrame, control: pd.DataFrame | None = None)
     """The share extracted, with Wilson's interval."""
     hits, n = _hits(trials), len(trials)
     other = NAN if control is None else share(control)
-    note = "" if n else "no such sentence"
+    if not n:
+        return Finding("extraction_rate", NAN, group, control=other, note="no such sentence")
     low, high = wilson(hits, n)
-    return Finding("extraction_rate", share(trials), group, n, low, high, "wilson", other, note)
+    return Finding("extraction_rate", share(trials), group, n, low, high, "wilson", other)
 
 
 def share(trials: pd.DataFrame) -> float:

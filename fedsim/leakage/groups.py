@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,3 +77,11 @@ def typed_by_one(federation: Federation, sentences: Sentences) -> np.ndarray:
         text = federation.corpus.sequences(user, "all")
         people.update({sentence.tobytes() for sentence in text})
     return np.array([people[sentence.tobytes()] < 2 for sentence in sentences.text], bool)
+
+
+def per_user(
+    values: np.ndarray, users: np.ndarray, statistic: Callable[[np.ndarray], float]
+) -> np.ndarray:
+    """A statistic over each user's sentences, by the users' ids; users (sentences,) ascending."""
+    starts = np.flatnonzero(np.diff(users)) + 1
+    return np.array([statistic(mine) for mine in np.split(values, starts)], np.float64)

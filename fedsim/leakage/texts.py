@@ -28,7 +28,8 @@ class Texts:
     def of(cls, federation: Federation, users: Sequence[int] | np.ndarray) -> Texts:
         """All that these users train on, or would: without a training user's held-out tail."""
         parts = [federation.sequences(int(user)) for user in users]
-        owners = np.repeat(np.asarray(users, np.int64), [len(part) for part in parts])
+        sizes = np.array([len(part) for part in parts], np.int64)
+        owners = np.repeat(np.asarray(users, np.int64), sizes)
         return cls(Sequences.concatenate(parts), owners)
 
     def take(self, indices: np.ndarray) -> Texts:

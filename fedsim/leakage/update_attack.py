@@ -26,7 +26,8 @@ class Sent:
     """What reached the server, and what it knows beside.
 
     gradient: the update is one, and not the difference of two models; exact: of known scale too.
-    sequences: of the client, or of the whole sum; words: how many different ones.
+    sequences: of the client, or of the whole sum; words: how many different ones. noise: its
+    deviation in a coordinate, which a server knows since it has set it.
     """
 
     update: np.ndarray
@@ -34,16 +35,19 @@ class Sent:
     exact: bool
     sequences: int
     words: int
+    noise: float = 0.0
 
 
 @dataclass(frozen=True)
 class Read:
     """What the server made of it; counts is int64 (V,).
 
-    targets and counts are None without output bias, sentences for a model without attack.
+    sized: whether it needed to know how many different words there are. targets and counts are
+    None without output bias, sentences for a model without attack.
     """
 
     words: np.ndarray
+    sized: bool
     targets: np.ndarray | None
     counts: np.ndarray | None
     sentences: Recovered | None
@@ -56,19 +60,21 @@ def read(model: LanguageModel, sent: Sent, most_words: int) -> Read:
     if model.output_bias is not None:
         targets = update_words.target_words(update)
         counts = update_words.counts(model, update, sent.sequences, sent.exact)
-    evidence = evidence_of(model, update, sent.gradient)
+    evidence = evidence_of(model, update, sent)
     sentences = None
     if evidence is not None:
         sentences = update_sentences.recover(evidence, sent.sequences, most_words)
-    return Read(update_words.typed_words(model, update, sent.words), targets, counts, sentences)
+    words = update_words.typed_words(model, update, sent.words)
+    sized = update_words.needs_size(model, update_words.row_norms(update))
+    return Read(words, sized, targets, counts, sentences)
 
 
-def evidence_of(model: LanguageModel, update: Parameters, gradient: bool) -> Evidence | None:
+def evidence_of(model: LanguageModel, update: Parameters, sent: Sent) -> Evidence | None:
     """The span attack of the model's family; None for a family without one."""
     if isinstance(model, Lstm | Cifg):
-        return RecurrentEvidence(model, update, gradient)
+        return RecurrentEvidence(model, update, sent.gradient, sent.noise)
     if isinstance(model, Transformer):
-        return AttentionEvidence(model, update, gradient)
+        return AttentionEvidence(model, update, sent.gradient, sent.noise)
     return None
 
 

@@ -22,13 +22,17 @@ EXACT = "Clopper-Pearson over sentences"
 
 @dataclass(frozen=True)
 class Cell:
-    """One situation: what was sent, and the text of the clients; several may share one sum."""
+    """One situation: what was sent, and the text of the clients.
+
+    everyone: the text of all that are in a sum, which is then the only thing sent.
+    """
 
     group: str
     model: LanguageModel
     users: tuple[int, ...]
     texts: tuple[Sequences, ...]
     sent: tuple[Sent, ...]
+    everyone: Sequences | None = None
 
 
 def findings(cell: Cell, reads: Sequence[Read]) -> list[Finding]:
@@ -36,18 +40,20 @@ def findings(cell: Cell, reads: Sequence[Read]) -> list[Finding]:
     if not cell.users:
         note = "not resolvable: too few members hold so many sentences"
         return [Finding("token_f1", NAN, f"attack=embedding-rows {cell.group}", note=note)]
-    shared = len(reads) < len(cell.texts)
-    of = [reads[0]] * len(cell.texts) if shared else list(reads)
-    rows = _word_rows(cell, "embedding-rows", [r.words for r in of])
+    of = list(reads) if cell.everyone is None else [reads[0]] * len(cell.texts)
+    note = "given how many different words there are" if of[0].sized else ""
+    rows = _word_rows(cell, "embedding-rows", [r.words for r in of], note)
+    if cell.everyone is not None:
+        rows.append(_union_row(cell, reads[0], cell.everyone))
     targets = [r.targets for r in of if r.targets is not None]
     if targets:
-        rows += _word_rows(cell, "output-bias", targets)
+        rows += _word_rows(cell, "output-bias", targets, "")
         rows.append(_count_row(cell, [r.counts for r in of if r.counts is not None]))
     recovered = [r.sentences for r in of if r.sentences is not None]
     return rows + (_sentence_rows(cell, recovered) if recovered else [])
 
 
-def _word_rows(cell: Cell, attack: str, found: list[np.ndarray]) -> list[Finding]:
+def _word_rows(cell: Cell, attack: str, found: list[np.ndarray], note: str) -> list[Finding]:
     """Chance is drawing as many words at random: precision k/V, recall the share that is drawn."""
     true = [update_attack.typed(t) for t in cell.texts]
     scores = np.array([update_attack.overlap(f, t) for f, t in zip(found, true, strict=True)])
@@ -57,19 +63,27 @@ def _word_rows(cell: Cell, attack: str, found: list[np.ndarray]) -> list[Finding
     group = f"attack={attack} {cell.group}"
     rows = []
     for column, name in enumerate(("token_precision", "token_recall", "token_f1")):
-        mean, low, high = mean_interval(scores[:, column])
-        rows.append(Finding(name, mean, group, len(scores), low, high, STUDENT, chance[column]))
+        rows.append(_mean(name, scores[:, column], group, chance[column], note))
     return rows
+
+
+def _union_row(cell: Cell, read: Read, everyone: Sequences) -> Finding:
+    """What a sum does show: which words were typed by somebody."""
+    true = update_attack.typed(everyone)
+    _, _, f1 = update_attack.overlap(read.words, true)
+    group = f"attack=embedding-rows {cell.group} of=union"
+    chance = len(true) / cell.model.vocabulary_size
+    note = "whose word it is, the sum does not say"
+    return Finding("token_f1", f1, group, 1, control=chance, note=note)
 
 
 def _count_row(cell: Cell, counts: list[np.ndarray]) -> Finding:
     """Control: the share that is right where each word is taken to be there once."""
     once = np.ones(cell.model.vocabulary_size, np.int64)
     right = [update_attack.exact_counts(c, t) for c, t in zip(counts, cell.texts, strict=True)]
-    control = np.mean([update_attack.exact_counts(once, t) for t in cell.texts])
-    mean, low, high = mean_interval(np.array(right))
+    control = float(np.mean([update_attack.exact_counts(once, t) for t in cell.texts]))
     group = f"attack=output-bias {cell.group}"
-    return Finding("counts_exact", mean, group, len(right), low, high, STUDENT, float(control))
+    return _mean("counts_exact", np.array(right), group, control)
 
 
 def _sentence_rows(cell: Cell, recovered: list[Recovered]) -> list[Finding]:
@@ -81,19 +95,10 @@ def _sentence_rows(cell: Cell, recovered: list[Recovered]) -> list[Finding]:
     sentences = sum(map(len, true))
     hits = sum(update_attack.same(f, t) for f, t in zip(found, true, strict=True))
     by_chance = sum(update_attack.same(f, t) for f, t in zip(found, others, strict=False))
-    rows = [
-        _share(
-            "sentences_exact",
-            hits,
-            sentences,
-            group,
-            note,
-            by_chance / sentences if others else NAN,
-        )
-    ]
+    control = by_chance / sentences if others else NAN
+    rows = [_share("sentences_exact", hits, sentences, group, note, control)]
     claimed = sum(map(len, found))
-    shared = claimed and len(cell.sent) < len(cell.texts)
-    if claimed and not shared:
+    if claimed and cell.everyone is None:
         rows.append(_share("sentences_false", claimed - hits, claimed, group, note, NAN))
     own = np.array([update_attack.best_rouge(f, t) for f, t in zip(found, true, strict=True)])
     controls = np.full(3, NAN)
@@ -101,11 +106,15 @@ def _sentence_rows(cell: Cell, recovered: list[Recovered]) -> list[Finding]:
         pairs = zip(found, others, strict=True)
         controls = np.mean([update_attack.best_rouge(f, t) for f, t in pairs], axis=0)
     for column, name in enumerate(("rouge1", "rouge2", "rougeL")):
-        mean, low, high = mean_interval(own[:, column])
-        rows.append(
-            Finding(name, mean, group, len(own), low, high, STUDENT, controls[column], note)
-        )
+        rows.append(_mean(name, own[:, column], group, float(controls[column]), note))
     return rows
+
+
+def _mean(name: str, values: np.ndarray, group: str, control: float, note: str = "") -> Finding:
+    """Over clients, of something between 0 and 1."""
+    mean, low, high = mean_interval(values)
+    low, high = float(np.maximum(low, 0.0)), float(np.minimum(high, 1.0))
+    return Finding(name, mean, group, len(values), low, high, STUDENT, control, note)
 
 
 def _share(name: str, hits: int, n: int, group: str, note: str, control: float) -> Finding:
@@ -116,16 +125,16 @@ def _share(name: str, hits: int, n: int, group: str, note: str, control: float) 
 def _note(recovered: list[Recovered]) -> str:
     """Why nothing was found, and for how many clients the server can check what was."""
     parts = []
+    if all(not r.sentences and not r.failure for r in recovered):
+        parts.append("not recoverable: no word fits")
     for failure in sorted({r.failure for r in recovered if r.failure}):
         clients = sum(r.failure == failure for r in recovered)
         parts.append(f"{failure} ({clients} of {len(recovered)} clients)")
     certain = sum(r.explained for r in recovered)
     if certain:
         parts.append(f"adds up to the update, so certain, for {certain} of {len(recovered)}")
-    ranks = "-".join(
-        str(r) for r in sorted({min(x.rank for x in recovered), max(x.rank for x in recovered)})
-    )
-    parts.append(f"rank {ranks} of {recovered[0].dimension}")
+    ranks = [r.rank for r in recovered]
+    parts.append(f"ranks {min(ranks)} to {max(ranks)} of {recovered[0].dimension}")
     return "; ".join(parts)
 
 

@@ -24,6 +24,8 @@ from fedsim.parameters import Parameters
 
 Sentence = tuple[int, ...]
 
+FULL = "not recoverable: as many states as dimensions"
+
 # True prefixes are linearly independent, so there are no more than dimensions; coincidences may
 # double them. Beyond, the row space tells too little and the search would go on without end.
 PREFIXES_A_DIMENSION = 4
@@ -71,13 +73,17 @@ class Evidence(ABC):
     rank: int
     dimension: int
 
-    def __init__(self, model: LanguageModel, update: Parameters, gradient: bool) -> None:
-        """`gradient`: whether the update is one, and not the difference of two models."""
+    def __init__(
+        self, model: LanguageModel, update: Parameters, gradient: bool, noise: float
+    ) -> None:
+        """gradient: whether the update is one, and not the difference of two models. noise: its
+        deviation in a coordinate."""
         self.model = model
         self.named = dict(update.items())
         start = dict(model.named_parameters())
         values = [start[name].detach().cpu().numpy().ravel() for name in self.parts]
-        self.error = 0.0 if gradient else row_space.rounding_of(np.concatenate(values))
+        rounding = 0.0 if gradient else row_space.rounding_of(np.concatenate(values))
+        self.error = max(rounding, noise)
 
     @abstractmethod
     def begin(self) -> Frontier:
@@ -92,7 +98,7 @@ def recover(evidence: Evidence, count: int, most_words: int) -> Recovered:
     """The sentences of a client that holds `count` of them, of at most `most_words` words."""
     rank, dimension = evidence.rank, evidence.dimension
     if rank >= dimension:
-        failure = "not recoverable: as many states as dimensions"
+        failure = FULL
         return Recovered([], rank, dimension, failure=failure)
     for strictness in STRICTNESS:
         tree = allowed(evidence, most_words, strictness)

@@ -26,8 +26,10 @@ class RecurrentEvidence(update_sentences.Evidence):
 
     parts = ("input.weight", "recurrent.weight", "input.bias")
 
-    def __init__(self, model: LanguageModel, update: Parameters, gradient: bool) -> None:
-        super().__init__(model, update, gradient)
+    def __init__(
+        self, model: LanguageModel, update: Parameters, gradient: bool, noise: float
+    ) -> None:
+        super().__init__(model, update, gradient, noise)
         weight, recurrent, bias = (self.named[name] for name in self.parts)
         sides = np.hstack([weight, recurrent, bias[:, None]])
         self.space = row_space.RowSpace.of(sides, self.error)

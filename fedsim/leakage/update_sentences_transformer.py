@@ -32,8 +32,10 @@ class AttentionEvidence(update_sentences.Evidence):
 
     model: Transformer
 
-    def __init__(self, model: Transformer, update: Parameters, gradient: bool) -> None:
-        super().__init__(model, update, gradient)
+    def __init__(
+        self, model: Transformer, update: Parameters, gradient: bool, noise: float
+    ) -> None:
+        super().__init__(model, update, gradient, noise)
         query, key, value, expand, bias = (self.named[name] for name in self.parts)
         self.block = cast(Block, model.blocks[0])
         self.pairs = row_space.RowSpace.of(np.vstack([query, key, value]), self.error)

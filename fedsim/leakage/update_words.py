@@ -22,11 +22,18 @@ def typed_words(model: LanguageModel, update: Parameters, size: int) -> np.ndarr
     size: how many different words there are. It is needed where every row has changed: in a model
     with tied weights, whose output gives each word a gradient, and under noise.
     """
-    norms = np.linalg.norm(dict(update.items())["embedding.weight"].astype(np.float64), axis=1)
-    changed = changed_rows(norms)
-    if is_tied(model) or len(changed) == len(norms) - N_SPECIALS:
-        return largest_rows(norms, size)
-    return changed
+    norms = row_norms(update)
+    return largest_rows(norms, size) if needs_size(model, norms) else changed_rows(norms)
+
+
+def row_norms(update: Parameters) -> np.ndarray:
+    """l2 of each word's row of the embedding, float64 (V,)."""
+    return np.linalg.norm(dict(update.items())["embedding.weight"].astype(np.float64), axis=1)
+
+
+def needs_size(model: LanguageModel, norms: np.ndarray) -> bool:
+    """Whether rows of words that were not typed have changed too."""
+    return is_tied(model) or len(changed_rows(norms)) == len(norms) - N_SPECIALS
 
 
 def is_tied(model: LanguageModel) -> bool:

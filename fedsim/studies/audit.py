@@ -2,92 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from clients.training import averaging, exact_gradient
-from fedsim.config import Config
-from fedsim.data.sequences import Sequences
-from fedsim.device import resolve_device
+from fedsim.device import available_cores, resolve_device, threads
 from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
-from fedsim.leakage.audit import Audited, Told, audit
+from fedsim.leakage.audit import Audited, keep, take
 from fedsim.leakage.base import Measure, Subject
 from fedsim.leakage.measures import MEASURES
-from fedsim.models import build
-from fedsim.models.flat import flat_model, resolve_kernel
 from fedsim.options import validated
 from fedsim.overrides import parse
-from fedsim.parameters import Parameters
 from fedsim.registry import nearest
 from fedsim.runs import Run
-from fedsim.seeding import torch_stream
-from fedsim.studies.grid import run_all
-from server.strategies import STRATEGIES
+from fedsim.studies.workbench import Bench
 
-
-@dataclass(frozen=True)
-class Bench:
-    """What measures ask for, done with the product's own engine; see `leakage.base.Workbench`."""
-
-    folder: Path
-    jobs: int = 0
-
-    def train(self, cells: Mapping[str, Config]) -> Mapping[str, Run]:
-        """See `Workbench.train`."""
-        return run_all(cells, self.folder, self.jobs, _silent)
-
-    def updates(
-        self, parameters: Parameters, texts: Sequence[Sequences], config: Config
-    ) -> list[np.ndarray]:
-        """See `Workbench.updates`. In round 1 of the config, each text a user of its own."""
-        options = config.model.options
-        device = resolve_device(config.engine.device)
-        kernel, _ = resolve_kernel(config.engine.kernel, options, device)
-        model = build(options, _vocabulary(parameters), device)
-        flat = flat_model(model, device, kernel)
-        start = torch.from_numpy(parameters.flat).to(device)
-        exact = STRATEGIES[config.strategy.name].message_type == "train.fedsgd"
-        train = exact_gradient if exact else averaging(config.client, config.seed, 1)
-        sent = []
-        for user, text in enumerate(texts):
-            flat.values.copy_(start)
-            model.train()
-            model.dropout_generator = torch_stream(config.seed, "dropout", 1, user, device)
-            update, _, _ = train(flat, start, text, user)
-            sent.append(update.cpu().numpy().copy())
-        return sent
-
-
-def _vocabulary(parameters: Parameters) -> int:
-    """How many words the model of these parameters knows."""
-    return next(len(array) for name, array in parameters.items() if name == "embedding.weight")
-
-
-def _silent(name: str, done: int, of: int) -> None:
-    return
+Told = Callable[[Audited], None]
+Refused = Callable[[str, FedsimError], None]
 
 
 def audit_run(
-    run: Run, names: Sequence[str] = (), overrides: Sequence[str] = (), told: Told = lambda _: None
+    run: Run,
+    names: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    jobs: int = 0,
+    told: Told = lambda _: None,
+    refused: Refused | None = None,
 ) -> list[Audited]:
     """Measure a finished run's model; the rows go to its table `leakage`, those behind them to
-    its folder `audit`.
+    its folder `audit`, each measure's as soon as it is done.
 
     names: of measures, by default all that train nothing. overrides: "measure.option=value".
-    Raises FedsimError for a run that is not finished, a text that was changed since, or a measure
-    that cannot be taken of such a run.
+    jobs: measures at a time, each in a process of its own; 0: one a core. refused: is told of
+    measures that cannot be taken of such a run; without it the first of them is raised, after
+    the others were taken. Raises FedsimError for a run that is not finished, or a text that was
+    changed since.
     """
     measures = chosen(names, overrides)
-    subject = subject_of(run)
+    subject, round = subject_of(run), run.status["round"]
+    done, errors = [], []
     with run.locked():
-        done = audit(run, subject, measures, run.status["round"], told)
+        for name, audited in _taken(run, subject, measures, round, jobs):
+            if isinstance(audited, FedsimError):
+                errors.append(audited)
+                if refused:
+                    refused(name, audited)
+                continue
+            keep(run, audited)
+            done.append(audited)
+            told(audited)
         run.export_tables()
+    if errors and not refused:
+        raise errors[0]
     return done
+
+
+def _taken(
+    run: Run, subject: Subject, measures: Mapping[str, Measure], round: int, jobs: int
+) -> Iterator[tuple[str, Audited | FedsimError]]:
+    """The measures as they end: first those that train nothing, then one after another those that
+    do, since their runs take all cores themselves."""
+    alone = {name: m for name, m in measures.items() if m.trains or len(measures) == 1}
+    together = {name: m for name, m in measures.items() if name not in alone}
+    if together:
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(jobs or available_cores(), spawn) as pool:
+            tasks = {pool.submit(_take, run.path, n, m, round): n for n, m in together.items()}
+            for task in as_completed(tasks):
+                yield tasks[task], _or_error(task.result)
+    for name, measure in alone.items():
+        yield name, _or_error(partial(take, name, measure, subject, round))
+
+
+def _or_error(taken: Callable[[], Audited]) -> Audited | FedsimError:
+    try:
+        return taken()
+    except FedsimError as error:
+        return error
+    except BrokenProcessPool:
+        return FedsimError("Its process was killed, likely for want of memory; try --jobs 1.")
+
+
+def _take(path: Path, name: str, measure: Measure, round: int) -> Audited:
+    """In a process of its own, on one core."""
+    with threads(1):
+        return take(name, measure, subject_of(Run.open(path)), round)
 
 
 def chosen(names: Sequence[str], overrides: Sequence[str]) -> dict[str, Measure]:

@@ -18,15 +18,20 @@ from fedsim.simulation import resume, simulate
 # One process trains one cell: no time is lost at the ends of rounds. It changes no result.
 _ALONE = {"name": "local", "workers": 0, "address": ""}
 
+Train = Callable[[Config, Path], None]  # a function of a module, for it goes to other processes
 Told = Callable[[str, int, int], None]  # a cell is done: its name, how many are, of how many
 
 
-def run_all(cells: Mapping[str, Config], folder: Path, jobs: int, told: Told) -> dict[str, Run]:
+def run_all(
+    cells: Mapping[str, Config], folder: Path, jobs: int, told: Told, train: Train | None = None
+) -> dict[str, Run]:
     """Run every cell that is not finished yet, `jobs` at a time (0: one a core).
 
-    Cells are cached by the identity of their config, so the same study again, or a larger one,
-    trains only what is missing. Raises FedsimError for the first cell that fails, after the cells
-    that were running; what is finished stays.
+    `train` makes a cell's run, by default federated training; another one needs another folder,
+    since a cell's name does not tell what made it. Cells are cached by the identity of their
+    config, so the same study again, or a larger one, trains only what is missing. Raises
+    FedsimError for the first cell that fails, after the cells that were running; what is finished
+    stays.
     """
     paths = {name: folder / "cells" / config.identity()[:16] for name, config in cells.items()}
     missing = {paths[name]: cells[name] for name in cells if not _finished(paths[name])}
@@ -35,7 +40,7 @@ def run_all(cells: Mapping[str, Config], folder: Path, jobs: int, told: Told) ->
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs or available_cores(), spawn) as pool:
         running: dict[Future[None], Path] = {
-            pool.submit(_train, config, path): path for path, config in missing.items()
+            pool.submit(train or _train, config, path): path for path, config in missing.items()
         }
         try:
             for future in as_completed(running):

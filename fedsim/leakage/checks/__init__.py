@@ -1,11 +1,23 @@
 """One file for each family of self-checks; importing this room registers them all."""
 
-from fedsim.leakage.checks import auditing, text_extraction, updates
+from fedsim.leakage.checks import (
+    auditing,
+    canaries,
+    compression,
+    membership,
+    shadows,
+    text_extraction,
+    updates,
+)
 from fedsim.leakage.selfcheck import CHECKS
 
 __all__ = [
     "CHECKS",
     "auditing",
+    "canaries",
+    "compression",
+    "membership",
+    "shadows",
     "text_extraction",
     "updates",
 ]

@@ -36,15 +36,16 @@ def one_run() -> list[Check]:
     false_fdp = np.mean([auditing.one_run_gaussian(g, DELTA) > 0 for g in nothing])
     # The chance of 59 of 100 coins or more, the least that gives a bound, is 4.4 %.
     most = 0.044 + 3 * (0.044 * 0.956 / (10 * TIMES)) ** 0.5
+    median, median_fdp = float(np.median(steinke)), float(np.median(fdp))
     return [
-        Check("median bound of Steinke et al. at epsilon 4.377", float(np.median(steinke)), 1.45, 1.81),
+        Check("median bound of Steinke et al. at epsilon 4.377", median, 1.45, 1.81),
         Check("largest of 200 bounds, which hold", float(steinke.max()), 0.0, true),
-        Check("median bound by f-DP, which is tighter", float(np.median(fdp)), 2.2, 2.7),
+        Check("median bound by f-DP, which is tighter", median_fdp, 2.2, 2.7),
         Check("share of f-DP bounds above the truth", float(np.mean(fdp > true)), 0.0, 0.05),
         Check("share of bounds above 0 where nothing leaks", float(false), 0.0, most),
         Check("the same by f-DP", float(false_fdp), 0.0, most),
         Check("bound of 100 right of 100, delta 0: ln(p / (1 - p)), p^100 = 0.05",
-              auditing.one_run(Guesses(100, 100, CANARIES), 0.0), 3.4907, 3.4909),
+              auditing.one_run(Guesses(100, 100, CANARIES), 0.0), 3.4929, 3.4930),
     ]  # fmt: skip
 
 
@@ -67,21 +68,22 @@ def error_rates() -> list[Check]:
         Check("share of them above the truth", float(np.mean(np.array(gaussian) > true)), 0, 0.05),
         Check("1,000 + 1,000 attacks without an error, delta 0",
               auditing.from_errors(perfect, 0.0), 5.60, 5.601),
-        Check("share above the truth where one half chooses the threshold", _tuned(true), 0, 0.05),
+        # Two bounds at 97.5 % of the same rate cross where it differs by 2.77 deviations: 0.6 %.
+        Check("share above 0 where nothing leaks, threshold from one half", _tuned(), 0, 0.018),
     ]  # fmt: skip
 
 
-def _tuned(true: float) -> float:
-    """Of Gaussian bounds of 200 + 200 attacks whose threshold is the best of one half."""
+def _tuned() -> float:
+    """Of bounds of 1,000 attacks without power, at the best threshold of one half of them."""
     rng = stream(0, "selfcheck tuned threshold")
-    bound = partial(auditing.gaussian_from_errors, delta=DELTA)
+    bound = partial(auditing.from_errors, delta=DELTA)
     above = 0
-    for _ in range(TIMES // 2):
-        scores, included = _drawn(rng, 400, 1.0)
-        chosen, tested = auditing.halves(400, rng)
+    for _ in range(2 * TIMES):
+        scores, included = _drawn(rng, 1000, 0.0)
+        chosen, tested = auditing.halves(1000, rng)
         threshold = auditing.best_threshold(scores[chosen], included[chosen], bound)
-        above += bound(auditing.error_bounds(scores[tested], included[tested], threshold)) > true
-    return 2 * above / TIMES
+        above += bound(auditing.error_bounds(scores[tested], included[tested], threshold)) > 0
+    return above / (2 * TIMES)
 
 
 @CHECKS.register("one-shot audit")
@@ -97,8 +99,12 @@ def one_shot() -> list[Check]:
     same = auditing.between_gaussians((0.0, null), (0.0, null), DELTA)
     unlike = auditing.between_gaussians((0.0, 1.0), (0.5, 1.0), DELTA)
     return [
-        Check("median estimate at epsilon 1.993, null deviation", np.median(fixed), 1.85, 2.1),
-        Check("median estimate, fitted deviation: biased upwards", np.median(fitted), 2.15, 2.4),
+        Check(
+            "median estimate at epsilon 1.993, null deviation", float(np.median(fixed)), 1.85, 2.1
+        ),
+        Check(
+            "median estimate, fitted deviation: biased upwards", float(np.median(fitted)), 2.15, 2.4
+        ),
         Check("two Gaussians that are the same", same, 0.0, 0.0),
         Check("two Gaussians of equal deviation: exact", unlike, true - 1e-6, true + 1e-6),
     ]

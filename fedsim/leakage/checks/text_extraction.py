@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from fedsim.data.sequences import Sequences, gather
-from fedsim.leakage import completion, exposure, ranking
+from fedsim.leakage import completion, decoding, ranking
 from fedsim.leakage.base import NAN, Findings
 from fedsim.leakage.checks.village import (
     MEMBERS,
@@ -42,8 +42,8 @@ def completions() -> list[Check]:
     model = untrained(size, rng)
     # Sentences that this model says itself half of the time, so that there is something to find.
     said = random.copy()
-    said[::2, PREFIX:] = exposure.greedy_completions(model, said[::2, :PREFIX], 3, model.device)
-    stepwise = exposure.greedy_completions(model, said[:, :PREFIX], 3, model.device)
+    said[::2, PREFIX:] = decoding.greedy_completions(model, said[::2, :PREFIX], 3)
+    stepwise = decoding.greedy_completions(model, said[:, :PREFIX], 3)
     agree = _extracted(model, said) == (stepwise == said[:, PREFIX:]).all(1)
     return [
         Check("a planted sentence is extracted", _rate(knowing(planted, size), planted), 1.0, 1.0),
@@ -129,8 +129,8 @@ def suspected() -> list[Check]:
         Check("zlib says of 96 bits that they are 96 bits", float(bits[0]), 1 - 1e-12, 1 + 1e-12),
         Check("windows are those of counting", float(apart), 0.0, 1e-9),
         Check("100 of 1000 memorised: the first 100 are these", precision, 1.0, 1.0),
-        # 100 rankings of 100 draws without replacement, 4 deviations.
-        Check("100 of 1000 at random: the base rate", chance, 0.1 - 0.0114, 0.1 + 0.0114),
+        # 50 rankings of 100 draws without replacement, 4 deviations.
+        Check("100 of 1000 at random: the base rate", chance, 0.1 - 0.0161, 0.1 + 0.0161),
     ]
 
 
@@ -155,7 +155,7 @@ def _precisions(rng: np.random.Generator) -> tuple[float, float]:
     scores = score(knowing(planted, size), candidates)
     nats = ranking.perplexity(scores.log_probs, candidates)
     known = ranking.first_ranked(nats, candidates, 100)
-    random = [ranking.first_ranked(rng.random(1000), candidates, 100) for _ in range(100)]
+    random = [ranking.first_ranked(rng.random(1000), candidates, 100) for _ in range(50)]
     return float(hits[known].mean()), float(np.mean([hits[top].mean() for top in random]))
 
 

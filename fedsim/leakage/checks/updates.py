@@ -49,10 +49,11 @@ def update_of(model: LanguageModel, text: Sequences) -> np.ndarray:
     return -torch.cat([g.flatten() for g in found]).numpy()
 
 
-def read(model: LanguageModel, text: Sequences, update: np.ndarray) -> Read:
-    """All attacks on an update that may be a gradient."""
+def read(model: LanguageModel, text: Sequences, update: np.ndarray, noise: float = 0.0) -> Read:
+    """All attacks on a gradient, with noise of that deviation."""
     size = len(update_attack.typed(text))
-    return update_attack.read(model, Sent(update, True, True, len(text), size), most_words=10)
+    sent = Sent(update, True, True, len(text), size, noise)
+    return update_attack.read(model, sent, most_words=10)
 
 
 @CHECKS.register("words of an update")
@@ -108,7 +109,7 @@ def updates_under_noise() -> list[Check]:
     for client in range(NOISED_CLIENTS):
         text = text_of(8, f"noise {client}")
         clipped = update_defences.clipped(update_of(model, text), CLIP_NORM)
-        result = read(model, text, update_defences.noised(clipped, CLIP_NORM, rng))
+        result = read(model, text, update_defences.noised(clipped, CLIP_NORM, rng), CLIP_NORM)
         true = update_attack.typed(text)
         hits += len(np.intersect1d(result.words, true))
         assert result.sentences is not None

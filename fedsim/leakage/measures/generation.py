@@ -81,8 +81,9 @@ class Generation(Measure):
             for name, values in scores.items()
             if not isinstance(values, str)
         }
+        of_generated = f"with {self.min_words} words or more, of n generated"
         rows = [
-            Finding("distinct_sentences", len(kept), "", self.sentences, note="generated: n"),
+            Finding("distinct_sentences", len(kept), "", self.sentences, note=of_generated),
             *findings(found, tops),
             *(Finding(PRECISION, NAN, f"score={n}", note=w) for n, w in unscored.items()),
         ]

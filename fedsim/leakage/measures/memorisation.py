@@ -83,10 +83,12 @@ class Memorisation(Measure):
                 for name, users in texts.controls(subject).items()
             }
         rows: list[Finding] = []
-        for prefix, mine in members.groupby("prefix"):
-            theirs = {name: trials[trials.prefix == prefix] for name, trials in controls.items()}
+        for prefix in sorted(set(self.prefix_words)):
+            groups = {
+                name: trials[trials.prefix == prefix]
+                for name, trials in {MEMBERS: members, **controls}.items()
+            }
             rng = stream(subject.seed, f"memorisation intervals {prefix}")
-            groups = {MEMBERS: mine, **theirs}
             rows += findings(f"prefix={prefix}", groups, trigram is not None, rng)
         return Findings(rows, {"extracted_sentences": _details(members, subject, index)})
 

@@ -119,28 +119,32 @@ class Updates(Measure):
         return replace(few, group=group, sent=tuple(sent))
 
     def _defended(self, subject: Subject, few: Cell, where: str) -> Iterator[Cell]:
+        where = f"{where} strategy=fedsgd sequences={self.few} defence="
         layout = Layout.of(few.model)
-        clip = [update_defences.clipped(s.update, self.clip_norm) for s in few.sent]
-        rng = stream(subject.seed, "updates noise")
-        found = {"clip": clip}
+
+        def cell(name: str, sent: list[Sent]) -> Cell:
+            return replace(few, group=where + name, sent=tuple(sent))
+
+        # The server does not see by how much an update was clipped: its scale is unknown.
+        clip = [
+            replace(s, update=update_defences.clipped(s.update, self.clip_norm), exact=False)
+            for s in few.sent
+        ]
+        yield cell("clip", clip)
+        deviations = {f"noise deviation={self.tiny_noise:g}": self.tiny_noise}
         for cohort in self.cohorts:
             share = self.noise_multiplier * self.clip_norm / cohort**0.5
-            name = f"noise z={self.noise_multiplier:g} cohort={cohort}"
-            found[name] = [update_defences.noised(u, share, rng) for u in clip]
-        found[f"noise deviation={self.tiny_noise:g}"] = [
-            update_defences.noised(u, self.tiny_noise, rng) for u in clip
-        ]
-        found[f"top {self.kept:.0%}"] = [
-            update_defences.sparsified(s.update, self.kept) for s in few.sent
-        ]
-        found["int8"] = [update_defences.quantised(s.update, layout) for s in few.sent]
-        for name, updates in found.items():
-            known = name.startswith(("top", "int8"))  # else clipping hides the scale
-            sent = [
-                replace(s, update=u, exact=known) for s, u in zip(few.sent, updates, strict=True)
-            ]
-            group = f"{where} strategy=fedsgd sequences={self.few} defence={name}"
-            yield replace(few, group=group, sent=tuple(sent))
+            deviations[f"noise z={self.noise_multiplier:g} cohort={cohort}"] = share
+        rng = stream(subject.seed, "updates noise")
+        for name, deviation in deviations.items():
+            noised = [update_defences.noised(s.update, deviation, rng) for s in clip]
+            pairs = zip(clip, noised, strict=True)
+            yield cell(name, [replace(s, update=u, noise=deviation) for s, u in pairs])
+        sparse = [update_defences.sparsified(s.update, self.kept) for s in few.sent]
+        whole = [update_defences.quantised(s.update, layout) for s in few.sent]
+        for name, updates in ((f"top-{self.kept:.0%}", sparse), ("int8", whole)):
+            pairs = zip(few.sent, updates, strict=True)
+            yield cell(name, [replace(s, update=u) for s, u in pairs])
 
     def _summed(self, subject: Subject, model: LanguageModel, where: str, users: int) -> Cell:
         """All that secure aggregation shows: one sum, held against the text of single users."""
@@ -149,10 +153,11 @@ class Updates(Measure):
         if len(chosen) < users:
             return Cell(group, model, (), (), ())
         updates = updates_of(subject, model, texts, fedsgd(subject.config))
-        union = update_attack.typed(Sequences.concatenate(texts))
-        total = Sent(update_defences.summed(updates), True, False, users * self.few, len(union))
+        everyone = Sequences.concatenate(texts)
+        size = len(update_attack.typed(everyone))
+        total = Sent(update_defences.summed(updates), True, False, users * self.few, size)
         victims = min(self.clients, users)
-        return Cell(group, model, chosen[:victims], texts[:victims], (total,))
+        return Cell(group, model, chosen[:victims], texts[:victims], (total,), everyone)
 
 
 def draw(

@@ -15,7 +15,13 @@ from fedsim.device import threads
 from fedsim.leakage import attacks, blind, references, roc
 from fedsim.leakage.base import MEASURES, Finding, Findings, Measure, Subject
 from fedsim.leakage.comparison import Comparison, finding
-from fedsim.leakage.groups import Sentences, require_groups, sentences_of, some_users
+from fedsim.leakage.groups import (
+    Sentences,
+    per_user,
+    require_groups,
+    sentences_of,
+    some_users,
+)
 from fedsim.leakage.scoring import Scored, Scores, score
 from fedsim.privacy.mechanisms import MECHANISMS
 from fedsim.seeding import stream
@@ -84,15 +90,11 @@ def _of_users(model: Scored, other: Scores, drawn: Sentences, part: str) -> dict
     ratio, plain = attacks.reference(found, other), attacks.loss(found)
     wanted = [("reference", name, ratio) for name in STATISTICS] + [("loss", "mean", plain)]
     return {
-        f"text={part} score={name} statistic={statistic}": per_user(values, drawn.users, statistic)
-        for name, statistic, values in wanted
+        f"text={part} score={score_name} statistic={name}": per_user(
+            values, drawn.users, STATISTICS[name]
+        )
+        for score_name, name, values in wanted
     }
-
-
-def per_user(values: np.ndarray, users: np.ndarray, statistic: str) -> np.ndarray:
-    """A statistic over each user's sentences; users (sentences,) ascending."""
-    starts = np.flatnonzero(np.diff(users)) + 1
-    return np.array([STATISTICS[statistic](mine) for mine in np.split(values, starts)], float)
 
 
 def _attack(

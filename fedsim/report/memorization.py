@@ -1,0 +1,302 @@
+"""The memorization study as a page, as Markdown for a paper, and as CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from fedsim.files import write_atomically
+from fedsim.report.formats import MISSING, count, missing, number, percent
+from fedsim.report.svg import COLOURS, house_style, label_ends, panel, to_svg
+from fedsim.report.template import STYLE
+from fedsim.studies.memorization import MANY_USERS, NEVER_SEEN_BITS, ORDER, Outcome, Private
+from fedsim.studies.ordering import LEAST_SEEDS, Difference
+
+# Never by colour alone: every setting has its mark and its line style too.
+LOOKS: dict[str, tuple[str, Any, str]] = dict(
+    zip(
+        ORDER,
+        (
+            ("central", "-", "^"),
+            ("trigram", (0, (5, 2)), "s"),
+            ("federated", "-", "o"),
+            ("other", "-.", "D"),
+        ),
+        strict=True,
+    )
+)
+SCORES = {"exposure_bits": "exposure", "margin_bits": "likelihood"}
+CAPTION = (
+    "Exposure is sampled, in bits, measured on the final model by an adversary who holds it; a "
+    "canary that nobody trained on has 1.44 bits on average. Likelihood is how many bits likelier "
+    "a canary is than the mean held-out one; it has no ceiling. Intervals are 95 %, Student's t "
+    "over seeds and canaries. A difference is paired by seed and canary; it is as in the "
+    "literature where its interval is above zero and so is every seed's mean, reversed where both "
+    f"are below, and never resolved by fewer than {LEAST_SEEDS} seeds. Canaries that no holder "
+    "brought into training are left out."
+)
+Rows = list[list[str]]
+
+
+def write_memorization(folder: Path, found: Outcome, private: Private) -> Path:
+    """Write `canaries.csv`, `runs.csv`, `grid.csv`, `settings.csv`, `differences.csv`,
+    `memorization.md` and `memorization.html`; returns the last."""
+    steps = pd.DataFrame([asdict(d) | {"verdict": d.verdict} for d in found.differences])
+    tables = {
+        "canaries": found.canaries,
+        "runs": found.runs,
+        "grid": found.grid,
+        "settings": found.settings,
+        "differences": steps,
+    }
+    for name, table in tables.items():
+        write_atomically(folder / f"{name}.csv", table.to_csv(index=False).encode())
+    write_atomically(folder / "memorization.md", as_text(found, private).encode())
+    path = folder / "memorization.html"
+    write_atomically(path, _page(found, private).encode())
+    return path
+
+
+def findings(found: Outcome, private: Private) -> list[str]:
+    """What the study shows, in sentences, honest about what it cannot show."""
+    seeds = found.canaries.seed.nunique()
+    order = " >= ".join(ORDER)
+    out = [
+        f"{order}: {found.verdict()}, by exposure over {count(seeds, 'seed')}; "
+        f"{found.verdict('margin_bits')}, by likelihood."
+    ]
+    out += [_told(d) for d in found.differences if d.score == "exposure_bits"]
+    for growth in found.growths:
+        does = "grows" if growth.grows else "does not clearly grow"
+        out.append(
+            f"{growth.setting}: exposure {does} with users x copies, by {growth.slope:.2f} bits "
+            f"({growth.low:.2f} to {growth.high:.2f}) for each doubling."
+        )
+    leaking = [
+        row.setting
+        for row in found.settings.itertuples()
+        if row.control_low > NEVER_SEEN_BITS or row.control_extracted
+    ]
+    out.append(
+        f"The controls of {', '.join(leaking)} are above chance: something is wrong."
+        if leaking
+        else "Held-out canaries are at chance in every setting, and none is extracted."
+    )
+    out.append(_scale(private))
+    return out
+
+
+def _told(step: Difference) -> str:
+    rest = "every seed agrees" if _agree(step) else "the seeds do not agree"
+    return (
+        f"{step.more} over {step.less}: {step.mean:+.2f} bits ({step.low:.2f} to {step.high:.2f}, "
+        f"{count(step.n, 'pair')}; {rest}; {percent(step.ceiling, 0)} of the pairs at the ceiling "
+        f"in both): {step.verdict}."
+    )
+
+
+def _agree(step: Difference) -> bool:
+    return len(step.seeds) > 0 and (min(step.seeds) > 0 or max(step.seeds) < 0)
+
+
+def _scale(private: Private) -> str:
+    if private.users == 0:
+        whose = "of the users that are there"
+    else:
+        whose = f"of {private.users or MANY_USERS:,} users whose noise is simulated where fewer are"
+    return (
+        f"User-level DP is DP-FedAvg with epsilon {private.epsilon:g} {whose}, clip norm "
+        f"{private.clip_norm:g} and server learning rate {private.server_lr:g}."
+    )
+
+
+def as_text(found: Outcome, private: Private) -> str:
+    """All tables as Markdown, with what a reader must know of them."""
+    tables = (_settings(found), _differences(found), _grid(found))
+    parts = ["\n".join(f"- {sentence}" for sentence in findings(found, private))]
+    for header, rows in tables:
+        lines = [header, ["---"] * len(header), *rows]
+        parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    return "\n\n".join([*parts, CAPTION]) + "\n"
+
+
+def _settings(found: Outcome) -> tuple[list[str], Rows]:
+    header = ["setting", "passes", "validation top-1, %", "validation perplexity", "test top-1, %",
+              "mean exposure", "likelihood", "extracted", "held-out exposure", "held-out extracted",
+              "never trained on"]  # fmt: skip
+    rows = []
+    for row in found.settings.to_dict("records"):
+        rows.append(
+            [
+                row["setting"],
+                number(row["passes"], 1),
+                _interval(row, "validation_top1", 100, 2),
+                _interval(row, "validation_perplexity", 1, 1),
+                _interval(row, "test_top1", 100, 2),
+                _between(row["exposure"], row["low"], row["high"]),
+                number(row["margin"], 1),
+                f"{row['extracted']} of {row['n']}",
+                _between(row["control_exposure"], row["control_low"], row["control_high"]),
+                f"{row['control_extracted']} of {row['control_n']}",
+                str(row["never_trained"]),
+            ]
+        )
+    return header, rows
+
+
+def _differences(found: Outcome) -> tuple[list[str], Rows]:
+    header = ["difference", "by", "mean, bits", "of each seed", "pairs", "at the ceiling",
+              "verdict"]  # fmt: skip
+    rows = []
+    for step in found.differences:
+        rows.append(
+            [
+                f"{step.more} \u2212 {step.less}",
+                SCORES[step.score],
+                _between(step.mean, step.low, step.high),
+                ", ".join(f"{value:+.2f}" for value in step.seeds),
+                str(step.n),
+                percent(step.ceiling, 0),
+                step.verdict,
+            ]
+        )
+    return header, rows
+
+
+def _grid(found: Outcome) -> tuple[list[str], Rows]:
+    """Exposure and extraction by users and copies, one column a setting."""
+    grid = found.grid.set_index(["setting", "users", "repeats"])
+    cells = sorted({(users, copies) for _, users, copies in grid.index})
+    rows = []
+    for users, copies in cells:
+        line = [str(users), str(copies)]
+        for setting in ORDER:
+            if (setting, users, copies) not in grid.index:
+                line.append(MISSING)
+                continue
+            row = grid.loc[(setting, users, copies)]
+            bits = _between(row.exposure, row.exposure_low, row.exposure_high)
+            line.append(f"{bits}; {int(row.extracted)}/{int(row.n)}")
+        rows.append(line)
+    return ["users", "copies each", *(f"{name}: exposure; extracted" for name in ORDER)], rows
+
+
+def _interval(row: dict[str, Any], name: str, scale: float, digits: int) -> str:
+    value, low, high = (row[name + end] * scale for end in ("", "_low", "_high"))
+    return _between(value, low, high, digits)
+
+
+def _between(value: float, low: float, high: float, digits: int = 1) -> str:
+    text = number(value, digits)
+    return text if missing(low) else f"{text} ± {(high - low) / 2:.{digits}f}"
+
+
+def _curves(found: Outcome) -> list[Markup]:
+    """Exposure over copies, a panel for each number of users and a line for each setting."""
+    return [_curve(found, users) for users in sorted(found.grid.users.unique())]
+
+
+def _curve(found: Outcome, users: int) -> Markup:
+    ceiling = float(found.canaries.ceiling_bits.max())
+    rows = found.grid[found.grid.users == users]
+    copies = sorted(rows.repeats.unique())
+    held = f"held by {count(int(users), 'user')}"
+    with house_style(f"memorization-{users}"):
+        figure, axes = panel(f"{held}: exposure, bits", "copies each", right=112)
+        axes.axhline(NEVER_SEEN_BITS, color=COLOURS["muted"], linestyle=":", linewidth=1.2)
+        axes.axhline(ceiling, color=COLOURS["muted"], linewidth=0.8)
+        labels = []
+        for place, setting in enumerate(ORDER):
+            line = rows[rows.setting == setting].set_index("repeats").reindex(copies)
+            colour, style, mark = LOOKS[setting]
+            x = np.arange(len(copies)) + 0.06 * (place - (len(ORDER) - 1) / 2)
+            half = ((line.exposure_high - line.exposure_low) / 2).fillna(0.0)
+            axes.errorbar(x, line.exposure, half, color=COLOURS[colour], linestyle=style,
+                          marker=mark, capsize=2)  # fmt: skip
+            labels.append((float(line.exposure.iloc[-1]), setting, COLOURS[colour]))
+        axes.set_ylim(0, ceiling * 1.06)
+        axes.set_xticks(range(len(copies)), [str(c) for c in copies])
+        label_ends(axes, labels)
+        return to_svg(figure, f"Exposure by copies of canaries {held}, one line a setting")
+
+
+def _usefulness(found: Outcome) -> Markup:
+    """Mean exposure over recall: how much was memorized for how much was learnt."""
+    with house_style("usefulness"):
+        figure, axes = panel("mean exposure, bits", "top-1 recall on validation users, %",
+                             right=112)  # fmt: skip
+        labels = []
+        for row in found.settings.to_dict("records"):
+            colour, _, mark = LOOKS[row["setting"]]
+            half = 0.0 if missing(row["low"]) else (row["high"] - row["low"]) / 2
+            axes.errorbar(100 * row["validation_top1"], row["exposure"], half,
+                          color=COLOURS[colour], marker=mark, capsize=2)  # fmt: skip
+            labels.append((row["exposure"], row["setting"], COLOURS[colour]))
+        label_ends(axes, labels)
+        return to_svg(figure, "Mean exposure over validation recall, one mark a setting")
+
+
+def _page(found: Outcome, private: Private) -> str:
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined,
+                                     trim_blocks=True, lstrip_blocks=True)  # fmt: skip
+    sections: Sequence[tuple[str, tuple[list[str], Rows]]] = (
+        ("Every setting", _settings(found)),
+        ("The order, step by step", _differences(found)),
+        ("By users and copies", _grid(found)),
+    )
+    return environment.from_string(_PAGE.lstrip()).render(
+        style=Markup(STYLE.lstrip()),
+        findings=findings(found, private),
+        caption=CAPTION,
+        plots=[*_curves(found), _usefulness(found)],
+        sections=sections,
+    )
+
+
+_PAGE = """
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>What federated training memorizes</title>
+<style>
+{{ style }}
+</style>
+</head>
+<body>
+<header><h1>What federated training memorizes</h1></header>
+<main>
+<section><h2>In short</h2>
+{% for sentence in findings %}
+<p>{{ sentence }}</p>
+{% endfor %}
+<div class="plots">
+{% for plot in plots %}
+<figure style="margin:0">{{ plot }}</figure>
+{% endfor %}
+</div>
+<p class="quiet">{{ caption }} All settings train the same network on the same sentences: central training makes as many passes, rounded, as a federated user takes part; IID deals the sentences out to as many users of the same sizes. In the plots the full line is the ceiling and the dotted one what was never seen.</p>
+</section>
+{% for title, table in sections %}
+<section><h2>{{ title }}</h2>
+<div class="scroll" tabindex="0"><table>
+<thead><tr>{% for name in table[0] %}<th>{{ name }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for row in table[1] %}
+<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody></table></div>
+</section>
+{% endfor %}
+</main>
+</body>
+</html>
+"""  # noqa: E501

@@ -1,0 +1,86 @@
+"""Central training on a first corpus before the federated rounds, kept between runs."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+
+from fedsim.checkpoints import load_arrays, save_arrays
+from fedsim.config import Config
+from fedsim.data.sources import cache_folder
+from fedsim.errors import FedsimError
+from fedsim.federation import Federation
+from fedsim.leakage.first_corpus import FirstCorpus, open_first_corpus
+from fedsim.parameters import Layout, Parameters
+from fedsim.progress import Reporter
+from server.central import Plan, train_centrally
+
+FORMAT = 1  # raise when a change of the code changes what a pretrained model is
+
+
+def first_corpus(config: Config, federation: Federation) -> FirstCorpus | None:
+    """The first corpus of a run that has one, in the vocabulary of the run's own."""
+    if not config.pretrain.name:
+        return None
+    return open_first_corpus(config.pretrain, federation.corpus.vocabulary, config.seed)
+
+
+def pretrained(
+    config: Config, federation: Federation, first: FirstCorpus, layout: Layout, reporter: Reporter
+) -> Parameters | None:
+    """The parameters that the federated rounds begin with; None where nothing is trained.
+
+    They depend on the first corpus, the vocabulary, the model, the seed and the options of the
+    training only, so runs that differ in the rest share them: they are cached under the
+    fingerprint of what they depend on.
+    """
+    options = config.pretrain
+    reporter.say(
+        f"First corpus '{first.name}': {len(first.text.tokens):,} words, {first.unknown:.1%} of "
+        "them not in the vocabulary"
+    )
+    if not options.epochs:
+        return None
+    file = cache_folder() / "pretrained" / f"{_fingerprint(config, federation, first)}.safetensors"
+    with contextlib.suppress(FedsimError):  # absent or damaged: make it
+        return _load(file, layout)
+
+    def on_epoch(epoch: int, nats: float) -> None:
+        reporter.say(f"Pretraining: epoch {epoch}/{options.epochs}  loss {nats:.3f}")
+
+    plan = Plan(options.epochs, options.lr, options.batch_size)
+    words = len(federation.corpus.vocabulary)
+    model = train_centrally(config, first.training_text, words, plan, "pretrain", on_epoch)
+    out = Parameters.from_model(model)
+    with contextlib.suppress(OSError, FedsimError):  # a cache that cannot be written is none
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_arrays(file, dict(out.items()), {})
+    return out
+
+
+def _load(file: Path, layout: Layout) -> Parameters:
+    arrays, _ = load_arrays(file)
+    if set(arrays) != set(layout.names):
+        raise FedsimError(f"{file} is of another model.")
+    return Parameters.from_arrays({name: arrays[name] for name in layout.names})
+
+
+def _fingerprint(config: Config, federation: Federation, first: FirstCorpus) -> str:
+    tree = config.as_dict()
+    how = {"epochs", "lr", "batch_size", "canaries", "repeats"}
+    depends_on = {
+        "format": FORMAT,
+        "torch": torch.__version__,
+        "first": first.digest,
+        "words": federation.corpus.vocabulary.words,
+        "how": {k: v for k, v in tree["pretrain"].items() if k in how},
+        "model": tree["model"],
+        "seed": config.seed,
+        "device": config.engine.device,
+        "kernel": config.engine.kernel,
+    }
+    return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:24]
