@@ -262,7 +262,8 @@ def test_canaries_are_held_against_unseen_ones() -> None:
     ]
     assert said(conclusion("canaries", rows).text) == (
         "The 9 planted canaries that were trained on have a mean exposure of 9.00 bits (7.00 to "
-        "11.00 bits), more than the 1.40 bits of unseen ones; 4 of 9 come out when their beginning is typed."
+        "11.00 bits), more than the 1.40 bits of unseen ones; 4 of 9 come out when their beginning "
+        "is typed."
     )
 
 
