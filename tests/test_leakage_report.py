@@ -261,8 +261,9 @@ def test_canaries_are_held_against_unseen_ones() -> None:
         row("extraction_rate", 4 / 9, "all planted method=greedy", n=9, low=0.1, high=0.8),
     ]
     assert said(conclusion("canaries", rows).text) == (
-        "The 9 planted canaries that were trained on average 9.00 bits (7.00 to 11.00 bits), more "
-        "than the 1.40 bits of unseen ones; 4 of 9 come out when their beginning is typed."
+        "The 9 planted canaries that were trained on have a mean exposure of 9.00 bits (7.00 to "
+        "11.00 bits), more than the 1.40 bits of unseen ones; 4 of 9 come out when their beginning "
+        "is typed."
     )
 
 

@@ -184,7 +184,8 @@ def _canaries(rows: Sequence[Row]) -> Conclusion | None:
     if row is None:
         return None
     chance = row.control
-    text = f"The {row.n} planted canaries that were trained on average {row.said}"
+    text = f"The {row.n} planted canaries that were trained on have a mean exposure of "
+    text += row.said
     if not math.isnan(chance):
         text += f", {_beside(row, chance)} the {value(row.quantity, chance)} of unseen ones"
     used, out = [row], pick(rows, "extraction_rate", "all planted method=greedy")

@@ -5,7 +5,8 @@ LEAKAGE = """
 <h2>What this model gave away</h2>
 <p>Measured: {% for name, title in leakage.overview.taken %}<a href="#leakage-{{ loop.index }}">{{ title }}</a>{% if not loop.last %}, {% endif %}{% endfor %}.
 {% if leakage.overview.lacking %}
-Not measured, so not known: {% for one in leakage.overview.lacking %}{{ one.title }}{% if one.trains %} (trains models of its own){% endif %}{% if not loop.last %}, {% endif %}{% endfor %}; to measure them: <code>{{ leakage.overview.command }}</code>, with the path of the folder {{ facts.name }} for RUN.
+</p>
+<p>Not measured, so not known: {% for one in leakage.overview.lacking %}{{ one.title }}{% if one.trains %} (trains models of its own){% endif %}{% if not loop.last %}, {% endif %}{% endfor %}; to measure them: <code>{{ leakage.overview.command }}</code>, with the path of the folder {{ facts.name }} for RUN.
 {% endif %}
 </p>
 {% if leakage.overview.epsilon %}
