@@ -22,7 +22,7 @@ from fedsim.models.base import LanguageModel, ModelOptions, build
 from fedsim.models.batch import Batch
 from fedsim.seeding import stream, torch_stream
 
-THREADS = 2  # a constant: the last bits of a sum depend on it
+THREADS = 1  # a constant: the last bits of a sum depend on it
 WARMUP_STEPS = 20
 GRADIENT_NORM = 1.0
 _WIDTHS = ("embedding", "hidden", "feedforward")
