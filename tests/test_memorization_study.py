@@ -40,7 +40,7 @@ def table(means: dict[str, Any], seeds: int = 3, canaries: int = 6) -> pd.DataFr
                      "users": 2 ** (canary % 3), "repeats": 1, "holder_participations": 3,
                      "nats": 50 - bits, "exposure_bits": min(bits, CEILING),
                      "ceiling_bits": CEILING, "extracted": False, "margin_bits": bits,
-                     "copies_trained": 3}
+                     "copies_trained": 3, "exact_bits": bits}
                 )  # fmt: skip
     return pd.DataFrame(rows)
 

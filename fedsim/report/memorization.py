@@ -32,10 +32,16 @@ LOOKS: dict[str, tuple[str, Any, str]] = dict(
         strict=True,
     )
 )
-SCORES = {"exposure_bits": "exposure", "margin_bits": "likelihood"}
+SCORES = {
+    "exposure_bits": "sampled exposure",
+    "exact_bits": "exact exposure",
+    "margin_bits": "likelihood",
+}
 CAPTION = (
-    "Exposure is sampled, in bits, measured on the final model by an adversary who holds it; a "
-    "canary that nobody trained on has 1.44 bits on average. Likelihood is how many bits likelier "
+    "Exposure is in bits, measured on the final model by an adversary who holds it; a canary that "
+    "nobody trained on has 1.44 bits on average. Where nothing else is said it is sampled, among "
+    "random sentences, and has a low ceiling; the exact one is among all pairs of words in the "
+    "place of the canary's last two. Likelihood is how many bits likelier "
     "a canary is than the mean held-out one; it has no ceiling. Intervals are 95 %, Student's t "
     "over seeds and canaries. A difference is paired by seed and canary; it is as in the "
     "literature where its interval is above zero and so is every seed's mean, reversed where both "
@@ -69,10 +75,11 @@ def findings(found: Outcome, private: Private) -> list[str]:
     seeds = found.canaries.seed.nunique()
     order = " >= ".join(ORDER)
     out = [
-        f"{order}: {found.verdict()}, by exposure over {count(seeds, 'seed')}; "
-        f"{found.verdict('margin_bits')}, by likelihood."
+        f"{order}, over {count(seeds, 'seed')}: "
+        + "; ".join(f"{found.verdict(score)}, by {name}" for score, name in SCORES.items())
+        + "."
     ]
-    out += [_told(d) for d in found.differences if d.score == "exposure_bits"]
+    out += [_told(d) for d in found.differences if d.score != "margin_bits"]
     for growth in found.growths:
         does = "grows" if growth.grows else "does not clearly grow"
         out.append(
@@ -95,10 +102,11 @@ def findings(found: Outcome, private: Private) -> list[str]:
 
 def _told(step: Difference) -> str:
     rest = "every seed agrees" if _agree(step) else "the seeds do not agree"
+    if step.score == "exposure_bits":
+        rest += f"; {percent(step.ceiling, 0)} of the pairs at the ceiling in both"
     return (
-        f"{step.more} over {step.less}: {step.mean:+.2f} bits ({step.low:.2f} to {step.high:.2f}, "
-        f"{count(step.n, 'pair')}; {rest}; {percent(step.ceiling, 0)} of the pairs at the ceiling "
-        f"in both): {step.verdict}."
+        f"{step.more} over {step.less}, {SCORES[step.score]}: {step.mean:+.2f} bits "
+        f"({step.low:.2f} to {step.high:.2f}, {count(step.n, 'pair')}; {rest}): {step.verdict}."
     )
 
 
@@ -129,8 +137,8 @@ def as_text(found: Outcome, private: Private) -> str:
 
 def _settings(found: Outcome) -> tuple[list[str], Rows]:
     header = ["setting", "passes", "validation top-1, %", "validation perplexity", "test top-1, %",
-              "mean exposure", "likelihood", "extracted", "held-out exposure", "held-out extracted",
-              "never trained on"]  # fmt: skip
+              "mean exposure", "exact exposure", "likelihood", "extracted", "held-out exposure",
+              "held-out extracted", "never trained on"]  # fmt: skip
     rows = []
     for row in found.settings.to_dict("records"):
         rows.append(
@@ -141,6 +149,7 @@ def _settings(found: Outcome) -> tuple[list[str], Rows]:
                 _interval(row, "validation_perplexity", 1, 1),
                 _interval(row, "test_top1", 100, 2),
                 _between(row["exposure"], row["low"], row["high"]),
+                number(row["exact"], 1),
                 number(row["margin"], 1),
                 f"{row['extracted']} of {row['n']}",
                 _between(row["control_exposure"], row["control_low"], row["control_high"]),

@@ -17,8 +17,10 @@ import numpy as np
 import pandas as pd
 
 from fedsim.config import Config, load
+from fedsim.device import threads
 from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
+from fedsim.leakage import ranks
 from fedsim.leakage.intervals import mean_interval
 from fedsim.runs import Run
 from fedsim.studies.frontier import reported
@@ -29,7 +31,7 @@ from server.privacy import resolved
 
 CENTRAL, IID, USER, DP = "central IID", "FedAvg IID", "FedAvg by user", "user-level DP"
 ORDER = (CENTRAL, IID, USER, DP)  # the most memorizing first
-SCORES = ("exposure_bits", "margin_bits")
+SCORES = ("exposure_bits", "exact_bits", "margin_bits")
 NEVER_SEEN_BITS = 1 / math.log(2)
 MANY_USERS = 20_000  # whose noise is simulated where fewer are there
 _CENTRAL_KEYS = "evaluation.central"  # which have no effect in the other settings
@@ -151,14 +153,16 @@ def _counting(told: Told, before: int, of: int) -> Told:
 def _canaries(setting: str, seed: int, run: Run) -> pd.DataFrame:
     """The exposure of a run's last round, with what it rests on.
 
-    copies_trained: how often the canary was in a sentence that was trained on. margin_bits: how
-    much likelier it is than the mean held-out canary; it has no ceiling.
+    copies_trained: how often the canary was in a sentence that was trained on. exact_bits: its
+    exposure among all pairs of words in the place of its last two; NaN for controls. margin_bits:
+    how much likelier it is than the mean held-out canary; it has no ceiling.
     """
     table = run.exposure
     table = table[table["round"] == table["round"].max()].drop(columns="round")
     controls = table.nats[table.kind == "held_out"].mean()
     table = table.assign(margin_bits=(controls - table.nats) / math.log(2))
     table["copies_trained"] = _copies_trained(setting, run)
+    table["exact_bits"] = _exact_bits(run)
     table.insert(0, "setting", setting)
     table.insert(1, "seed", seed)
     return table
@@ -173,6 +177,24 @@ def _copies_trained(setting: str, run: Run) -> list[int]:
         rounds = np.bincount(run.clients.user, minlength=federation.users)
         times = rounds * run.config.client.epochs
     return [int(times[federation.owners(canary)].sum()) for canary in federation.planted.canaries]
+
+
+def _exact_bits(run: Run) -> np.ndarray:
+    """By the canary's index; kept in the run's folder, since it takes seconds."""
+    kept = run.detail("canaries", "exact")
+    if kept is not None:
+        return kept.bits.to_numpy(np.float64)
+    model, planted = run.model(), open_federation(run.config).planted
+    most = ranks.pair_bits(model.vocabulary_size)
+    with threads(1):  # a rank is the same on every machine
+        bits = [
+            most - math.log2(ranks.exact_rank(model, np.array(canary.words)))
+            if canary.users
+            else math.nan
+            for canary in planted.canaries
+        ]
+    run.save_detail("canaries", "exact", pd.DataFrame({"bits": bits}))
+    return np.array(bits)
 
 
 def _row(setting: str, seed: int, run: Run) -> dict[str, Any]:
@@ -235,7 +257,7 @@ def settings(canaries: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
                 table.exposure_bits.to_numpy(np.float64)
             )
             row |= {f"{what}n": len(table), f"{what}extracted": int(table.extracted.sum())}
-        row["margin"] = seen.margin_bits.mean()
+        row["margin"], row["exact"] = seen.margin_bits.mean(), seen.exact_bits.mean()
         row["never_trained"] = int((mine.kind == "planted").sum()) - len(seen)
         out.append(row)
     return pd.DataFrame(out)
