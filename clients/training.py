@@ -39,8 +39,8 @@ def local_sgd(
 ) -> tuple[torch.Tensor, float]:
     """FedAvg's ClientUpdate (McMahan et al. 2017, algorithm 1).
 
-    Returns the change of the parameters, which lies in `flat.gradients`, and the nats over all
-    epochs. With `proximal_mu` the objective gains mu/2 |w - w_t|^2 (FedProx, Li et al. 2020).
+    Returns the change of the parameters, which lies in `flat.values`, and the nats over all epochs.
+    With `proximal_mu` the objective gains mu/2 |w - w_t|^2 (FedProx, Li et al. 2020).
     """
     trained_nats = 0.0
     for _ in range(options.epochs):
@@ -49,7 +49,8 @@ def local_sgd(
             trained_nats += flat.sgd_step(
                 batch, options.lr, options.max_grad_norm, options.proximal_mu, start
             )
-    return torch.sub(flat.values, start, out=flat.gradients), trained_nats
+    # In place: another buffer would be a model more of memory, and slower.
+    return flat.values.sub_(start), trained_nats
 
 
 def full_gradient(flat: FlatModel, sequences: Sequences) -> tuple[torch.Tensor, float]:

@@ -92,6 +92,12 @@ class Federation:
         """Ids of those who train on the canary, one for each copy that is there."""
         return np.repeat(np.array(canary.holders, np.int64), canary.repeats) + self.corpus.users
 
+    def holder_participations(self, participations: np.ndarray) -> np.ndarray:
+        """Rounds in which who has a copy of each canary took part, int64 (canaries,): from
+        participations (users,)."""
+        owners = [np.unique(self.owners(canary)) for canary in self.planted.canaries]
+        return np.array([participations[ids].sum() for ids in owners], np.int64)
+
     def sequences(self, user: int, part: str = "train") -> Sequences:
         """One user's sentences; synthetic users have no held-out part."""
         if self.hosted is not None and not self.hosted[user]:

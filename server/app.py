@@ -27,7 +27,6 @@ from fedsim.federation import Federation, open_federation
 from fedsim.interrupts import held_back
 from fedsim.leakage.first_corpus import FirstCorpus
 from fedsim.models import build
-from fedsim.models.base import LanguageModel
 from fedsim.models.flat import resolve_kernel
 from fedsim.models.native.build import built_with
 from fedsim.parameters import Parameters
@@ -41,7 +40,7 @@ from server.baselines import baselines
 from server.optimizers import OPTIMIZERS
 from server.pretraining import first_corpus, pretrained
 from server.privacy import mechanism_of, resolved, write_statement
-from server.recording import Recorder, scores_row, user_rows
+from server.recording import Recorder, released_model, scores_row, user_rows
 from server.state import ServerState
 from server.strategies import STRATEGIES
 
@@ -144,10 +143,8 @@ def _run(
     profile: Profile,
 ) -> None:
     with profile.part("data"):
-        device = resolve_device(config.engine.device)
-        model = build(config.model.options, len(federation.corpus.vocabulary), device)
         problems: list[str] = []
-        state = initial_state(config, federation, model)
+        state = initial_state(config, federation)
     resumed = resumed and (first is None or run.begun)  # else it was stopped while it pretrained
     if resumed:
         if run.corpus_digest != federation.corpus.digest:
@@ -187,8 +184,8 @@ def _run(
         with profile.part("pretraining"):
             layout = state.parameters.layout
             start = pretrained(config, federation, first, layout, reporter)
-            state = initial_state(config, federation, model, start)
-    recorder = Recorder(run, config, federation, model, state, reporter, profile, first)
+            state = initial_state(config, federation, start)
+    recorder = Recorder(run, config, federation, state, reporter, profile, first)
     strategy = STRATEGIES[config.strategy.name](config, federation, state, recorder, profile)
     timeout = config.server.timeout_s
     try:
@@ -205,7 +202,7 @@ def _run(
         reporter.say(f"Scoring {len(users)} unseen test users")
         test_users = strategy.evaluate(grid, "test", timeout)
         with profile.part("record"):
-            finish(run, config, federation, model, strategy.state, test_users, reporter, profile)
+            finish(run, config, federation, strategy.state, test_users, reporter, profile)
     except FedsimError:
         with suppress(FedsimError):  # the first sentence says more: a full disk fails twice
             recorder.checkpoint()
@@ -218,12 +215,10 @@ def _run(
 
 
 def initial_state(
-    config: Config, federation: Federation, model: LanguageModel, start: Parameters | None = None
+    config: Config, federation: Federation, start: Parameters | None = None
 ) -> ServerState:
     """The state before round 1: a model drawn from the seed, or the parameters to start with."""
-    device = next(model.parameters()).device
-    model.initialise(torch_stream(config.seed, "init", device=device))
-    parameters = Parameters.from_model(model) if start is None else start
+    parameters = _drawn(config, federation) if start is None else start
     optimizer = OPTIMIZERS[config.optimizer.name](config.optimizer.options)
     return ServerState(
         round=0,
@@ -235,11 +230,17 @@ def initial_state(
     )
 
 
+def _drawn(config: Config, federation: Federation) -> Parameters:
+    device = resolve_device(config.engine.device)
+    model = build(config.model.options, len(federation.corpus.vocabulary), device)
+    model.initialise(torch_stream(config.seed, "init", device=device))
+    return Parameters.from_model(model)
+
+
 def finish(
     run: Run,
     config: Config,
     federation: Federation,
-    model: LanguageModel,
     state: ServerState,
     test_users: pd.DataFrame,
     reporter: Reporter,
@@ -248,11 +249,12 @@ def finish(
     """Save the model, score the baselines on the same users, write the final tables."""
     corpus = federation.corpus
     released = state.released
-    released.load_into(model)
     digest = released.digest()
     run.save_model(dict(released.items()), list(corpus.vocabulary.words), digest)
     with profile.part("evaluation"):
-        speed = {f"latency_{k}": v for k, v in latency(model).items()}
+        speed = {
+            f"latency_{k}": v for k, v in latency(released_model(config, federation, state)).items()
+        }
     federated = {"parameters": released.layout.size, "model_bytes": released.nbytes, **speed}
     with profile.part("baselines"):
         others = baselines(config, federation, reporter)

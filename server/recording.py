@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from fedsim.config import Config
+from fedsim.device import resolve_device
 from fedsim.errors import FedsimError, last_line
 from fedsim.evaluation import summarise
 from fedsim.federation import Federation
 from fedsim.interrupts import held_back
-from fedsim.leakage.audit import keep, take
-from fedsim.leakage.base import Subject
 from fedsim.leakage.exposure import measure_exposure
 from fedsim.leakage.first_corpus import FirstCorpus
-from fedsim.leakage.forgetting import Yardstick
-from fedsim.leakage.measures import MEASURES
-from fedsim.models.base import LanguageModel
+from fedsim.models import LanguageModel, build
 from fedsim.profile import Profile
 from fedsim.progress import Reporter
 from fedsim.references import load as load_reference
@@ -27,6 +24,9 @@ from fedsim.runs import Run
 from fedsim.tables import SCORES, USERS
 from server.state import ServerState
 from server.strategy import RoundOutcome
+
+if TYPE_CHECKING:
+    from fedsim.leakage.forgetting import Yardstick  # SciPy: 50 MB that few runs need
 
 
 class Recorder:
@@ -37,7 +37,6 @@ class Recorder:
         run: Run,
         config: Config,
         federation: Federation,
-        model: LanguageModel,
         state: ServerState,
         reporter: Reporter,
         profile: Profile,
@@ -46,7 +45,6 @@ class Recorder:
         self.run = run
         self.config = config
         self.federation = federation
-        self.model = model
         self.reporter = reporter
         self.profile = profile
         # The newest state with the lengths of the tables at that moment: rows that come later
@@ -58,7 +56,7 @@ class Recorder:
     def begun(self, state: ServerState) -> None:
         """Rows for the model before round 1: what pretraining left in it."""
         if state.round == 0:
-            self._measure_first_corpus(state)
+            self._measure_first_corpus(state, released_model(self.config, self.federation, state))
 
     def notice(self, text: str) -> None:
         """On the screen and in the log."""
@@ -126,9 +124,10 @@ class Recorder:
         )
         if split == "validation":
             with self.profile.part("leakage"):
-                self._measure_exposure(state)
-                self._measure_first_corpus(state)
-                self._audit(state)
+                model = released_model(self.config, self.federation, state)
+                self._measure_exposure(state, model)
+                self._measure_first_corpus(state, model)
+                self._audit(state, model)
 
     def checkpoint(self) -> None:
         """Save the newest state, unless it is saved already. A Ctrl-C waits until it is."""
@@ -162,44 +161,41 @@ class Recorder:
                 "projection": float(projection),
             }
 
-    def _measure_exposure(self, state: ServerState) -> None:
-        planted = self.federation.planted
-        state.released.load_into(self.model)
+    def _measure_exposure(self, state: ServerState, model: LanguageModel) -> None:
         table = measure_exposure(
-            self.model,
-            planted,
+            model,
+            self.federation.planted,
             self.config.canaries.prefix_words,
-            state.participations[self.federation.corpus.users :],
-            next(self.model.parameters()).device,
+            self.federation.holder_participations(state.participations),
+            model.device,
         )
-        # A holder is whoever has a copy, also where the text was dealt out anew.
-        table["holder_participations"] = [
-            int(state.participations[np.unique(self.federation.owners(canary))].sum())
-            for canary in planted.canaries
-        ]
         table.insert(0, "round", state.round)
         self.run.append("exposure", table.to_dict("records"))
         planted_rows = table[table.holder_participations > 0]
         if len(planted_rows):
             self.reporter.exposure(float(planted_rows.exposure_bits.max()))
 
-    def _measure_first_corpus(self, state: ServerState) -> None:
+    def _measure_first_corpus(self, state: ServerState, model: LanguageModel) -> None:
         if self.yardstick is not None:
-            state.released.load_into(self.model)
-            self.run.append("first_corpus", self.yardstick.rows(self.model, state.round))
+            self.run.append("first_corpus", self.yardstick.rows(model, state.round))
 
-    def _audit(self, state: ServerState) -> None:
+    def _audit(self, state: ServerState, model: LanguageModel) -> None:
         """The measures that the config asks for, where this round is one of theirs.
 
         One that cannot be taken of this run is said and left out: the model is worth keeping.
         """
-        every, last = self.config.audit.every, state.round == self.config.server.rounds
-        if not last and not (every and state.round % every == 0):
+        names, every = self.config.audit.measures, self.config.audit.every
+        last = state.round == self.config.server.rounds
+        if not names or not (last or (every and state.round % every == 0)):
             return
+        from fedsim.leakage.audit import keep, take
+        from fedsim.leakage.base import Subject
+        from fedsim.leakage.measures import MEASURES
+
         federation, seed = self.federation, self.config.seed
         bench = load_reference("fedsim.studies.workbench:Bench")(self.run.path / "audit")
-        subject = Subject(self.model, self.config, federation, state.participations, seed, bench)
-        for name in self.config.audit.measures:
+        subject = Subject(model, self.config, federation, state.participations, seed, bench)
+        for name in names:
             try:
                 audited = take(name, MEASURES[name](), subject, state.round)
             except FedsimError as error:
@@ -211,11 +207,21 @@ class Recorder:
                 raise FedsimError(audited.broken)
 
 
+def released_model(config: Config, federation: Federation, state: ServerState) -> LanguageModel:
+    """The model of a state, in eval mode; built when it is needed, for training needs none here."""
+    device = resolve_device(config.engine.device)
+    model = build(config.model.options, len(federation.corpus.vocabulary), device)
+    state.released.load_into(model)
+    return model.eval()
+
+
 def _yardstick(
     config: Config, federation: Federation, first: FirstCorpus | None
 ) -> Yardstick | None:
     if first is None:
         return None
+    from fedsim.leakage.forgetting import Yardstick
+
     prefix = config.canaries.prefix_words
     references = federation.planted.references
     return Yardstick(first, config.pretrain.sentences, references, prefix, config.seed)

@@ -16,7 +16,6 @@ from fedsim.config import Config
 from fedsim.engines.local import LocalGrid
 from fedsim.engines.wire import to_record
 from fedsim.federation import Federation, open_federation
-from fedsim.models import build
 from fedsim.runs import Run
 from fedsim.tables import TABLES, TIMING_COLUMNS
 from server.app import initial_state
@@ -144,8 +143,7 @@ class Notes:
 def fresh_strategy(config: Config) -> tuple[FederatedStrategy, Notes, Federation]:
     """The config's strategy before round 1, what it tells, and its federation."""
     federation, notes = open_federation(config), Notes()
-    model = build(config.model.options, len(federation.corpus.vocabulary))
-    state = initial_state(config, federation, model)
+    state = initial_state(config, federation)
     return STRATEGIES[config.strategy.name](config, federation, state, notes), notes, federation
 
 

@@ -22,7 +22,7 @@ import fedsim.cli.audit
 import fedsim.leakage.checks
 import fedsim.studies.audit
 from fedsim.cli import main as cli
-from fedsim.config import AuditOptions, Config, load
+from fedsim.config import AuditOptions, Config, FederationOptions, load
 from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
 from fedsim.leakage import selfcheck
@@ -53,7 +53,6 @@ def measures(monkeypatch: pytest.MonkeyPatch) -> Registry[type[Measure]]:
     registry.register("rounds")(Rounds)
     for module in (fedsim.studies.audit, sys.modules["fedsim.leakage.measures"]):
         monkeypatch.setattr(module, "MEASURES", registry)
-    monkeypatch.setattr(sys.modules["server.recording"], "MEASURES", registry)
     return registry
 
 
@@ -287,6 +286,20 @@ def test_other_seeds_set_others_apart_and_a_plain_run_is_what_it_was(config: Con
     assert len(chosen) == 3
     assert config.identity() != replace(config, audit=AuditOptions(set_apart=9)).identity()
     assert "audit" not in config._what_counts()
+
+
+def test_where_text_was_dealt_out_copies_count_and_nobody_is_a_member(
+    config: Config, tmp_path: Path
+) -> None:
+    dealt = replace(config, federation=FederationOptions(partition="iid"))
+    run = simulate(dealt, tmp_path / "run", quiet=True)
+    subject = subject_of(run)
+    done = audit_run(run, ["canaries"])
+    said = run.exposure[run.exposure["round"] == 4].holder_participations.tolist()
+    assert said == subject.federation.holder_participations(subject.participations).tolist()
+    assert len(done[0].table)
+    with pytest.raises(FedsimError, match="partition=user"):
+        audit_run(run, ["user_membership"])
 
 
 # -- scores and intervals -------------------------------------------------------------------------

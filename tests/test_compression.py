@@ -252,7 +252,7 @@ def _rough(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         (pruned, "stored_bytes", lambda weights, removed, others: 4 * weights),
         (int8, "quantized", _rough),
         (int8, "LEVELS", 100),
-        (exposure, "exposure_bits", _ties_for_the_attacker),
+        (ranks, "exposure_bits", _ties_for_the_attacker),
         (distilled, "cross_entropy", lambda logits, wanted: (logits * wanted).sum(1).mean()),
     ],
 )

@@ -207,7 +207,7 @@ def test_the_local_engine_gives_the_threads_back(config: Config, tmp_path: Path)
 # -- shared memory ------------------------------------------------------------------------------
 
 
-def test_a_broadcast_is_shared_and_freed_with_its_last_message(segments: list[str]) -> None:
+def test_a_broadcast_is_shared_and_its_memory_goes_to_the_next_one(segments: list[str]) -> None:
     rng = np.random.default_rng(0)
     matrix = rng.normal(size=(3, 4)).astype(np.float32)
     record = ArrayRecord({"a": Array(matrix), "b": Array(np.zeros(0, np.float32))})
@@ -231,7 +231,19 @@ def test_a_broadcast_is_shared_and_freed_with_its_last_message(segments: list[st
     shared.release("m1")
     SharedMemory(segments[0]).close()  # m2 still needs it
     shared.release("m2")
-    assert_gone(segments[:1])
+    next_one = shared.pack("m4", RecordDict({"arrays": ArrayRecord({"a": Array(matrix + 2)})}))
+    assert len(segments) == 2  # that of m1 and m2 again
+    values = receiver.unpack(next_one).array_records["arrays"]["a"].numpy()
+    assert np.array_equal(values, matrix + 2)
+    del values
+    receiver.close()
+    shared.release("m4")
+    shared.release("m3")
+    assert_gone(segments[:1])  # the one that was freed last is kept
+    large = ArrayRecord({"a": Array(np.zeros(10_000, np.float32))})
+    shared.pack("m5", RecordDict({"arrays": large}))
+    assert_gone(segments[:2])  # it is too small
+    shared.release("m5")
     shared.close()
     assert_gone(segments)
 

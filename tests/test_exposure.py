@@ -109,7 +109,7 @@ def test_a_model_that_never_saw_the_canaries_gives_uniform_ranks(config: Config)
     federation = open_federation(replace(config, canaries=options, seed=5))
     vocabulary = len(federation.corpus.vocabulary)
     table = measure_exposure(
-        model_of(vocabulary=vocabulary), federation.planted, 2, np.zeros(0, np.int32), CPU
+        model_of(vocabulary=vocabulary), federation.planted, 2, np.zeros(count, np.int32), CPU
     )
     assert set(table.kind) == {"held_out"}
     bits = table.exposure_bits.to_numpy()
@@ -152,7 +152,7 @@ def test_a_memorised_canary_is_extracted_and_its_exposure_is_at_the_ceiling(name
     canaries = [Canary(0, words[0], 2, 5, (0, 2))]
     canaries += [Canary(i, words[i], 0, 0, ()) for i in range(1, 12)]
     planted = Planted(tuple(canaries), sentences[12:], ())
-    participations = np.array([3, 100, 4], np.int32)
+    participations = np.array([7, *[0] * 11])
     for prefix_words in (1, 2, 4):
         table = measure_exposure(model, planted, prefix_words, participations, CPU)
         assert table.extracted.tolist() == [True, *[False] * 11]
@@ -193,7 +193,8 @@ def test_measuring_changes_neither_threads_nor_the_model(config: Config) -> None
     model = model_of(vocabulary=len(federation.corpus.vocabulary))
     before = {k: v.clone() for k, v in model.state_dict().items()}
     torch.set_num_threads(2)
-    measure_exposure(model, federation.planted, 2, np.zeros(6, np.int32), CPU)
+    planted = federation.planted
+    measure_exposure(model, planted, 2, np.zeros(len(planted.canaries), np.int32), CPU)
     assert torch.get_num_threads() == 2
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert WORDS == 5

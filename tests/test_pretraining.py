@@ -18,7 +18,7 @@ from fedsim.data.sequences import Sequences
 from fedsim.data.vocabulary import UNK, Vocabulary
 from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
-from fedsim.leakage.exposure import greedy_completions
+from fedsim.leakage.decoding import greedy_completions
 from fedsim.leakage.first_corpus import encoded
 from fedsim.leakage.forgetting import PREFIXES, SUFFIX, drawn, read
 from fedsim.leakage.intervals import wilson
@@ -108,9 +108,7 @@ def test_one_pass_finds_what_greedy_decoding_finds() -> None:
     assert 0 < np.mean(needed <= 2) < 1
     for sentence, least, total in zip(sentences, needed, nats, strict=True):
         for prefix in range(1, len(sentence)):
-            rest = greedy_completions(
-                model, sentence[None, :prefix], len(sentence) - prefix, torch.device("cpu")
-            )
+            rest = greedy_completions(model, sentence[None, :prefix], len(sentence) - prefix)
             assert (rest[0].tolist() == sentence[prefix:].tolist()) == (least <= prefix)
         state, ours = None, 0.0
         for before, word in zip([BOS, *sentence[:-1]], sentence, strict=True):

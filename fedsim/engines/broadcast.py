@@ -14,11 +14,18 @@ from fedsim.engines.segments import (
     write,
 )
 
+PAGE = 4096  # bytes, by which the system may round a size up
+
 
 class Broadcaster:
-    """Keeps one shared segment for each distinct ArrayRecord object among the open messages."""
+    """Keeps one shared segment for each distinct ArrayRecord object among the open messages.
+
+    The last one that was freed is kept for the next record of its size: new memory has to be
+    mapped page by page, here and in every worker.
+    """
 
     def __init__(self) -> None:
+        self._spare: Segment | None = None
         self._segments: dict[int, tuple[Segment, SharedRecord, ArrayRecord]] = {}
         self._users: dict[int, set[str]] = {}
 
@@ -44,20 +51,36 @@ class Broadcaster:
         """Free everything."""
         for key in list(self._segments):
             self._free(key)
+        self._give_up_spare()
 
     def _share(self, record: ArrayRecord) -> SharedRecord:
         # Keyed by identity: the server puts one record object into all messages of a round. The
         # entry holds the object, so that its id cannot be taken by another.
         if id(record) not in self._segments:
-            segment = create(size_of(record))
+            segment = self._segment(size_of(record))
             self._segments[id(record)] = (segment, write(record, segment), record)
         return self._segments[id(record)][1]
+
+    def _segment(self, size: int) -> Segment:
+        """The spare one, where it is as large as a new one would be."""
+        segment, self._spare = self._spare, None
+        if segment is not None and 0 <= segment.size - size < PAGE:
+            return segment
+        self._spare = segment
+        self._give_up_spare()
+        return create(size)
 
     def _free(self, key: int) -> None:
         segment, _, _ = self._segments.pop(key)
         self._users.pop(key, None)
-        segment.close()
-        segment.unlink()
+        self._give_up_spare()
+        self._spare = segment
+
+    def _give_up_spare(self) -> None:
+        if self._spare is not None:
+            self._spare.close()
+            self._spare.unlink()
+            self._spare = None
 
 
 class Receiver:

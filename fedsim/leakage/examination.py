@@ -18,7 +18,7 @@ METHODS = ("greedy", "beam", "random")
 def examine(
     model: Attacked,
     planted: Planted,
-    participations: np.ndarray,
+    holder_participations: np.ndarray,
     vocabulary_size: int,
     rng: np.random.Generator,
     *,
@@ -36,9 +36,11 @@ def examine(
     greedy, beam, random: whether each method finds the words after the first `prefix_words`.
     words: its word ids.
 
-    participations: completed rounds of each canary user. rng: draws the guesses of `random`.
+    holder_participations (canaries,): see `measure_exposure`. rng: draws the guesses of `random`.
     """
-    table = exposure.measure_exposure(model, planted, prefix_words, participations, model.device)
+    table = exposure.measure_exposure(
+        model, planted, prefix_words, holder_participations, model.device
+    )
     table = table.rename(columns={"extracted": "greedy"})
     sentences = np.array([c.words for c in planted.canaries]).reshape(-1, WORDS)
     prefixes, endings = sentences[:, :prefix_words], sentences[:, prefix_words:]

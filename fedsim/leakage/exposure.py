@@ -15,7 +15,7 @@ import torch
 
 from fedsim.device import threads
 from fedsim.leakage import decoding, ranks
-from fedsim.leakage.canaries import WORDS, Canary, Planted
+from fedsim.leakage.canaries import WORDS, Planted
 from fedsim.leakage.decoding import Typed
 from fedsim.leakage.scoring import Scored
 from fedsim.models.batch import Batch
@@ -50,13 +50,14 @@ def measure_exposure(
     model: Attacked,
     planted: Planted,
     prefix_words: int,
-    participations: np.ndarray,
+    holder_participations: np.ndarray,
     device: torch.device,
 ) -> pd.DataFrame:
     """One row a canary, controls included.
 
-    `participations` counts for each canary user the rounds it took part in. A canary whose
-    holders never did (`holder_participations` = 0) was not trained on, whatever its cell says.
+    holder_participations (canaries,): rounds in which those who hold a copy took part, see
+    `Federation.holder_participations`. Where that is 0 the canary was not trained on, whatever its
+    cell says.
     """
     canaries = planted.canaries
     sentences = np.array([c.words for c in canaries]).reshape(-1, WORDS)
@@ -74,15 +75,10 @@ def measure_exposure(
             "kind": ["planted" if c.users else "held_out" for c in canaries],
             "users": [c.users for c in canaries],
             "repeats": [c.repeats for c in canaries],
-            "holder_participations": [holder_participations(c, participations) for c in canaries],
+            "holder_participations": holder_participations.astype(np.int64),
             "nats": nats,
             "exposure_bits": bits,
             "ceiling_bits": ceiling,
             "extracted": extracted,
         }
     )
-
-
-def holder_participations(canary: Canary, participations: np.ndarray) -> int:
-    """Rounds in which its holders took part, by the participations of each canary user."""
-    return int(participations[list(canary.holders)].sum()) if canary.holders else 0

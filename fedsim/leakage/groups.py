@@ -31,7 +31,13 @@ class Sentences:
 
 
 def require_groups(subject: Subject) -> None:
-    """Raises FedsimError where a group is too small for any conclusion."""
+    """Raises FedsimError where nobody is a member by text of their own, or a group is too small
+    for any conclusion."""
+    if subject.config.federation.partition == "iid":
+        raise FedsimError(
+            "Under federation.partition = 'iid' everybody's sentences were dealt out to all users, "
+            "so nobody took part alone; attack a run with federation.partition=user."
+        )
     members, others = len(subject.members), len(subject.nonmembers)
     if others < LEAST:
         raise FedsimError(

@@ -60,12 +60,12 @@ def _record(run: Run, config: Config, federation: Federation, model: LanguageMod
     latency = dict.fromkeys(("latency_p50_ms", "latency_p95_ms"))
     run.append("results", [{"model": "central", **row, **sizes, **latency}])
     run.append("users", user_rows("central", users))
-    everyone = np.full(federation.planted.users, passes)
+    everyone = np.full(federation.users, passes)
     exposure = measure_exposure(
         model,
         federation.planted,
         config.canaries.prefix_words,
-        everyone,
+        federation.holder_participations(everyone),
         next(model.parameters()).device,
     )
     exposure.insert(0, "round", passes)

@@ -149,7 +149,7 @@ def _examined(model: Attacked, planted: Planted, exact_controls: int = 1) -> pd.
     return examination.examine(
         model,
         planted,
-        np.ones(planted.users, np.int32),
+        np.array([canary.users for canary in planted.canaries]),
         VOCABULARY,
         stream(0, "selfcheck guesses"),
         prefix_words=2,

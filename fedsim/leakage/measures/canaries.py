@@ -56,7 +56,7 @@ class Canaries(Measure):
         table = examination.examine(
             subject.model,
             planted,
-            subject.participations[corpus.users :],
+            subject.federation.holder_participations(subject.participations),
             len(corpus.vocabulary),
             stream(subject.seed, "canary-guesses"),
             prefix_words=self.prefix_words or subject.config.canaries.prefix_words,

@@ -94,7 +94,7 @@ def count(subject: Subject, model: LanguageModel, users: np.ndarray) -> pd.DataF
 
 def canary_table(subject: Subject, model: LanguageModel) -> pd.DataFrame:
     """One row a canary, as in a run's table of exposure."""
-    holders = subject.participations[subject.federation.corpus.users :]
+    holders = subject.federation.holder_participations(subject.participations)
     prefix = subject.config.canaries.prefix_words
     return measure_exposure(model, subject.federation.planted, prefix, holders, model.device)
 
