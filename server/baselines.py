@@ -53,9 +53,11 @@ def baselines(config: Config, federation: Federation, reporter: Reporter) -> lis
     users = federation.scored("test", most, config.seed).tolist()
     all_of_them = len(users) == len(corpus.split("test"))
     some = {} if all_of_them else {"users": most, "users_seed": config.seed}
+    if len(federation.set_apart):
+        some |= {"set_apart": len(federation.set_apart), "set_apart_seed": config.seed}
     if config.evaluation.trigram:
         key = _fingerprint(corpus, {"trigram": "kneser-ney", **some})
-        out.append(("trigram", *_cached(key, lambda: _trigram(corpus, users, reporter))))
+        out.append(("trigram", *_cached(key, lambda: _trigram(federation, users, reporter))))
     if config.evaluation.central:
         tree = config.as_dict()
         central = {k: v for k, v in tree["evaluation"].items() if k.startswith("central")}
@@ -70,20 +72,24 @@ def baselines(config: Config, federation: Federation, reporter: Reporter) -> lis
                 "kernel": config.engine.kernel,
             },
         )
-        out.append(("central", *_cached(key, lambda: _central(config, corpus, users, reporter))))
+        out.append(
+            ("central", *_cached(key, lambda: _central(config, federation, users, reporter)))
+        )
     return out
 
 
-def _trigram(corpus: Corpus, users: list[int], reporter: Reporter) -> Scored:
+def _trigram(federation: Federation, users: list[int], reporter: Reporter) -> Scored:
+    corpus = federation.corpus
     reporter.say("Trigram baseline: counting and scoring")
-    texts = [corpus.sequences(user) for user in corpus.split("train")]
-    model = KneserNey.fit(texts, len(corpus.vocabulary))
+    model = KneserNey.fit([pooled(federation)], len(corpus.vocabulary))
     with threads(THREADS):
         return score_users(model, corpus, users), {}
 
 
-def _central(config: Config, corpus: Corpus, users: list[int], reporter: Reporter) -> Scored:
-    options = config.evaluation
+def _central(
+    config: Config, federation: Federation, users: list[int], reporter: Reporter
+) -> Scored:
+    corpus, options = federation.corpus, config.evaluation
     epochs = options.central_epochs
     plan = Plan.of(options)
 
@@ -92,7 +98,7 @@ def _central(config: Config, corpus: Corpus, users: list[int], reporter: Reporte
 
     reporter.say(f"Central training of the same network: {epochs} epochs")
     words = len(corpus.vocabulary)
-    model = train_centrally(config, pooled(corpus), words, plan, "central", on_epoch)
+    model = train_centrally(config, pooled(federation), words, plan, "central", on_epoch)
     with threads(THREADS):
         scores = score_users(model, corpus, users)
     released = Parameters.from_model(model)

@@ -10,8 +10,8 @@ import torch
 
 from fedsim.config import Config, EvaluationOptions
 from fedsim.data.sequences import Sequences
-from fedsim.data.store import Corpus
 from fedsim.device import resolve_device, threads
+from fedsim.federation import Federation
 from fedsim.models import build
 from fedsim.models.base import LanguageModel
 from fedsim.models.batch import Batch
@@ -25,9 +25,11 @@ WARMUP_STEPS = 100
 GRADIENT_NORM = 1.0
 
 
-def pooled(corpus: Corpus) -> Sequences:
-    """All sentences that the training users train on."""
-    return Sequences.concatenate([corpus.sequences(u) for u in corpus.split("train")])
+def pooled(federation: Federation) -> Sequences:
+    """All sentences that real users train on: without canary users, and those set apart."""
+    corpus, apart = federation.corpus, set(federation.set_apart.tolist())
+    users = [user for user in corpus.split("train") if user not in apart]
+    return Sequences.concatenate([corpus.sequences(user) for user in users])
 
 
 @dataclass(frozen=True)

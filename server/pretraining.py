@@ -26,7 +26,15 @@ def first_corpus(config: Config, federation: Federation) -> FirstCorpus | None:
     """The first corpus of a run that has one, in the vocabulary of the run's own."""
     if not config.pretrain.name:
         return None
-    return open_first_corpus(config.pretrain, federation.corpus.vocabulary, config.seed)
+    first = open_first_corpus(config.pretrain, federation.corpus.vocabulary, config.seed)
+    own, other = config.data, config.pretrain.data
+    same = (own.name, own.path) == (other.name, other.path)
+    if same or first.digest == federation.corpus.digest:
+        raise FedsimError(
+            f"The first corpus '{first.name}' is the run's own text: its people would be trained "
+            "on twice, and once without any protection; pretrain on another one."
+        )
+    return first
 
 
 def pretrained(

@@ -153,6 +153,35 @@ def test_a_contradicted_guarantee_ends_with_exit_code_3_after_everything_is_kept
     assert own.table("leakage").estimate.tolist() == [9.0]
 
 
+class Bounded(Rounds):
+    """As `epsilon` does."""
+
+    def measure(self, subject: Subject) -> Findings:
+        """See `Measure.measure`."""
+        bound = Finding("epsilon_lower_bound", 1.25, "method=one-run")
+        return Findings([Finding("epsilon_proven", 7.5), bound])
+
+
+def test_what_an_attack_achieved_stands_in_the_privacy_statement(
+    config: Config, measures: Registry[type[Measure]], tmp_path: Path
+) -> None:
+    measures.register("epsilon")(Bounded)
+    keys = ["privacy=dp-fedavg", "privacy.noise_multiplier=2.0", "privacy.delta=1e-3"]
+    chat = str(config.data.path)
+    private = load("default", [f"data.path={chat}", "data.min_words=10", "engine.name=local",
+                               "evaluation.central=false", "evaluation.trigram=false",
+                               "server.rounds=1", "server.cohort=5", *keys])  # fmt: skip
+    run = simulate(private, tmp_path / "run", quiet=True)
+    assert "no lower bound was measured" in (run.path / "privacy.txt").read_text()
+    audit_run(run, ["epsilon"])
+    said = " ".join((run.path / "privacy.txt").read_text().split())
+    assert "epsilon >= 1.25 (one-run, 95 %)" in said
+    assert "7.5 is proven" in said
+    statement = run.privacy
+    assert statement is not None
+    assert "1.25" in statement["empirical"]
+
+
 @pytest.fixture(autouse=True)
 def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measures of a test are not known to another process."""

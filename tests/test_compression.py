@@ -14,7 +14,7 @@ from fedsim.compression import COPIES, Compressed, Original, distilled, int8, pr
 from fedsim.data.sequences import Sequences
 from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
-from fedsim.leakage import exposure
+from fedsim.leakage import ranks
 from fedsim.leakage.base import Finding, Subject
 from fedsim.leakage.checks import CHECKS
 from fedsim.leakage.measures import compression

@@ -21,7 +21,7 @@ from fedsim.leakage.base import Findings, Subject
 from fedsim.leakage.checks import CHECKS
 from fedsim.leakage.groups import Sentences, sentences_of, typed_by_one
 from fedsim.leakage.measures.membership import Membership
-from fedsim.leakage.measures.user_membership import UserMembership, bins, ceiling
+from fedsim.leakage.measures.user_membership import UserMembership, bins
 from fedsim.leakage.scoring import Scores, score
 from fedsim.models import N_SPECIALS, KneserNey, build, training_loss
 from fedsim.models.batch import Batch
@@ -354,25 +354,9 @@ def test_sentences_of_several_people_are_left_out_of_both_groups(federation: Fed
     assert set(kept.users) == {users[0]}
 
 
-def test_bins_of_participations_and_ceilings_of_a_budget(crowd: Config) -> None:
+def test_bins_of_participations() -> None:
     assert bins(6) == [(1, 1), (2, 2), (3, 4), (5, 8)]
     assert bins(0) == []
-    assert ceiling(crowd) == []
-    private = load_private(crowd)
-    area, *rates = ceiling(private)
-    assert area.estimate == pytest.approx(roc.most_auc(2.0, 1e-5))
-    assert "Gaussian with this epsilon 0.6386" in area.note
-    assert rates[0].estimate == pytest.approx(math.exp(2.0) * 0.01 + 1e-5)
-
-
-def load_private(config: Config) -> Config:
-    """The config under a user-level budget."""
-    from fedsim.config import from_dict
-
-    tree = config.as_dict()
-    tree["privacy"] = {"name": "dp-fedavg", "epsilon": 2.0, "delta": 1e-5}
-    tree["server"].pop("sampler")
-    return from_dict(tree)
 
 
 def test_the_trigram_knows_neither_group(federation: Federation) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from fedsim.device import threads
 from fedsim.leakage import scoring
 from fedsim.leakage.base import Measure, Subject, tidy
 from fedsim.runs import Run
@@ -30,9 +31,11 @@ class Audited:
 
 
 def take(name: str, measure: Measure, subject: Subject, round: int) -> Audited:
-    """Measure; `round` is how far the subject was trained."""
+    """Measure; `round` is how far the subject was trained. On one thread: the last bits of a score
+    must not depend on the machine's cores, nor on how many measures are taken at a time."""
     began, before = time.monotonic(), scoring.scored()
-    found = measure.measure(subject)
+    with threads(1):
+        found = measure.measure(subject)
     table = tidy(name, measure, found, round)
     seconds, sentences = time.monotonic() - began, scoring.scored() - before
     return Audited(name, table, found.details, seconds, sentences, found.broken)

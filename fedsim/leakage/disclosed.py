@@ -16,7 +16,8 @@ def disclosed(
     """One row for each sentence at `chosen`; `held` is where the sentences are in trained text.
 
     words, ids, holders: joined by spaces. users and repeats: how many hold it, and in how many
-    sentences. only_canary_users: nobody real holds it, so that it may be shown to anybody.
+    sentences. only_canary_users: no user of the corpus holds it; it may still be a donor's, with
+    whose sentences canary users fill up their text.
     """
     vocabulary = federation.corpus.vocabulary
     shown = sentences.take(chosen)

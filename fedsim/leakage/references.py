@@ -18,7 +18,10 @@ EPOCHS, BATCH, RATE, WARMUP, GRADIENT_NORM = 3, 64, 0.003, 50, 1.0
 
 
 def reference_text(federation: Federation) -> Sequences:
-    """All sentences of the users who never train: validation, donors and test."""
+    """All sentences of validation, donors and test, who are neither members nor non-members.
+
+    Canary users fill up their text with donors' sentences.
+    """
     corpus = federation.corpus
     return Sequences.concatenate(
         [corpus.split_sequences(split) for split in ("validation", "donors", "test")]

@@ -23,6 +23,7 @@ _ALWAYS = (
     "who knows or guesses config and seed, and can subtract the noise: nodes that are not yours "
     "need a server.noise_key, and real clients noise of their own",
 )
+FIRST_CORPUS = "the people of the first corpus, on whom the server trained without noise"
 NOT_COVERED = {
     "user": (
         "a server that is curious: it sees updates before the noise",
@@ -62,9 +63,16 @@ def statement(
         "sampler": config["server"]["sampler"],
         "strategy": config["strategy"]["name"],
         **more,
-        "not_covered": list(NOT_COVERED[unit]) if guarantee else [],
+        "not_covered": _not_covered(config, unit) if guarantee else [],
         "empirical": None,
     }
+
+
+def _not_covered(config: Mapping[str, Any], unit: str) -> list[str]:
+    first = config.get("pretrain") or {}
+    if first.get("name") and first.get("epochs"):
+        return [FIRST_CORPUS, *NOT_COVERED[unit]]
+    return list(NOT_COVERED[unit])
 
 
 def as_text(said: Mapping[str, Any]) -> str:

@@ -67,9 +67,13 @@ class Leakage:
 
     @property
     def ceiling(self) -> tuple[float, float] | None:
-        """(epsilon, delta) of a user of this run, where that is what is guaranteed."""
+        """(epsilon, delta) of a user of this run, where that is what is guaranteed.
+
+        Not where sampling amplifies it: that epsilon is of who may have been drawn, and members
+        are those who were.
+        """
         guarantee = (self.privacy or {}).get("guarantee")
-        if not guarantee or guarantee["unit"] != "user":
+        if not guarantee or guarantee["unit"] != "user" or guarantee["amplified"]:
             return None
         own = (self.privacy or {}).get("own")
         epsilon = own["epsilon"] if own else guarantee["epsilon"]

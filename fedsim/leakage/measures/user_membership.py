@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 from pydantic import Field
 from scipy.stats import trim_mean
 
-from fedsim.config import Config
 from fedsim.device import threads
-from fedsim.leakage import attacks, blind, references, roc
+from fedsim.leakage import attacks, blind, references
 from fedsim.leakage.base import MEASURES, Finding, Findings, Measure, Subject
 from fedsim.leakage.comparison import Comparison, finding
 from fedsim.leakage.groups import (
@@ -23,7 +22,6 @@ from fedsim.leakage.groups import (
     some_users,
 )
 from fedsim.leakage.scoring import Scored, Scores, score
-from fedsim.privacy.mechanisms import MECHANISMS
 from fedsim.seeding import stream
 
 TRIMMED = 0.1  # at each end
@@ -81,7 +79,7 @@ class UserMembership(Measure):
             name: pd.concat([attack.details[name] for attack in found], ignore_index=True)
             for name in ("roc", "users")
         }
-        return Findings([*rows, *ceiling(subject.config)], tables)
+        return Findings(rows, tables)
 
 
 def _of_users(model: Scored, other: Scores, drawn: Sentences, part: str) -> dict[str, np.ndarray]:
@@ -147,19 +145,3 @@ def bins(most: int) -> list[tuple[int, int]]:
         out.append((low, high))
         low, high = high + 1, 2 * high
     return out
-
-
-def ceiling(config: Config) -> list[Finding]:
-    """What the run's user-level budget allows any attack, where it has one."""
-    options: Any = config.privacy.options
-    epsilon, delta = getattr(options, "epsilon", 0.0), getattr(options, "delta", 0.0)
-    if MECHANISMS[config.privacy.name].unit != "user" or not epsilon or not delta:
-        return []
-    group = f"epsilon={epsilon:g} delta={delta:.2g}"
-    gaussian = roc.gaussian_auc(roc.gaussian_mu(epsilon, delta))
-    note = f"of any mechanism; of a Gaussian with this epsilon {gaussian:.4f}"
-    rows = [Finding("auc_ceiling", roc.most_auc(epsilon, delta), group, note=note)]
-    for fpr in roc.FPRS:
-        most = roc.most_tpr(fpr, epsilon, delta)
-        rows.append(Finding(f"tpr_at_fpr_{fpr:g}_ceiling", most, group, note="of any mechanism"))
-    return rows
