@@ -327,8 +327,9 @@ def test_where_text_was_dealt_out_copies_count_and_nobody_is_a_member(
     said = run.exposure[run.exposure["round"] == 4].holder_participations.tolist()
     assert said == subject.federation.holder_participations(subject.participations).tolist()
     assert len(done[0].table)
-    with pytest.raises(FedsimError, match="partition=user"):
-        audit_run(run, ["user_membership"])
+    for name in ("user_membership", "membership", "memorisation", "generation"):
+        with pytest.raises(FedsimError, match="partition=user"):
+            audit_run(run, [name])
 
 
 # -- scores and intervals -------------------------------------------------------------------------

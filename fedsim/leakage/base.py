@@ -14,6 +14,7 @@ import pandas as pd
 
 from fedsim.config import Config
 from fedsim.data.sequences import Sequences
+from fedsim.errors import FedsimError
 from fedsim.federation import Federation
 from fedsim.models.base import LanguageModel
 from fedsim.options import Options
@@ -66,6 +67,14 @@ class Subject:
         built from both. Test users are not: words that only they typed are not in it.
         """
         return self._trainable[self.participations[self._trainable] == 0]
+
+    def require_people(self) -> None:
+        """Raises FedsimError where a user's text is not that of one person."""
+        if self.config.federation.partition == "iid":
+            raise FedsimError(
+                "Under federation.partition = 'iid' everybody's sentences were dealt out to all "
+                "users, so nobody took part alone; audit a run with federation.partition=user."
+            )
 
     @property
     def _trainable(self) -> np.ndarray:

@@ -33,11 +33,7 @@ class Sentences:
 def require_groups(subject: Subject) -> None:
     """Raises FedsimError where nobody is a member by text of their own, or a group is too small
     for any conclusion."""
-    if subject.config.federation.partition == "iid":
-        raise FedsimError(
-            "Under federation.partition = 'iid' everybody's sentences were dealt out to all users, "
-            "so nobody took part alone; attack a run with federation.partition=user."
-        )
+    subject.require_people()
     members, others = len(subject.members), len(subject.nonmembers)
     if others < LEAST:
         raise FedsimError(

@@ -55,6 +55,7 @@ def trained(subject: Subject) -> Texts:
 
     A canary user's ordinary sentences are the donors', so these are not unseen.
     """
+    subject.require_people()
     return Texts.of(subject.federation, np.flatnonzero(subject.participations))
 
 
