@@ -44,6 +44,11 @@ def validated(cls: type[O], values: Mapping[str, Any], where: str) -> O:
     if first["type"] == "missing":
         raise FedsimError(f"The key '{key}' is missing; give it a value.")
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] in ("tuple_type", "list_type"):
+        raise FedsimError(
+            f"{key} = {short(first['input'])} is not accepted: it is a list; in a shell write "
+            f'\'{key}=["a", "b"]\' with the outer quotes, or numbers without inner ones.'
+        )
     raise FedsimError(f"{key} = {short(first['input'])} is not accepted: {message}.")
 
 

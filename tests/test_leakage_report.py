@@ -23,7 +23,7 @@ from fedsim.report.leakage_sentences import UNMASKED, masked
 from fedsim.report.leakage_words import QUANTITIES, ends, of_whom, pairs_of, phrase, value
 from fedsim.runs import Run
 from fedsim.tables import LEAKAGE
-from tests.test_report import EVIL, Page, make_run, page_of
+from test_report import EVIL, Page, make_run, page_of
 
 NAN = math.nan
 MEMBERSHIP = "score=reference"

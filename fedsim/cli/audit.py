@@ -29,8 +29,8 @@ def audit(
         list[str] | None, typer.Argument(help="measure.option=value, see --list")
     ] = None,
     measures: Annotated[
-        str, typer.Option(help="a,b,...; by default all that train no models of their own")
-    ] = "",
+        str | None, typer.Option(help="a,b,...; by default all that train no models of their own")
+    ] = None,
     unmask: Annotated[bool, typer.Option("--unmask", help=UNMASK)] = False,
     listed: Annotated[bool, typer.Option("--list", help="the measures and their options")] = False,
     jobs: Annotated[int, typer.Option(min=0, help="measures at a time; 0: one a core")] = 0,
@@ -59,8 +59,14 @@ def audit(
         print(f"{name}: not taken. {error}", file=sys.stderr, flush=True)
 
     opened = Run.open(run)
-    names = [name.strip() for name in measures.split(",") if name.strip()]
-    found = audit_run(opened, names, overrides or (), jobs, told, None if names else refused)
+    names = [name.strip() for name in (measures or "").split(",") if name.strip()]
+    if measures is not None and not names:
+        raise FedsimError("--measures names none; see `audit --list`, or leave it out.")
+    try:
+        found = audit_run(opened, names, overrides or (), jobs, told, None if names else refused)
+    except KeyboardInterrupt:
+        print("Interrupted; what was measured is kept.", file=sys.stderr)
+        raise typer.Exit(130) from None
     page = write_report(opened, unmask)
     rows = [row for done in found for row in done.table.to_dict("records")]
     if as_json:
@@ -69,6 +75,7 @@ def audit(
         for done in found:
             _print(done, len(done.table) if full else MOST)
         Console().print(f"report: {page}", highlight=False, soft_wrap=True)
+        print(f"{opened.path / 'audit'} holds people's sentences in clear: keep it to yourself.")
     broken = [done.broken for done in found if done.broken]
     for sentence in broken:
         print(f"Error: {sentence}", file=sys.stderr)

@@ -195,6 +195,9 @@ def _canaries(rows: Sequence[Row]) -> Conclusion | None:
     return Conclusion(f"{text}.", used)
 
 
+LOCAL = {"attack": "span", "model": "run", "strategy": "fedavg", "defence": "none"}
+
+
 def _updates(rows: Sequence[Row]) -> Conclusion | None:
     """An exact gradient of the final model without a defence; then the most noise tried."""
     plain = {"attack": "embedding-rows", "model": "run", "strategy": "fedsgd", "defence": "none"}
@@ -207,17 +210,35 @@ def _updates(rows: Sequence[Row]) -> Conclusion | None:
     whole = pick(rows, "sentences_exact", span)
     chance = value(row.quantity, row.control)
     text = (
-        f"From one update without a defence the server names {row.said} of the typed words, "
-        f"{_beside(row, row.control)} {chance} by chance"
+        f"From one exact gradient without a defence ({_case(row)}) the server names {row.said} of "
+        f"the typed words, {_beside(row, row.control)} {chance} by chance"
     )
     if whole is not None:
         text += f", and reads {whole.said} of the sentences word for word"
+    steps = [r for r in rows if r.quantity == "sentences_exact" and r.known and fits(r, "", LOCAL)]
+    if steps:
+        many = steps[-1]
+        text += f"; after local steps of FedAvg ({_case(many)}) {many.said} of the sentences"
     least = next((r for r in rows if r.quantity == "token_recall" and _noised(r)), None)
     if least is not None:
         chance = value(least.quantity, least.control)
-        text += f"; under the noise of a cohort of one it names {least.said}, "
-        text += f"{_beside(least, least.control)} {chance} by chance"
+        text += f"; under the noise of a cohort of one it names {least.said} of the words, "
+        if least.bounded:
+            text += f"{_beside(least, least.control)} {chance} by chance"
+        else:
+            text += f"where chance alone names {chance}"
     return Conclusion(f"{text}.", [r for r in (row, whole, least) if r])
+
+
+def _case(row: Row) -> str:
+    """Of what a client's update was made."""
+    held = {key: text for key, _, text in pairs_of(row.group)}
+    shown = [f"{held['sequences']} sentences"]
+    if "words" in held and held["words"] != "any":
+        shown.append(f"each {held['words'].replace('-', ' ')} words long")
+    if "steps" in held:
+        shown.append(f"{held['steps']} steps")
+    return ", ".join(shown)
 
 
 def _noised(row: Row) -> bool:
@@ -254,10 +275,18 @@ def _compression(rows: Sequence[Row]) -> Conclusion | None:
     sides = {1: "a rise", -1: "a fall", 0: "not to be told from no change"}
     said = []
     for row in changes:
-        sure = f", {sides[row.side(0.0)]}" if row.bounded else ""
-        said.append(f"{of_whom(row.group)}: {row.said}{sure}")
-    start = "By compressing, the canaries' mean exposure changes by this much"
-    return Conclusion(f"{start}: {'; '.join(said)}.", changes)
+        sure = f" ({sides[row.side(0.0)]})" if row.bounded else ""
+        told = f"{of_whom(row.group)}: exposure {row.said}{sure}"
+        for quantity, name in (("extracted", "canaries extracted"), ("top1_recall", "top-1")):
+            before, after = (pick(rows, quantity, g) for g in ("copy=none", row.group))
+            if before and after:
+                was, now = (value(quantity, r.estimate) for r in (before, after))
+                told += f", {name} {was} \u2192 {now}"
+        said.append(told)
+    whole = pick(rows, "exposure_bits", "copy=none")
+    if whole is not None and "ceiling" in whole.note:
+        said.append(f"of the model itself {whole.note}, where no change can be seen")
+    return Conclusion(f"By compressing: {'; '.join(said)}.", changes)
 
 
 RULES: dict[str, Callable[[Sequence[Row]], Any]] = {

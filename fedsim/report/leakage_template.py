@@ -49,7 +49,7 @@ LEAKAGE = """
 </table>
 </div>
 {% if card.sentences.masked %}
-<p class="quiet">People's words are masked: their first letter and their length are left. Whoever may read them gets them in words with <code>python run_sim.py report RUN --unmask</code>.</p>
+<p class="quiet">People's words are masked: their first letter and their length are left, from which a common phrase can be guessed: do not give the page to who may not read them. Whoever may read them gets them in words with <code>python run_sim.py report RUN --unmask</code>.</p>
 {% endif %}
 </details>
 {% endif %}

@@ -135,7 +135,9 @@ def _memorization(facts: Facts) -> list[str]:
             f"part{at}, so nothing here tells what the model memorized."
         ]
     highest = float(seen.exposure_bits.max())
-    ceiling = ", the most that can be measured" if highest >= facts.ceiling_bits else ""
+    references = round(2**facts.ceiling_bits) - 1
+    most = f", the most that {references:,} reference sentences can show"
+    ceiling = most if highest >= facts.ceiling_bits else ""
     return [
         f"Of the {count(len(seen), 'planted canary', 'planted canaries')} it trained on, "
         f"{int(seen.extracted.sum())} can be extracted word for word, and the highest exposure is "

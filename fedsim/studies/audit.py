@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -87,10 +88,17 @@ def _taken(
     together = {name: m for name, m in measures.items() if name not in alone}
     if together:
         spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs or available_cores(), spawn) as pool:
+        with ProcessPoolExecutor(jobs or available_cores(), spawn, _leave_to_main) as pool:
             tasks = {n: pool.submit(_take, run.path, n, m, round) for n, m in together.items()}
-            for name, task in tasks.items():  # in this order, whichever ends first
-                yield name, _or_error(task.result)
+            try:
+                for name, task in tasks.items():  # in this order, whichever ends first
+                    yield name, _or_error(task.result)
+            except BaseException:  # Ctrl-C: nobody waits for the rest
+                processes = list((pool._processes or {}).values())
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in processes:
+                    process.kill()
+                raise
     for name, measure in alone.items():
         yield name, _or_error(partial(take, name, measure, subject, round))
 
@@ -102,6 +110,11 @@ def _or_error(taken: Callable[[], Audited]) -> Audited | FedsimError:
         return error
     except BrokenProcessPool:
         return FedsimError("Its process was killed, likely for want of memory; try --jobs 1.")
+
+
+def _leave_to_main() -> None:
+    """Ctrl-C is the main process's to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _take(path: Path, name: str, measure: Measure, round: int) -> Audited:
@@ -121,7 +134,10 @@ def chosen(names: Sequence[str], overrides: Sequence[str]) -> dict[str, Measure]
         if len(path) != 2:
             raise FedsimError(f"'{text}' is not an option; write it as measure.option=value.")
         if path[0] not in options:
-            raise FedsimError(f"'{text}' has no effect: {nearest(path[0], options)}")
+            raise FedsimError(
+                f"'{text}' has no effect here: '{path[0]}' is no measure that is taken; "
+                f"{nearest(path[0], options)}"
+            )
         options[path[0]][path[1]] = value
     return {name: validated(MEASURES[name], values, name) for name, values in options.items()}
 

@@ -6,6 +6,8 @@ be compared pair by pair.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 import pandas as pd
 from pydantic import Field
@@ -29,7 +31,9 @@ class Compression(Measure):
     copies: tuple[str, ...] = Field(
         ("pruned", "int8", "distilled"), description="pruned, int8, distilled"
     )
-    sparsities: tuple[float, ...] = Field((0.5, 0.9), description="of pruned copies")
+    sparsities: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        (0.5, 0.9), description="of pruned copies"
+    )
     width: float = Field(1.0, gt=0, le=1, description="of the student, a share of the teacher's")
     steps: int = Field(300, ge=1, description="of distillation, 32 sentences each")
     users: int = Field(30, ge=2, description="test users that are drawn to score accuracy")
