@@ -38,7 +38,8 @@ OVERRIDES = (
     "privacy=dp-fedavg", "privacy.noise_multiplier=8", "privacy.delta=1e-5",
     "server.sampler=poisson", "server.cohort=5", "data.min_words=10",
 )  # fmt: skip
-AUDIT = Epsilon(canaries=200, guesses=100, rounds=4, cohort=10**6)
+JUDGED = "epsilon_contradicted"  # counted as accusations
+AUDIT = Epsilon()  # by its defaults: everybody in each of four rounds
 
 
 def write_chat(path: Path) -> Path:
@@ -108,7 +109,7 @@ def main() -> None:
                     findings = audit(chat, seed)
                 accused += bool(findings.broken)
                 for row in findings.rows:
-                    if row.quantity.startswith("epsilon"):
+                    if row.quantity.startswith("epsilon") and row.quantity != JUDGED:
                         found.setdefault(f"{row.quantity} {row.group}".strip(), []).append(
                             row.estimate
                         )

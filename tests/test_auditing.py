@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -18,7 +19,7 @@ from fedsim.leakage import audit_runs, auditing
 from fedsim.leakage.auditing import Errors, Guesses
 from fedsim.leakage.base import Findings, Subject
 from fedsim.leakage.checks import CHECKS
-from fedsim.leakage.measures.epsilon import Claim, Epsilon, contradiction
+from fedsim.leakage.measures.epsilon import Claim, Epsilon, verdict
 from fedsim.models import build
 from fedsim.privacy.accountants import exact_gaussian
 from fedsim.privacy.contributions import Clipped
@@ -26,6 +27,7 @@ from fedsim.privacy.mechanisms.user_level import UserLevel
 from fedsim.runs import Run
 from fedsim.seeding import stream
 from fedsim.simulation import simulate
+from fedsim.studies.audit import chosen
 
 CHECKED = ("one-run audit", "error-rate audit", "one-shot audit")
 
@@ -133,7 +135,7 @@ def test_error_rates_that_say_nothing_bound_nothing() -> None:
 LARGER = ("engine.chunk=0", "model.hidden=24", "model.embedding=16")
 SHARP = ("privacy=dp-fedavg", "server.sampler=poisson", "privacy.noise_multiplier=8",
          "privacy.delta=1e-5", *LARGER)  # fmt: skip
-EVERYBODY = Epsilon(rounds=4, cohort=10**6)  # nothing is hidden, so that the bounds are tight
+EVERYBODY = Epsilon()  # everybody in all four rounds: nothing is hidden, the bounds are tight
 
 
 class Bench:
@@ -181,6 +183,12 @@ def test_a_right_build_keeps_its_promise(audited: Callable) -> None:
     assert proven.estimate == pytest.approx(exact_gaussian(8 / 2, 1e-5), rel=0.01)
     assert run.privacy["guarantee"]["epsilon"] == proven.estimate
     assert found.broken == ""
+    judged = next(row for row in found.rows if row.quantity == "epsilon_contradicted")
+    assert judged.estimate == 0
+    assert "does not contradict" in judged.note
+    most = [row.estimate for row in found.rows if row.quantity == "epsilon_bound_most"]
+    assert len(most) == 2
+    assert min(most) > proven.estimate
     assert 0 <= max(bounds(found).values()) <= proven.estimate
     assert set(bounds(found)) == {"one-run", "one-run f-DP", "Clopper-Pearson", "GDP"}
     assert len(found.details["canaries"]) == 200
@@ -250,6 +258,26 @@ def test_every_user_level_mechanism_keeps_its_promise(
     assert bounds(found)["one-run"] <= proven.estimate
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("privacy=dp-fedavg", "server.sampler=cyclic"),
+        ("privacy=adaptive", "server.sampler=poisson"),
+        ("privacy=banded", "server.sampler=cyclic"),
+        ("privacy=blt", "server.sampler=cyclic"),
+    ],
+    ids=str,
+)
+def test_every_mechanism_is_caught_without_its_noise(
+    audited: Callable, overrides: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that what the other tests find of them is not for want of power."""
+    real = UserLevel.fresh
+    monkeypatch.setattr(UserLevel, "fresh", lambda self, i, size: real(self, i, size) / 10)
+    found, _ = audited(EVERYBODY, *SHARP[2:], *overrides)
+    assert "Implementation error" in found.broken
+
+
 def test_the_schedule_of_a_cyclic_sampler_makes_the_attack_stronger(audited: Callable) -> None:
     """Under correlated noise too: the sum over all rounds would tell much less."""
     overrides = (*SHARP, "privacy=tree", "server.sampler=cyclic", "privacy.noise_multiplier=2",
@@ -265,7 +293,7 @@ def test_the_schedule_of_a_cyclic_sampler_makes_the_attack_stronger(audited: Cal
 def test_without_a_mechanism_nothing_is_promised_and_the_attack_is_measured(
     audited: Callable,
 ) -> None:
-    found, _ = audited(Epsilon(rounds=4, cohort=10**6), *LARGER)
+    found, _ = audited(EVERYBODY, *LARGER)
     proven = next(row for row in found.rows if row.quantity == "epsilon_proven")
     assert math.isnan(proven.estimate)
     assert "infinite" in proven.note
@@ -287,6 +315,12 @@ def test_too_many_canaries_or_guesses_are_refused(audited: Callable) -> None:
         audited(Epsilon(canaries=2000), *SHARP)
     with pytest.raises(FedsimError, match="more than the 50 canaries"):
         audited(Epsilon(canaries=50), *SHARP)
+
+
+def test_an_odd_number_of_guesses_is_refused() -> None:
+    """Half of them say "in", half "out"."""
+    with pytest.raises(FedsimError, match=r"epsilon\.guesses.*multiple of 2"):
+        chosen(["epsilon"], ["epsilon.guesses=25"])
 
 
 # -- the hook -------------------------------------------------------------------------------------
@@ -343,12 +377,62 @@ def test_directions_are_of_norm_one_and_nearly_orthogonal() -> None:
     assert canaries.projections(update) == pytest.approx(all_of_them @ update, abs=1e-4)
 
 
-def test_a_contradiction_needs_confidence() -> None:
-    right = Guesses(100, 100, 200)
-    assert contradiction(right, Claim(1.0, 1e-5, True))
-    assert contradiction(right, Claim(1.0, 1e-5, False))
-    assert not contradiction(right, Claim(math.inf, 1e-5, True))
-    assert not contradiction(Guesses(55, 100, 200), Claim(0.0, 1e-5, True))
+@pytest.mark.parametrize(
+    ("correct", "claim", "contradicted", "said"),
+    [
+        (100, Claim(1.0, 1e-5, True), 1, "contradicts the 1 that is proven"),
+        (100, Claim(1.0, 1e-5, False), 1, "(one-run, 99.9 % confidence)"),
+        (100, Claim(3.5, 1e-5, True), 1, "(one-run f-DP, 99.9 % confidence)"),
+        (100, Claim(math.inf, 1e-5, True), 0, "nothing is promised"),
+        (55, Claim(0.0, 1e-5, True), 0, "does not contradict"),
+        (63, Claim(0.0, 1e-5, True), 0, "does not contradict"),  # its 95 % bound is above 0
+        (100, Claim(3.5, 1e-5, False), 0, "too weak to contradict what is proven"),
+        (100, Claim(8.0, 1e-5, True), 0, "too weak to contradict what is proven"),
+    ],
+)
+def test_a_contradiction_needs_confidence_and_power(
+    correct: int, claim: Claim, contradicted: int, said: str
+) -> None:
+    found = verdict(Guesses(correct, 100, 200), claim)
+    assert found.estimate == contradicted
+    assert said in found.note
+    assert "agree" not in found.note
+
+
+@pytest.mark.parametrize("gaussian", [True, False])
+def test_a_right_build_is_accused_once_in_a_thousand_at_most(gaussian: bool) -> None:
+    """Of the number of right guesses its chance is known where nothing leaks: fair coins."""
+    claim = Claim(0.0, 1e-5, gaussian)
+    accused = [k for k in range(101) if verdict(Guesses(k, 100, 200), claim).estimate]
+    assert 1e-5 < stats.binom.sf(min(accused) - 1, 100, 0.5) <= 1e-3
+
+
+def test_the_default_audit_has_everybody_in_every_round(tiny: str) -> None:
+    """And where groups take turns, everybody of a group; noise is that of who is there."""
+    reported = ["privacy=dp-fedavg", "privacy.noise_multiplier=5", "privacy.report_cohort=50"]
+    derived = audit_runs.audit_config(load(tiny, reported), 23, 100, 3, 0, 9)
+    assert derived.server.cohort == 123
+    assert derived.privacy.options.report_cohort == 0
+    assert audit_runs.audit_config(load(tiny, reported), 23, 100, 3, 7, 9).server.cohort == 7
+    groups = load(tiny, ["privacy=banded", "privacy.noise_multiplier=5", "server.sampler=groups",
+                         "server.groups=2"])  # fmt: skip
+    assert audit_runs.audit_config(groups, 23, 100, 3, 0, 9).server.cohort == 61
+
+
+def test_an_audit_run_that_diverged_is_no_evidence(
+    planted: tuple[Federation, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Run.table
+
+    def diverged(run: Run, name: str) -> pd.DataFrame:
+        table = real(run, name).copy()
+        if name == "audit":
+            table.loc[table.index[-1], "projection"] = math.nan
+        return table
+
+    monkeypatch.setattr(Run, "table", diverged)
+    with pytest.raises(FedsimError, match=r"diverged; lower client\.lr"):
+        audit_runs.observed(planted[1])
 
 
 def test_the_noise_of_an_audit_is_that_of_the_run(tiny: str) -> None:

@@ -233,26 +233,24 @@ def test_extraction_is_held_against_strangers_and_a_trigram(
 
 
 @pytest.mark.parametrize(
-    ("proven", "bound", "words"),
+    ("contradicted", "note"),
     [
-        (4.0, 1.5, "which agrees with the 4 that is proven for the audit run."),
-        (
-            1.0,
-            1.5,
-            "more than the 1 that is proven for the audit run: the implementation must be wrong",
-        ),
-        (NAN, 1.5, "nothing is promised that it could contradict"),
+        (0.0, "does not contradict the 4 that is proven"),
+        (0.0, "is too weak to contradict what is proven"),
+        (1.0, "contradicts the 1 that is proven: it shows 1.2 (one-run, 99.9 % confidence)"),
     ],
 )
-def test_epsilon_contradicts_only_above_what_is_proven(
-    proven: float, bound: float, words: str
-) -> None:
+def test_what_epsilon_says_is_the_verdict_of_the_measure(contradicted: float, note: str) -> None:
+    """The report compares nothing itself: its rows are at another level of confidence."""
     rows = [
-        row("epsilon_proven", proven),
-        row("epsilon_lower_bound", bound, "method=one-run", low=bound),
-        row("epsilon_lower_bound", 9.0, "method=GDP", low=9.0),  # heuristic: contradicts nothing
+        row("epsilon_proven", 1.0),
+        row("epsilon_lower_bound", 1.5, "method=one-run", low=1.5),
+        row("epsilon_lower_bound", 9.0, "method=GDP", low=9.0),
+        row("epsilon_contradicted", contradicted, note=note),
     ]
-    assert words in conclusion("epsilon", rows).text
+    text = conclusion("epsilon", rows).text
+    assert text == f"One attack shows that epsilon is at least 1.5 (one-sided 95 %). It {note}."
+    assert conclusion("epsilon", rows[:3]).text.endswith("(one-sided 95 %).")
 
 
 def test_canaries_are_held_against_unseen_ones() -> None:

@@ -18,8 +18,8 @@ class Audited:
     """One measure that was taken.
 
     table: rows of `fedsim.tables.LEAKAGE`; details: the tables behind them. seconds: wall time;
-    sentences: how many the model scored for it. broken: why the implementation must be wrong,
-    where what was found contradicts a guarantee.
+    sentences: how many the model scored for it. broken: in what it contradicts a guarantee, at
+    99.9 % confidence; else "".
     """
 
     name: str

@@ -41,9 +41,10 @@ def audit_config(
 ) -> Config:
     """The config of an audit run: the same mechanism, sampler and noise multiplier, fewer rounds.
 
-    real_users: users of the corpus that are sampled. cohort: users a round, 0 as in `config`; more
-    than there are means all. No sentences are planted, no baselines trained, and what a cyclic
-    sampler promises is what it keeps in this schedule.
+    real_users: users of the corpus that are sampled. cohort: users a round; 0, or more than there
+    are, means all (of a group), whose noise is then not that of a larger cohort. No sentences are
+    planted, no baselines trained, and what a cyclic sampler promises is what it keeps in this
+    schedule.
     """
     allowed = [name for name in MECHANISMS if _is_audited(name)]
     if config.privacy.name not in allowed:
@@ -52,10 +53,11 @@ def audit_config(
             f"whole update gives away through released models; take one of {', '.join(allowed)}."
         )
     users = real_users + canaries
+    everybody = users // max(config.server.groups, 1)
     server = {
         "rounds": rounds,
-        "cohort": min(cohort or config.server.cohort, users),
-        "max_cohort": 0 if cohort else config.server.max_cohort,
+        "cohort": min(cohort or everybody, everybody),
+        "max_cohort": 0,
         "min_separation": 0,
         "max_participations": 0,
         "average": 0.0,
@@ -70,15 +72,17 @@ def audit_config(
         evaluation=config.evaluation.model_copy(update=evaluation),
         canaries=config.canaries.model_copy(update={"per_cell": 0}),
         audit=config.audit.model_copy(update=planted),
-        privacy=_same_noise(config.privacy, users),
+        privacy=_same_noise(config.privacy, users, cohort),
     )
 
 
-def _same_noise(privacy: Named, users: int) -> Named:
+def _same_noise(privacy: Named, users: int, cohort: int) -> Named:
     """The noise multiplier is kept, not the budget; delta stays below what N users allow."""
     options = privacy.options
     if not getattr(options, "noise_multiplier", 0.0):
         return privacy
+    if not cohort:
+        options = options.model_copy(update={"report_cohort": 0, "report_users": 0})
     least = default_delta(max(users, options.report_users))
     delta = min(options.delta or least, least)
     return Named(privacy.name, options.model_copy(update={"epsilon": 0.0, "delta": delta}))
@@ -121,6 +125,8 @@ def observed(run: Run) -> Observed:
         )
     shape = config.server.rounds, canaries.users
     ordered = table.sort_values(["round", "canary"])
+    if not np.isfinite(ordered["projection"]).all():
+        raise FedsimError(f"The audit run {run.path} diverged; lower client.lr.")
     drawn = ordered["drawn"].to_numpy().reshape(shape)
     added = ordered["projection"].to_numpy().reshape(shape) / _one_participation(run)[:, None]
     if config.server.sampler == "cyclic":

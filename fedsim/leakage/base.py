@@ -108,8 +108,7 @@ class Finding:
 class Findings:
     """What a measure found. `details` are tables behind it, by name (ROC curves, sentences).
 
-    broken: a sentence where what was found contradicts what the run guarantees, so that the
-    implementation must be wrong.
+    broken: a sentence where what was found contradicts, at 99.9 % confidence, what is guaranteed.
     """
 
     rows: list[Finding]

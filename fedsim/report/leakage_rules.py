@@ -249,22 +249,17 @@ def _noised(row: Row) -> bool:
 
 
 def _epsilon(rows: Sequence[Row]) -> Conclusion | None:
-    """The bound that holds for any mechanism."""
+    """The bound that holds for any mechanism, and the verdict of the measure itself."""
     bound = pick(rows, "epsilon_lower_bound", "method=one-run")
-    proven = next((r for r in rows if r.quantity == "epsilon_proven"), None)
     if bound is None:
         return None
+    verdict = pick(rows, "epsilon_contradicted")
     text = f"One attack shows that epsilon is at least {value(bound.quantity, bound.estimate)}"
-    text += " (one-sided 95 %)"
-    used = [r for r in (proven, bound) if r]
-    if proven is None or not proven.known:
-        return Conclusion(f"{text}; nothing is promised that it could contradict.", used)
-    promised = f"the {value(proven.quantity, proven.estimate)} that is proven for the audit run"
-    if bound.estimate > proven.estimate:
-        text += f", more than {promised}: the implementation must be wrong"
-    else:
-        text += f", which agrees with {promised}"
-    return Conclusion(f"{text}.", used)
+    text += " (one-sided 95 %)."
+    if verdict is not None:
+        text += f" It {verdict.note}."
+    proven = pick(rows, "epsilon_proven")
+    return Conclusion(text, [r for r in (proven, bound, verdict) if r])
 
 
 def _compression(rows: Sequence[Row]) -> Conclusion | None:

@@ -37,6 +37,8 @@ QUANTITIES = {
     "rougeL": ("longest run of words in order that it shares (ROUGE-L)", "share"),
     "epsilon_proven": ("epsilon that is proven", "epsilon"),
     "epsilon_lower_bound": ("epsilon is at least, says the attack", "epsilon"),
+    "epsilon_bound_most": ("the most that the attack could have shown", "epsilon"),
+    "epsilon_contradicted": ("whether the attack contradicts what is proven", "plain"),
     "epsilon_estimate": ("epsilon that the attack suggests", "epsilon"),
     "guesses_right": ("guesses of the attack that were right", "share"),
     "exposure_bits": ("mean exposure among sampled sentences", "bits"),
