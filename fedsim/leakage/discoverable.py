@@ -60,9 +60,8 @@ def findings(
                 note = f"members minus {named} whose sentence as many users hold"
                 yield _beyond(f"{where} {column}={band}", mine, theirs, rng, note)
     for most in EIDETIC:
-        yield from _counts(
-            f"{where} users<={most}", *(t[t.users <= most] for t in (members, control)), rng
-        )
+        few, others = (t[t.users <= most] for t in (members, control))
+        yield from _counts(f"{where} users<={most}", few, others, rng)
 
 
 def _rate(

@@ -69,7 +69,8 @@ def sensitivity() -> list[Check]:
     found["one NaN"] = _moved(released(flat, updates, 0.0, 1), without)
     huge, most = found.pop("1e6"), 1 + ROUNDING  # clipped, neither lost nor scaled up
     return [
-        Check("a client that sends 1e6 moves the mean by C / m, in C / m", huge, 1 - ROUNDING, most),
+        Check("a client that sends 1e6 moves the mean by C / m, in C / m", huge,
+              1 - ROUNDING, most),
         *(Check(f"a client that sends {name} does not move the mean", moved, 0, 0)
           for name, moved in found.items()),
     ]  # fmt: skip
