@@ -15,7 +15,18 @@ import numpy as np
 import pandas as pd
 
 from fedsim.leakage.base import NAN, Finding
-from fedsim.leakage.intervals import clopper_pearson, newcombe, over_users, paired, wilson
+from fedsim.leakage.intervals import (
+    CLOPPER_PEARSON,
+    NEWCOMBE,
+    WILSON,
+    bootstrap_over,
+    clopper_pearson,
+    newcombe,
+    over_users,
+    paired,
+    wider_of,
+    wilson,
+)
 
 MEMBERS = "members"
 STRATA = {  # of a sentence: by how many users hold it, and how often it was trained on
@@ -24,7 +35,7 @@ STRATA = {  # of a sentence: by how many users hold it, and how often it was tra
 }
 # One person's sentences are one cluster; but a bootstrap of hardly any hits is too sure of itself,
 # and with none it is sure of zero. So every interval is the hull of both.
-WIDER = "wider of {} and bootstrap over users"
+BOOTSTRAP = bootstrap_over("users")
 EIDETIC = (1, 2, 5)  # users that hold a sentence, at most
 
 
@@ -76,7 +87,7 @@ def _rate(
     if not n:
         return Finding("extraction_rate", NAN, group, control=other, note="no such sentence")
     low, high = _wider(_drawn(trials, rng), wilson(hits, n))
-    named = WIDER.format("Wilson")
+    named = wider_of(WILSON, BOOTSTRAP)
     return Finding("extraction_rate", share(trials), group, n, low, high, named, other)
 
 
@@ -107,7 +118,7 @@ def _beyond(
     ends = over_users(difference, np.arange(len(totals)), rng)
     exact = newcombe(_hits(members), n, _hits(control), len(control))
     low, high = _wider(ends, exact)
-    named = WIDER.format("Newcombe")
+    named = wider_of(NEWCOMBE, BOOTSTRAP)
     return Finding(quantity, estimate, group, n, low, high, named, NAN, note)
 
 
@@ -117,7 +128,8 @@ def _beyond_trigram(group: str, members: pd.DataFrame, rng: np.random.Generator)
     alone = int((gain.extracted > 0).sum()), int((gain.extracted < 0).sum())
     low, high = _wider(_drawn(gain, rng), paired(*alone, len(gain)))
     note = "model minus trigram, on members' sentences"
-    estimate, n, named = share(gain), len(gain), WIDER.format("Clopper-Pearson of pairs")
+    estimate, n = share(gain), len(gain)
+    named = wider_of(f"{CLOPPER_PEARSON} of pairs", BOOTSTRAP)
     return Finding("beyond_predictable", estimate, group, n, low, high, named, NAN, note)
 
 
@@ -157,14 +169,13 @@ def _counts(
     )
     ends = _wider(_drawn(first, rng), clopper_pearson(found, tried))  # a sentence by one writer
     low, high = (end * tried for end in ends)
-    exact = "Clopper-Pearson"
+    named = wider_of(CLOPPER_PEARSON, BOOTSTRAP)
     note = "control: of as many tried" if others else ""
-    yield Finding("eidetic_sentences", found, group, tried, low, high, WIDER.format(exact),
-                  expected, note)  # fmt: skip
+    yield Finding("eidetic_sentences", found, group, tried, low, high, named, expected, note)
     # No control: fewer people with more sentences each would be fewer exposed.
     tried, found = _different(members, "user")
     low, high = (end * tried for end in clopper_pearson(found, tried))
-    yield Finding("users_exposed", found, group, tried, low, high, exact)
+    yield Finding("users_exposed", found, group, tried, low, high, CLOPPER_PEARSON)
 
 
 def _different(trials: pd.DataFrame, column: str) -> tuple[int, int]:
