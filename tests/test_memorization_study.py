@@ -248,7 +248,7 @@ def test_a_study_that_was_killed_goes_on_and_tells_what_it_found(
 
     found = Outcome.of(canaries, runs)
     said = " ".join(findings(found, PRIVATE))
-    assert f"{' >= '.join(ORDER)}: {found.verdict()}" in said
+    assert f"{' >= '.join(ORDER)}, over 3 seeds: {found.verdict()}, by sampled exposure" in said
     page = write_memorization(tmp_path, found, PRIVATE)
     assert page.read_text().count("<svg") == 3  # two numbers of users, and usefulness
     paper = (tmp_path / "memorization.md").read_text()
