@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from test_report import EVIL, Page, make_run, page_of
 from typer.testing import CliRunner
 
 from fedsim.cli.main import app
@@ -23,7 +24,6 @@ from fedsim.report.leakage_sentences import UNMASKED, masked
 from fedsim.report.leakage_words import QUANTITIES, ends, of_whom, pairs_of, phrase, value
 from fedsim.runs import Run
 from fedsim.tables import LEAKAGE
-from test_report import EVIL, Page, make_run, page_of
 
 NAN = math.nan
 MEMBERSHIP = "score=reference"

@@ -48,14 +48,27 @@ def table(means: dict[str, Any], seeds: int = 3, canaries: int = 6) -> pd.DataFr
 # -- the rule -------------------------------------------------------------------------------------
 
 
-def test_a_difference_is_students_paired_t() -> None:
-    rows = table({"a": 5.0, "b": 4.0})
+def test_a_difference_is_students_t_over_the_means_of_seeds() -> None:
+    rows = table({"a": 5.0, "b": 4.0}, seeds=5)
     found = difference(rows, "a", "b", "exposure_bits")
-    one, other = (rows[rows.setting == s].exposure_bits.to_numpy() for s in "ab")
+    one, other = (rows[rows.setting == s].groupby("seed").exposure_bits.mean() for s in "ab")
     interval = stats.ttest_rel(one, other).confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
-    assert found.n == 18
+    assert (found.pairs, len(found.seeds)) == (30, 5)
     assert found.mean == pytest.approx(np.mean(found.seeds))
+
+
+def test_equal_settings_are_told_apart_as_seldom_as_said() -> None:
+    """All canaries of a seed share a model: 2.5 % on each side, however many canaries there are."""
+    draw = stream(0, "nothing between the settings")
+    said = []
+    for _ in range(400):
+        shared = draw.normal(0, 1, (2, 4))
+        rows = table({name: lambda seed, c, own=own: 5 + own[seed] + 0.01 * c
+                      for name, own in zip("ab", shared, strict=True)})  # fmt: skip
+        said.append(difference(rows, "a", "b", "margin_bits").verdict)
+    for wrong in (AS_FOUND, REVERSED):
+        assert stats.binomtest(said.count(wrong), 400, 0.025).pvalue > 0.01
 
 
 def test_canaries_differ_more_than_settings_do_and_pairs_still_tell() -> None:
@@ -71,7 +84,7 @@ def test_equal_settings_are_not_resolved() -> None:
 def test_one_seed_that_disagrees_leaves_it_open() -> None:
     mixed = table({"a": lambda seed, _: 5.0 if seed == 1 else 9.0, "b": lambda *_: 5.5})
     found = difference(mixed, "a", "b", "exposure_bits")
-    assert found.low > 0
+    assert min(found.seeds) < 0 < found.mean
     assert found.verdict == UNRESOLVED
 
 
@@ -91,7 +104,7 @@ def test_canaries_that_were_never_trained_on_are_left_out() -> None:
     never = (rows.setting == "b") & (rows.canary == 0)
     rows.loc[never, ["holder_participations", "exposure_bits"]] = 0, 100.0
     found = difference(rows, "a", "b", "exposure_bits")
-    assert found.n == 15
+    assert found.pairs == 15
     assert found.verdict == AS_FOUND
 
 
@@ -103,6 +116,23 @@ def test_canaries_that_were_never_trained_on_are_left_out() -> None:
 def test_the_order_is_that_of_all_its_steps(means: tuple[float, ...], said: str) -> None:
     rows = table(dict(zip(ORDER, means, strict=True)))
     assert verdict(ordering.differences(rows, ORDER, ["margin_bits"])) == said
+
+
+def test_growth_is_over_the_slopes_of_seeds() -> None:
+    slopes = (0.5, 1.0, 2.5)
+    found = growth(table({"a": lambda seed, c: 3.0 + slopes[seed - 1] * (c % 3)}), "a")
+    interval = stats.ttest_1samp(slopes, 0).confidence_interval(0.95)
+    assert found.slope == pytest.approx(np.mean(slopes))
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert not growth(table({"a": 5.0}, seeds=1), "a").grows
+
+
+def test_means_of_cells_are_over_seeds() -> None:
+    rows = table({USER: lambda seed, c: float(seed + c)})
+    cell = memorization.grid(rows).iloc[0]  # one user: canaries 0 and 3
+    seeds = stats.ttest_1samp([2.5, 3.5, 4.5], 0).confidence_interval(0.95)
+    assert (cell.exposure_low, cell.exposure_high) == pytest.approx((seeds.low, seeds.high))
+    assert cell.n == 6
 
 
 def test_growth_is_bits_a_doubling() -> None:
@@ -218,7 +248,7 @@ def test_a_study_that_was_killed_goes_on_and_tells_what_it_found(
 
     found = Outcome.of(canaries, runs)
     said = " ".join(findings(found, PRIVATE))
-    assert f"{' >= '.join(ORDER)}: {found.verdict()}" in said
+    assert f"{' >= '.join(ORDER)}, over 3 seeds: {found.verdict()}, by sampled exposure" in said
     page = write_memorization(tmp_path, found, PRIVATE)
     assert page.read_text().count("<svg") == 3  # two numbers of users, and usefulness
     paper = (tmp_path / "memorization.md").read_text()

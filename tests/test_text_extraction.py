@@ -16,14 +16,14 @@ import fedsim.leakage.texts as texts
 from fedsim.data.sequences import Sequences, offsets_of
 from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
-from fedsim.leakage import completion, ranking
+from fedsim.leakage import completion, discoverable, ranking
 from fedsim.leakage.base import Findings, Subject, tidy
 from fedsim.leakage.checks import CHECKS
 from fedsim.leakage.checks.village import MEMBERS, knowing, village
 from fedsim.leakage.completion import Trials
 from fedsim.leakage.decoding import greedy_completions
 from fedsim.leakage.generating import FALLING, Rule, drawn, generate
-from fedsim.leakage.intervals import newcombe, paired
+from fedsim.leakage.intervals import newcombe, paired, wilson
 from fedsim.leakage.measures import MEASURES
 from fedsim.leakage.scoring import score
 from fedsim.leakage.text_index import Holdings, TextIndex
@@ -255,6 +255,28 @@ def test_the_interval_of_pairs_covers() -> None:
     ends = np.array([paired(int(a), int(b), 80) for a, b in unique])
     inside = (ends[:, 0] <= 0.05) & (ends[:, 1] >= 0.05)
     assert times[inside].sum() / 2000 >= 0.95
+
+
+def test_the_share_extracted_is_that_of_other_users_too() -> None:
+    """Simulated: whoever's sentences come out at all, all do. Wilson's alone covers 4 of 10."""
+    rng, covered = np.random.default_rng(6), 0
+    for _ in range(60):
+        users = np.repeat(np.arange(30), 20)
+        told = (rng.random(30) < 0.3)[users]
+        trials = pd.DataFrame(
+            {"user": users, "users": 1, "extracted": told, "opening": np.arange(600)}
+        )
+        found = discoverable._rate("", trials, rng)
+        sentences = next(discoverable._counts("", trials, trials[:0], rng))
+        assert found.interval == "wider of Wilson and bootstrap over users"
+        covered += found.low <= 0.3 <= found.high and sentences.low <= 180 <= sentences.high
+    assert covered >= 51
+
+
+def test_no_hit_is_no_certainty() -> None:
+    trials = pd.DataFrame({"user": np.arange(50), "extracted": [False] * 50})
+    found = discoverable._rate("", trials, np.random.default_rng(7))
+    assert found.high == pytest.approx(wilson(0, 50)[1])
 
 
 # -- the measures ---------------------------------------------------------------------------------

@@ -10,11 +10,11 @@ import math
 
 import numpy as np
 
-from fedsim.leakage.intervals import LEVEL
+from fedsim.leakage.intervals import LEVEL, bootstrap_over, wider_of
 from fedsim.leakage.roc import DISJOINT_PAIRS, Estimate, certain, placements, tpr
 
 RESAMPLES = 1000
-BOOTSTRAP = "bootstrap over users"
+BOOTSTRAP = bootstrap_over("users")
 
 
 def clustered_auc(
@@ -72,7 +72,7 @@ def clustered_tpr(
         bar = scores[1][first] if first < len(scores[1]) else -math.inf
         found[i] = times[0][: np.searchsorted(-scores[0], -bar, side="left")].sum() / times[0].sum()
     low, high = _percentiles(found)
-    interval = f"{exact.interval} and {BOOTSTRAP}"
+    interval = wider_of(exact.interval, BOOTSTRAP)
     return Estimate(exact.value, min(low, exact.low), max(high, exact.high), interval)
 
 

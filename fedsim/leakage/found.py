@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedsim.leakage.base import NAN, Finding
-from fedsim.leakage.intervals import clopper_pearson, paired
+from fedsim.leakage.intervals import CLOPPER_PEARSON, clopper_pearson, paired
 from fedsim.leakage.text_index import Holdings
 
+OF_PAIRS = f"{CLOPPER_PEARSON} of pairs"
 EIDETIC = (1, 2, 5)  # users that hold a sentence, at most
 PRECISION = "precision_at_100"
 NO_CONTROL = "not resolvable: no user is left as a control"
@@ -58,13 +59,13 @@ def _shares(found: Found, chosen: np.ndarray, quantity: str, group: str) -> Iter
     yield _share(quantity, group, mine, float(theirs.mean()))
     estimate = float(mine.mean() - theirs.mean())
     low, high = paired(int((mine & ~theirs).sum()), int((theirs & ~mine).sum()), n)
-    yield Finding("beyond_predictable", estimate, group, n, low, high, "clopper-pearson of pairs")
+    yield Finding("beyond_predictable", estimate, group, n, low, high, OF_PAIRS)
 
 
 def _share(quantity: str, group: str, found: np.ndarray, control: float = NAN) -> Finding:
     low, high = clopper_pearson(int(found.sum()), len(found))
     share = float(found.mean())
-    return Finding(quantity, share, group, len(found), low, high, "clopper-pearson", control)
+    return Finding(quantity, share, group, len(found), low, high, CLOPPER_PEARSON, control)
 
 
 def _eidetic(found: Found, most: int) -> Iterator[Finding]:
@@ -96,4 +97,4 @@ def exposed(holdings: Holdings, chosen: np.ndarray) -> np.ndarray:
 
 def _count(quantity: str, group: str, count: int, n: int, control: float = NAN) -> Finding:
     low, high = (end * n for end in clopper_pearson(count, n))
-    return Finding(quantity, count, group, n, low, high, "clopper-pearson", control)
+    return Finding(quantity, count, group, n, low, high, CLOPPER_PEARSON, control)

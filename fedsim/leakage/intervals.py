@@ -1,4 +1,4 @@
-"""95 % intervals of rates and means, and the bootstrap over users."""
+"""95 % intervals of rates and means, the bootstrap over users, and what a table calls each."""
 
 from __future__ import annotations
 
@@ -11,6 +11,22 @@ from scipy import stats
 from fedsim.data.sequences import gather
 
 LEVEL = 0.95
+WILSON, CLOPPER_PEARSON, NEWCOMBE, DELONG = "Wilson", "Clopper-Pearson", "Newcombe", "DeLong"
+
+
+def student_t_over(what: str) -> str:
+    """The name of Student's t over `what`, such as users."""
+    return f"Student's t over {what}"
+
+
+def bootstrap_over(what: str) -> str:
+    """The name of the bootstrap that draws `what` anew."""
+    return f"bootstrap over {what}"
+
+
+def wider_of(one: str, other: str) -> str:
+    """The name of the hull of two intervals."""
+    return f"wider of {one} and {other}"
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from fedsim.leakage.intervals import LEVEL, clopper_pearson
+from fedsim.leakage.intervals import CLOPPER_PEARSON, DELONG, LEVEL, clopper_pearson
 
 FPRS = (0.01, 0.001)  # at which a membership attack is asked for its TPR
-DISJOINT_PAIRS = "Clopper-Pearson of disjoint pairs"
+DISJOINT_PAIRS = f"{CLOPPER_PEARSON} of disjoint pairs"
 FALSE_POSITIVES = 10  # that an FPR must come to before it can be told from its neighbours
 
 
@@ -71,7 +71,7 @@ def delong(members: np.ndarray, nonmembers: np.ndarray) -> Estimate:
     if area in (0.0, 1.0):
         return Estimate(area, *certain(area, pairs), DISJOINT_PAIRS)
     half = float(stats.norm.ppf(0.5 + LEVEL / 2)) * delong_variance(members, nonmembers) ** 0.5
-    return Estimate(area, max(0.0, area - half), min(1.0, area + half), "DeLong")
+    return Estimate(area, max(0.0, area - half), min(1.0, area + half), DELONG)
 
 
 def certain(area: float, pairs: int) -> tuple[float, float]:
@@ -119,7 +119,7 @@ def tpr(members: np.ndarray, nonmembers: np.ndarray, fpr: float) -> Estimate:
         return Estimate(math.nan, math.nan, math.nan, "", "there are scores that are no numbers")
     hits = int((members > threshold(nonmembers, fpr)).sum())
     low, high = clopper_pearson(hits, len(members))
-    return Estimate(hits / len(members), low, high, "Clopper-Pearson")
+    return Estimate(hits / len(members), low, high, CLOPPER_PEARSON)
 
 
 def curve(

@@ -11,13 +11,13 @@ import pandas as pd
 from fedsim.data.sequences import Sequences
 from fedsim.leakage import update_attack
 from fedsim.leakage.base import NAN, Finding
-from fedsim.leakage.intervals import clopper_pearson, mean_interval
+from fedsim.leakage.intervals import CLOPPER_PEARSON, clopper_pearson, mean_interval, student_t_over
 from fedsim.leakage.update_attack import Read, Sent
 from fedsim.leakage.update_sentences import Recovered
 from fedsim.models.base import LanguageModel
 
-STUDENT = "Student's t over clients"
-EXACT = "Clopper-Pearson over sentences"
+STUDENT = student_t_over("clients")
+EXACT = f"{CLOPPER_PEARSON} over sentences"
 
 
 @dataclass(frozen=True)

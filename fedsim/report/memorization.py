@@ -43,10 +43,12 @@ CAPTION = (
     "random sentences, and has a low ceiling; the exact one is among all pairs of words in the "
     "place of the canary's last two. Likelihood is how many bits likelier "
     "a canary is than the mean held-out one; it has no ceiling. Intervals are 95 %, Student's t "
-    "over seeds and canaries. A difference is paired by seed and canary; it is as in the "
-    "literature where its interval is above zero and so is every seed's mean, reversed where both "
-    f"are below, and never resolved by fewer than {LEAST_SEEDS} seeds. Canaries that no holder "
-    "brought into training are left out."
+    "over the means of seeds, since all canaries of a seed share one model. A difference is paired "
+    "by seed and canary; it is as in the literature where its interval is above zero, reversed "
+    f"where it is below, and never resolved by fewer than {LEAST_SEEDS} seeds. Canaries that no "
+    "holder brought into training are left out. The central setting trains by AdamW with cosine "
+    "decay and without averaging of iterates, the federated ones by SGD with server momentum, so "
+    "that step also contains the optimizer."
 )
 Rows = list[list[str]]
 
@@ -91,27 +93,27 @@ def findings(found: Outcome, private: Private) -> list[str]:
         for row in found.settings.itertuples()
         if row.control_low > NEVER_SEEN_BITS or row.control_extracted
     ]
-    out.append(
-        f"The controls of {', '.join(leaking)} are above chance: something is wrong."
-        if leaking
-        else "Held-out canaries are at chance in every setting, and none is extracted."
-    )
+    if leaking:
+        out.append(f"The controls of {', '.join(leaking)} are above chance: something is wrong.")
+    elif seeds > 1:
+        out.append("Held-out canaries are at chance in every setting, and none is extracted.")
+    else:
+        out.append(
+            "No held-out canary is extracted; one seed cannot say whether they are at chance."
+        )
     out.append(_scale(private))
     return out
 
 
 def _told(step: Difference) -> str:
-    rest = "every seed agrees" if _agree(step) else "the seeds do not agree"
+    rest = count(step.pairs, "pair")
     if step.score == "exposure_bits":
-        rest += f"; {percent(step.ceiling, 0)} of the pairs at the ceiling in both"
+        rest += f", {percent(step.ceiling, 0)} of them at the ceiling in both"
     return (
         f"{step.more} over {step.less}, {SCORES[step.score]}: {step.mean:+.2f} bits "
-        f"({step.low:.2f} to {step.high:.2f}, {count(step.n, 'pair')}; {rest}): {step.verdict}."
+        f"({step.low:.2f} to {step.high:.2f}, {count(len(step.seeds), 'seed')}; {rest}): "
+        f"{step.verdict}."
     )
-
-
-def _agree(step: Difference) -> bool:
-    return len(step.seeds) > 0 and (min(step.seeds) > 0 or max(step.seeds) < 0)
 
 
 def _scale(private: Private) -> str:
@@ -171,7 +173,7 @@ def _differences(found: Outcome) -> tuple[list[str], Rows]:
                 SCORES[step.score],
                 _between(step.mean, step.low, step.high),
                 ", ".join(f"{value:+.2f}" for value in step.seeds),
-                str(step.n),
+                str(step.pairs),
                 percent(step.ceiling, 0),
                 step.verdict,
             ]

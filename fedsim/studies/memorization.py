@@ -219,7 +219,10 @@ def _row(setting: str, seed: int, run: Run) -> dict[str, Any]:
 
 
 def grid(canaries: pd.DataFrame) -> pd.DataFrame:
-    """One row a setting, users and copies: means over seeds and canaries with 95 % intervals."""
+    """One row a setting, users and copies: means over seeds, with 95 % intervals over them.
+
+    n: canaries of all seeds.
+    """
     out = []
     rows = trained(canaries)
     for (setting, users, repeats), group in rows.groupby(["setting", "users", "repeats"]):
@@ -227,9 +230,7 @@ def grid(canaries: pd.DataFrame) -> pd.DataFrame:
         row |= {"n": len(group), "copies_trained": group.copies_trained.mean()}
         for score in SCORES:
             name = score.removesuffix("_bits")
-            row[name], row[f"{name}_low"], row[f"{name}_high"] = mean_interval(
-                group[score].to_numpy(np.float64)
-            )
+            row[name], row[f"{name}_low"], row[f"{name}_high"] = _over_seeds(group, score)
         row["at_ceiling"] = int((group.exposure_bits >= group.ceiling_bits).sum())
         row["extracted"] = int(group.extracted.sum())
         out.append(row)
@@ -237,6 +238,11 @@ def grid(canaries: pd.DataFrame) -> pd.DataFrame:
     place = table.setting.map({name: i for i, name in enumerate(ORDER)})
     order = table.assign(place=place).sort_values(["place", "users", "repeats"]).index
     return table.loc[order].reset_index(drop=True)
+
+
+def _over_seeds(canaries: pd.DataFrame, score: str) -> tuple[float, float, float]:
+    """(mean, low, high) of the seeds' means: the canaries of a seed share one model."""
+    return mean_interval(canaries.groupby("seed")[score].mean().to_numpy(np.float64))
 
 
 def settings(canaries: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
@@ -253,11 +259,12 @@ def settings(canaries: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
                 own[score].to_numpy(np.float64)
             )
         for what, table in (("", seen), ("control_", controls)):
-            row[f"{what}exposure"], row[f"{what}low"], row[f"{what}high"] = mean_interval(
-                table.exposure_bits.to_numpy(np.float64)
+            row[f"{what}exposure"], row[f"{what}low"], row[f"{what}high"] = _over_seeds(
+                table, "exposure_bits"
             )
             row |= {f"{what}n": len(table), f"{what}extracted": int(table.extracted.sum())}
-        row["margin"], row["exact"] = seen.margin_bits.mean(), seen.exact_bits.mean()
+        row["margin"] = _over_seeds(seen, "margin_bits")[0]
+        row["exact"] = _over_seeds(seen, "exact_bits")[0]
         row["never_trained"] = int((mine.kind == "planted").sum()) - len(seen)
         out.append(row)
     return pd.DataFrame(out)

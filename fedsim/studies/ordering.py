@@ -1,9 +1,8 @@
 """Whether one setting memorizes more than another: paired differences, and the rule of a verdict.
 
-The same canaries are planted in every setting of a seed, so each is compared with itself. The
-interval is Student's t over the pairs of a seed and a canary. Pairs of different cells have
-different means, which widens it; what all pairs of a seed share, one model each, is not in it:
-so every seed must agree by itself.
+The same canaries are planted in every setting of a seed, so each is compared with itself. All
+canaries of a seed share one model a setting, so they are one draw: an interval is Student's t over
+the means of seeds, never over canaries.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from fedsim.leakage.intervals import LEVEL, mean_interval
+from fedsim.leakage.intervals import mean_interval
 
 AS_FOUND, REVERSED, UNRESOLVED = "as in the literature", "reversed", "not resolved"
 LEAST_SEEDS = 3
@@ -26,8 +25,8 @@ LEAST_SEEDS = 3
 class Difference:
     """How much more of `score` the canaries have under `more` than under `less`.
 
-    n: pairs. ceiling: the share of them that are at the ceiling in both, where exposure shows no
-    difference any more.
+    mean: of the seeds' means, with Student's t over them. pairs: of a seed and a canary. ceiling:
+    the share of them that are at the ceiling in both, where exposure shows no difference any more.
     """
 
     more: str
@@ -36,26 +35,29 @@ class Difference:
     mean: float
     low: float
     high: float
-    n: int
+    pairs: int
     seeds: tuple[float, ...]  # the mean of each
     ceiling: float
 
     @property
     def verdict(self) -> str:
-        """As in the literature: the interval is above zero and every seed's mean is; reversed:
-        the interval and every seed are below. From fewer than three seeds nothing is resolved."""
+        """As in the literature: the interval is above zero; reversed: it is below. From fewer than
+        three seeds nothing is resolved."""
         if len(self.seeds) < LEAST_SEEDS:
             return UNRESOLVED
-        if self.low > 0 and min(self.seeds) > 0:
+        if self.low > 0:
             return AS_FOUND
-        if self.high < 0 and max(self.seeds) < 0:
+        if self.high < 0:
             return REVERSED
         return UNRESOLVED
 
 
 @dataclass(frozen=True)
 class Growth:
-    """Slope of exposure over log2(users x copies) in a setting: bits for each doubling."""
+    """Slope of exposure over log2(users x copies) in a setting: bits for each doubling.
+
+    The mean of the seeds' slopes, with Student's t over them; NaN ends below two seeds.
+    """
 
     setting: str
     slope: float
@@ -81,11 +83,11 @@ def difference(canaries: pd.DataFrame, more: str, less: str, score: str) -> Diff
     both = one.index.intersection(other.index)
     one, other = one.loc[both], other.loc[both]
     change = one[score] - other[score]
-    mean, low, high = mean_interval(change.to_numpy(np.float64))
+    means = change.groupby("seed").mean().to_numpy(np.float64)
+    mean, low, high = mean_interval(means)
     full = (one.exposure_bits >= one.ceiling_bits) & (other.exposure_bits >= other.ceiling_bits)
-    seeds = tuple(float(value) for value in change.groupby("seed").mean())
     share = float(full.mean()) if len(both) else math.nan
-    return Difference(more, less, score, mean, low, high, len(both), seeds, share)
+    return Difference(more, less, score, mean, low, high, len(both), tuple(means.tolist()), share)
 
 
 def differences(
@@ -104,14 +106,15 @@ def verdict(found: Sequence[Difference]) -> str:
 
 
 def growth(canaries: pd.DataFrame, setting: str) -> Growth:
-    """Least squares over the canaries trained on; NaN where all have as many copies."""
-    from scipy import stats
-
+    """Least squares over each seed's canaries trained on; NaN where all have as many copies."""
     rows = trained(canaries)
-    rows = rows[rows.setting == setting]
+    slopes = [_slope(own) for _, own in rows[rows.setting == setting].groupby("seed")]
+    kept = np.array(slopes, np.float64)
+    return Growth(setting, *mean_interval(kept[~np.isnan(kept)]))
+
+
+def _slope(rows: pd.DataFrame) -> float:
     copies = np.log2((rows.users * rows.repeats).to_numpy(np.float64))
-    if len(rows) < 3 or np.ptp(copies) == 0:
-        return Growth(setting, math.nan, math.nan, math.nan)
-    fit = stats.linregress(copies, rows.exposure_bits)
-    half = float(stats.t.ppf(0.5 + LEVEL / 2, len(rows) - 2)) * float(fit.stderr)
-    return Growth(setting, float(fit.slope), float(fit.slope) - half, float(fit.slope) + half)
+    if np.ptp(copies) == 0:
+        return math.nan
+    return float(np.polyfit(copies, rows.exposure_bits.to_numpy(np.float64), 1)[0])

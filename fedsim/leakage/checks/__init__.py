@@ -1,6 +1,15 @@
 """One file for each family of self-checks; importing this room registers them all."""
 
-from fedsim.leakage.checks import auditing, canaries, compression, membership, shadows, text_extraction, updates
+from fedsim.leakage.checks import (
+    auditing,
+    canaries,
+    compression,
+    mechanism,
+    membership,
+    shadows,
+    text_extraction,
+    updates,
+)
 from fedsim.leakage.selfcheck import CHECKS
 
 __all__ = [
@@ -8,6 +17,7 @@ __all__ = [
     "auditing",
     "canaries",
     "compression",
+    "mechanism",
     "membership",
     "shadows",
     "text_extraction",

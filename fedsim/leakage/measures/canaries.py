@@ -16,11 +16,18 @@ from fedsim.errors import FedsimError
 from fedsim.leakage import examination, ranks
 from fedsim.leakage.base import MEASURES, NAN, Finding, Findings, Measure, Subject
 from fedsim.leakage.extrapolation import REFUSED
-from fedsim.leakage.intervals import clopper_pearson, mean_interval, over_users
+from fedsim.leakage.intervals import (
+    CLOPPER_PEARSON,
+    bootstrap_over,
+    clopper_pearson,
+    mean_interval,
+    over_users,
+    student_t_over,
+)
 from fedsim.seeding import stream
 
 EXPOSURES = ("exposure_bits", "exact_exposure_bits", "extrapolated_exposure_bits")
-BETWEEN = "student t over canaries"
+BETWEEN = student_t_over("canaries")
 
 
 @MEASURES.register("canaries")
@@ -141,7 +148,7 @@ def _of_one(name: str, bits: float, references: int) -> tuple[float, float, str]
     as_likely = round((references + 1) / 2**bits) - 1
     low, high = clopper_pearson(as_likely, references)
     above = -math.log2(low) if low > 0 else NAN
-    return -math.log2(high), above, "clopper-pearson over references"
+    return -math.log2(high), above, f"{CLOPPER_PEARSON} over references"
 
 
 def _note(name: str, cell: pd.DataFrame) -> str:
@@ -165,7 +172,7 @@ def _extraction(method: str, trained: pd.DataFrame, controls: pd.DataFrame) -> I
         low, high = clopper_pearson(hits, n)
         control = float(controls[method].mean())
         group = f"{group} method={method}"
-        yield Finding("extraction_rate", hits / n, group, n, low, high, "clopper-pearson", control)
+        yield Finding("extraction_rate", hits / n, group, n, low, high, CLOPPER_PEARSON, control)
 
 
 def _trend(name: str, trained: pd.DataFrame, rng: np.random.Generator) -> Finding:
@@ -189,7 +196,7 @@ def _trend(name: str, trained: pd.DataFrame, rng: np.random.Generator) -> Findin
         n,
         low,
         high,
-        "bootstrap over canaries",
+        bootstrap_over("canaries"),
         0.0,
         "users x repeats of each trained canary",
     )

@@ -17,11 +17,19 @@ from fedsim.compression.distilled import public_text
 from fedsim.evaluation import SUGGESTIONS, Keyboard, evaluate_user
 from fedsim.leakage.base import MEASURES, NAN, Finding, Findings, Measure, Subject
 from fedsim.leakage.exposure import measure_exposure
-from fedsim.leakage.intervals import mean_interval, over_users, wilson
+from fedsim.leakage.intervals import (
+    WILSON,
+    bootstrap_over,
+    mean_interval,
+    over_users,
+    student_t_over,
+    wilson,
+)
 from fedsim.models.base import LanguageModel
 from fedsim.seeding import stream
 
 ORIGINAL = "copy=none"
+OVER_CANARIES = student_t_over("canaries")
 
 
 @MEASURES.register("compression")
@@ -117,7 +125,7 @@ def accuracy(group: str, counts: pd.DataFrame, seed: int) -> list[Finding]:
         rng = stream(seed, "compression, users")
         low, high = over_users(statistic, counts["user"].to_numpy(), rng)
         value = statistic(np.arange(len(columns)))
-        out.append(Finding(name, value, group, len(columns), low, high, "bootstrap over users"))
+        out.append(Finding(name, value, group, len(columns), low, high, bootstrap_over("users")))
     return out
 
 
@@ -139,16 +147,16 @@ def leakage(group: str, canaries: pd.DataFrame, before: pd.DataFrame) -> list[Fi
     at_ceiling = int((bits[trained] >= ceiling).sum())
     note = f"{at_ceiling} of {n} at the ceiling of {ceiling:.2f} bits" if at_ceiling else ""
     mean, low, high = mean_interval(bits[trained])
-    rows = [Finding("exposure_bits", mean, group, n, low, high, "t over canaries",
+    rows = [Finding("exposure_bits", mean, group, n, low, high, OVER_CANARIES,
                     float(bits[held_out].mean()), note)]  # fmt: skip
     hits = int(out[trained].sum())
     low, high = wilson(hits, n)
-    rows.append(Finding("extracted", hits / n, group, n, low, high, "Wilson",
+    rows.append(Finding("extracted", hits / n, group, n, low, high, WILSON,
                         float(out[held_out].mean())))  # fmt: skip
     if group != ORIGINAL:
         change = bits - before.exposure_bits.to_numpy()
         mean, low, high = mean_interval(change[trained])
-        rows.append(Finding("exposure_change_bits", mean, group, n, low, high, "t over canaries",
+        rows.append(Finding("exposure_change_bits", mean, group, n, low, high, OVER_CANARIES,
                             float(change[held_out].mean())))  # fmt: skip
     return rows
 

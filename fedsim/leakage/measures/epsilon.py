@@ -18,7 +18,7 @@ from fedsim.leakage import audit_runs, auditing
 from fedsim.leakage.audit_runs import Observed
 from fedsim.leakage.auditing import Guesses
 from fedsim.leakage.base import MEASURES, NAN, Finding, Findings, Measure, Subject
-from fedsim.leakage.intervals import wilson
+from fedsim.leakage.intervals import CLOPPER_PEARSON, WILSON, wilson
 from fedsim.runs import Run
 from fedsim.seeding import stream
 
@@ -197,7 +197,7 @@ def _right(found: Guesses, control: Guesses) -> Finding:
         found.made,
         low,
         high,
-        "Wilson",
+        WILSON,
         control.correct / control.made,
         "0.5 is chance; the control guesses coins that nobody used",
     )
@@ -242,7 +242,7 @@ def _from_errors(
     choosing, testing = halves
     independent = "takes the canaries of one run as independent trials"
     ways = {
-        "Clopper-Pearson": (auditing.from_errors, independent),
+        CLOPPER_PEARSON: (auditing.from_errors, independent),
         "GDP": (auditing.gaussian_from_errors, f"{claim.heuristic}{independent}, Gaussian noise"),
     }
     rows = []
