@@ -275,7 +275,7 @@ def test_an_update_is_held_against_chance() -> None:
     ]  # fmt: skip
     text = said(conclusion("updates", rows).text)
     assert "names 97.0 % (94.0 to 99.0 %) of the typed words, more than 0.30 % by chance" in text
-    assert "it names 0 % (0 to 0 %), how surely is not known, beside 0.30 % by chance" in text
+    assert "it names 0 % (0 to 0 %) of the words, where chance alone names 0.30 %" in text
 
 
 @pytest.mark.parametrize("name", [*MEASURES, "unheard_of"])
