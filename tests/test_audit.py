@@ -20,7 +20,7 @@ from scipy import stats
 
 import fedsim.cli.audit
 import fedsim.leakage.checks
-import fedsim.report.page  # before a test's own measures are in the registry's place
+import fedsim.report.leakage_cards  # before a test's own measures are in the registry's place
 import fedsim.studies.audit
 from fedsim.cli import main as cli
 from fedsim.config import AuditOptions, Config, FederationOptions, load

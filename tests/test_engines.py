@@ -112,8 +112,8 @@ def test_the_pool_gives_the_bits_of_the_local_engine(
 ) -> None:
     run = simulate(on(config, name="pool", workers=workers), tmp_path / "run", quiet=True)
     assert_same_record(run, finished)
-    # A broadcast for each of four rounds and three scorings, and the workers' segments for replies.
-    assert 7 < len(segments) <= 7 + 3 * workers
+    # Four rounds and three scorings share what is broadcast; the rest are segments for replies.
+    assert 0 < len(segments) <= 2 + 3 * workers
     assert_gone(segments)
     assert multiprocessing.active_children() == []
 

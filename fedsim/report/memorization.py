@@ -85,8 +85,8 @@ def findings(found: Outcome, private: Private) -> list[str]:
     for growth in found.growths:
         does = "grows" if growth.grows else "does not clearly grow"
         out.append(
-            f"{growth.setting}: exposure {does} with users x copies, by {growth.slope:.2f} bits "
-            f"({growth.low:.2f} to {growth.high:.2f}) for each doubling."
+            f"{growth.setting}: exact exposure {does} with users x copies, by "
+            f"{growth.slope:.2f} bits ({growth.low:.2f} to {growth.high:.2f}) for each doubling."
         )
     leaking = [
         row.setting

@@ -54,7 +54,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Growth:
-    """Slope of exposure over log2(users x copies) in a setting: bits for each doubling.
+    """Slope of exact exposure over log2(users x copies) in a setting: bits for each doubling.
 
     The mean of the seeds' slopes, with Student's t over them; NaN ends below two seeds.
     """
@@ -117,4 +117,4 @@ def _slope(rows: pd.DataFrame) -> float:
     copies = np.log2((rows.users * rows.repeats).to_numpy(np.float64))
     if np.ptp(copies) == 0:
         return math.nan
-    return float(np.polyfit(copies, rows.exposure_bits.to_numpy(np.float64), 1)[0])
+    return float(np.polyfit(copies, rows.exact_bits.to_numpy(np.float64), 1)[0])
