@@ -27,7 +27,7 @@ from fedsim.files import write_atomically
 from fedsim.models.ngram import KneserNey
 from fedsim.parameters import Parameters
 from fedsim.progress import Reporter
-from server.central import THREADS, Plan, pooled, train_centrally
+from server.central import THREADS, plan_of, pooled, train_centrally
 
 
 def score_users(predictor: Predictor, corpus: Corpus, users: Sequence[int]) -> pd.DataFrame:
@@ -91,7 +91,7 @@ def _central(
 ) -> Scored:
     corpus, options = federation.corpus, config.evaluation
     epochs = options.central_epochs
-    plan = Plan.of(options)
+    plan = plan_of(options)
 
     def on_epoch(epoch: int, nats: float) -> None:
         reporter.say(f"Central training: epoch {epoch}/{epochs}  loss {nats:.3f}")

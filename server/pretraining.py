@@ -15,9 +15,10 @@ from fedsim.data.sources import cache_folder
 from fedsim.errors import FedsimError
 from fedsim.federation import Federation
 from fedsim.leakage.first_corpus import FirstCorpus, open_first_corpus
+from fedsim.models.pooled import Plan
 from fedsim.parameters import Layout, Parameters
 from fedsim.progress import Reporter
-from server.central import Plan, train_centrally
+from server.central import train_centrally
 
 FORMAT = 1  # raise when a change of the code changes what a pretrained model is
 

@@ -16,7 +16,7 @@ import fedsim.leakage.texts as texts
 from fedsim.data.sequences import Sequences, offsets_of
 from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
-from fedsim.leakage import completion, discoverable, ranking
+from fedsim.leakage import completion, discoverable, ranking, scoring
 from fedsim.leakage.base import Findings, Subject, tidy
 from fedsim.leakage.checks import CHECKS
 from fedsim.leakage.checks.village import MEMBERS, knowing, village
@@ -105,7 +105,7 @@ SABOTAGE: dict[str, tuple[str, Any, str, Any]] = {
     ),
     "the control's text counts as trained on": ("generation", texts, "trained", everybody),
     "more text is called equal": ("generation", Texts, "some_users", lambda self, most, rng: self),
-    "the header of zlib counts as text": ("suspicion", ranking, "HEADER", 0),
+    "the header of zlib counts as text": ("suspicion", scoring, "HEADER", 0),
     "a window is the whole sentence": ("suspicion", ranking, "windows", ranking.perplexity),
     "the ranking is upside down": (
         "suspicion", ranking, "first_ranked", lambda s, text, most: ranked(-s, text, most),

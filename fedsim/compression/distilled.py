@@ -6,8 +6,6 @@ validation users and donors; canary users fill up their text with donors' senten
 
 from __future__ import annotations
 
-import math
-
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -20,11 +18,11 @@ from fedsim.device import threads
 from fedsim.errors import FedsimError
 from fedsim.models.base import LanguageModel, ModelOptions, build
 from fedsim.models.batch import Batch
+from fedsim.models.pooled import GRADIENT_NORM, share_of_rate
 from fedsim.seeding import stream, torch_stream
 
 THREADS = 1  # a constant: the last bits of a sum depend on it
 WARMUP_STEPS = 20
-GRADIENT_NORM = 1.0
 _WIDTHS = ("embedding", "hidden", "feedforward")
 
 
@@ -61,7 +59,7 @@ class Distilled(Copy):
         student.train()
         for step in range(self.steps):
             for group in optimizer.param_groups:
-                group["lr"] = self.lr * _rate(step, self.steps)
+                group["lr"] = self.lr * share_of_rate(step, self.steps, WARMUP_STEPS)
             chosen = draw.integers(len(text), size=self.batch_size)
             batch = Batch.of(text.tokens, text.offsets, chosen, student.device)
             optimizer.zero_grad()
@@ -93,7 +91,3 @@ def narrower(options: ModelOptions, share: float) -> ModelOptions:
         if hasattr(options, name):
             changed[name] = max(1, round(share * getattr(options, name) / heads)) * heads
     return options.model_copy(update=changed)
-
-
-def _rate(step: int, total: int) -> float:
-    return min(1.0, (step + 1) / WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * step / total))

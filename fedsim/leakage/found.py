@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedsim.leakage.base import NAN, Finding
+from fedsim.leakage.discoverable import EIDETIC
 from fedsim.leakage.intervals import CLOPPER_PEARSON, clopper_pearson, paired
 from fedsim.leakage.text_index import Holdings
 
 OF_PAIRS = f"{CLOPPER_PEARSON} of pairs"
-EIDETIC = (1, 2, 5)  # users that hold a sentence, at most
 PRECISION = "precision_at_100"
 NO_CONTROL = "not resolvable: no user is left as a control"
 

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fedsim.data.sequences import Sequences, offsets_of
-from fedsim.models.base import State
+from fedsim.leakage.decoding import Typed
 from fedsim.models.batch import BOS, EOS, PAD, UNK
 
 ROWS = 512  # sentences drawn side by side
 FALLING = 4  # words over which a raised temperature falls to 1: a sentence has about ten
-
-
-class Typist(Protocol):
-    """A model that types word by word: `LanguageModel`, or whatever else does."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where `step` wants its tokens."""
-
-    def step(self, token: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """See `LanguageModel.step`."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +39,7 @@ class Generated:
 
 @torch.no_grad()
 def generate(
-    model: Typist, prefixes: np.ndarray, rule: Rule, max_words: int, rng: np.random.Generator
+    model: Typed, prefixes: np.ndarray, rule: Rule, max_words: int, rng: np.random.Generator
 ) -> Generated:
     """One sentence for each row of `prefixes`, (n, k) word ids, k = 0 for none; ids included.
 
@@ -70,7 +58,7 @@ def generate(
 
 
 def _together(
-    model: Typist, prefixes: np.ndarray, rule: Rule, max_words: int, rng: np.random.Generator
+    model: Typed, prefixes: np.ndarray, rule: Rule, max_words: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(words, log_probs) of shape (rows, max_words), and (rows,) lengths."""
     rows, given = prefixes.shape

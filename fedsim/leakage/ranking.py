@@ -6,15 +6,14 @@ Every score is low for a suspect. Sentences are ranked upwards, ties in the orde
 from __future__ import annotations
 
 import math
-import zlib
 from collections import Counter
 
 import numpy as np
 
 from fedsim.data.sequences import Sequences
+from fedsim.leakage import scoring
 
 WINDOW = 5  # words
-HEADER = len(zlib.compress(b""))  # bytes that say nothing of a text: five words are hardly more
 
 
 def perplexity(log_probs: np.ndarray, sentences: Sequences) -> np.ndarray:
@@ -30,14 +29,9 @@ def against(nats: np.ndarray, reference_nats: np.ndarray) -> np.ndarray:
 
 def compressed(log_probs: np.ndarray, sentences: Sequences, words: list[str]) -> np.ndarray:
     """Bits that the model needs over the bits that zlib needs, float64 (sentences,)."""
-    texts = [" ".join(words[i] for i in sentence).encode() for sentence in sentences]
+    texts = [" ".join(words[i] for i in sentence) for sentence in sentences]
     nats = perplexity(log_probs, sentences) * sentences.lengths
-    return nats / math.log(2) / (8.0 * np.array([zlib_bytes(text) for text in texts]))
-
-
-def zlib_bytes(text: bytes) -> int:
-    """What zlib makes of a text, without what it makes of none; at least 1."""
-    return max(1, len(zlib.compress(text)) - HEADER)
+    return nats / math.log(2) / (8.0 * np.array([scoring.zlib_bytes(text) for text in texts]))
 
 
 def windows(log_probs: np.ndarray, sentences: Sequences) -> np.ndarray:

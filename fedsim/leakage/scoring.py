@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,6 +15,7 @@ from torch import Tensor
 from fedsim.data.sequences import Sequences, offsets_of
 from fedsim.models.batch import Batch
 
+HEADER = len(zlib.compress(b""))  # bytes that say nothing of a text: five words are hardly more
 ROWS = 512  # predictions at a time: more do not fit into a cache, and were slower
 
 
@@ -113,6 +115,11 @@ def batches(sequences: Sequences) -> Iterator[np.ndarray]:
         end = max(start + 1, int(np.searchsorted(rows, rows[start] + ROWS, side="right")) - 1)
         yield order[start:end]
         start = end
+
+
+def zlib_bytes(text: str) -> int:
+    """What zlib makes of a text, without what it makes of none; at least 1."""
+    return max(1, len(zlib.compress(text.encode())) - HEADER)
 
 
 def rows_of(sentences: np.ndarray) -> Sequences:

@@ -18,7 +18,7 @@ from fedsim.parameters import Parameters
 from fedsim.provenance import provenance
 from fedsim.runs import Run
 from server.baselines import score_users
-from server.central import THREADS, Plan, train_centrally
+from server.central import THREADS, plan_of, train_centrally
 from server.recording import scores_row, user_rows
 
 
@@ -37,7 +37,7 @@ def train_pooled(config: Config, path: Path) -> None:
             config,
             federation.pooled(),
             len(corpus.vocabulary),
-            Plan.of(config.evaluation),
+            plan_of(config.evaluation),
             "central",
             lambda epoch, nats: run.log(f"pass {epoch}: loss {nats:.3f}"),
         )
