@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from fedsim.cli.studying import Jobs, Out, Preset, Seeds, resumable, told
 from fedsim.cli.train import Json, Overrides, pretrain_key
 
 app = typer.Typer(help="Several runs that answer one question, with intervals over seeds.")
-
-Seeds = Annotated[int, typer.Option(min=1, help="runs of each cell")]
-Jobs = Annotated[int, typer.Option(min=0, help="cells at a time; 0: one a core")]
-Out = Annotated[Path | None, typer.Option(help="folder; cells in it are not trained again")]
-Preset = Annotated[str, typer.Option(help="a shipped preset, or a TOML file")]
 
 
 @app.callback()
@@ -47,9 +40,9 @@ def finetuning(
 
     folder = out or new_run_folder("finetuning")
     keys = (pretrain_key(pretrain), *(overrides or ()))
-    rows = study.run_study(
-        study.Study(tuple(range(1, seeds + 1)), preset, keys), folder, jobs, told
-    )
+    asked = study.Study(tuple(range(1, seeds + 1)), preset, keys)
+    with resumable(out, folder):
+        rows = study.run_study(asked, folder, jobs, told)
     points = study.curve(rows)
     said = study.findings(points, PREFIXES)
     page = write_finetuning(folder, rows, points, said)
@@ -64,10 +57,8 @@ def finetuning(
 
 @app.command("memorization")
 def memorization(
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="section.key=value for every cell")
-    ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="runs of each setting")] = 3,
+    overrides: Overrides = None,
+    seeds: Seeds = 3,
     rounds: Annotated[
         int | None, typer.Option(min=1, help="of each federated run; by default the preset's")
     ] = None,
@@ -82,15 +73,10 @@ def memorization(
             "where fewer are there",
         ),
     ] = None,
-    preset: Annotated[str, typer.Option(help="a shipped preset, or a TOML file")] = "memorization",
-    jobs: Annotated[int, typer.Option(min=0, help="cells at a time; 0: one a core")] = 0,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="folder; cells in it are not trained again, tables are those of the last command"
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    preset: Preset = "memorization",
+    jobs: Jobs = 0,
+    out: Out = None,
+    as_json: Json = False,
 ) -> None:
     """Exposure by users and copies: central training, FedAvg IID, FedAvg by user, user-level DP."""
     from fedsim.report.memorization import as_text, findings, write_memorization
@@ -102,13 +88,8 @@ def memorization(
     own = (*(overrides or ()), *([f"server.rounds={rounds}"] if rounds else []))
     private = study.Private(epsilon, clip_norm, private_lr, report_users)
     asked = study.Study(tuple(range(1, seeds + 1)), private, preset, own)
-    try:
+    with resumable(out, folder):
         canaries, runs = study.run_study(asked, folder, jobs, told)
-    except KeyboardInterrupt:
-        again = [*sys.argv[1:], *([] if out else ["--out", str(folder)])]
-        command = shlex.join(["python", "run_sim.py", *again])
-        print(f"Interrupted; continue with: {command}", file=sys.stderr)
-        raise typer.Exit(130) from None
     found = study.Outcome.of(canaries, runs)
     page = write_memorization(folder, found, asked.private)
     if as_json:
@@ -128,8 +109,3 @@ def memorization(
         return
     print(as_text(found, asked.private))
     Console().print(f"report: {page}", highlight=False, soft_wrap=True)
-
-
-def told(name: str, done: int, of: int) -> None:
-    """Says which cell is done."""
-    print(f"{done}/{of}  {name}", file=sys.stderr, flush=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from fedsim.cli.studying import Jobs, Out, Preset, Seeds, resumable, told
 from fedsim.errors import FedsimError
 
 MANY_USERS = 5_000  # that are simulated where fewer are there
@@ -41,7 +40,7 @@ def study(
     mechanisms: Annotated[
         str, typer.Option(help="dp-fedavg, adaptive, tree, sqrt, banded, blt")
     ] = "dp-fedavg,tree,banded,blt",
-    seeds: Annotated[int, typer.Option(min=1, help="runs of each cell")] = 3,
+    seeds: Seeds = 3,
     clip_norms: Annotated[str, typer.Option(help="more than one are searched")] = "0.5",
     server_lrs: Annotated[str, typer.Option(help="more than one are searched")] = "0.7,2",
     report_users: Annotated[
@@ -52,14 +51,9 @@ def study(
             f"{MANY_USERS:,} where fewer are there",
         ),
     ] = None,
-    preset: Annotated[str, typer.Option(help="a shipped preset, or a TOML file")] = "privacy",
-    jobs: Annotated[int, typer.Option(min=0, help="cells at a time; 0: one a core")] = 0,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="folder; cells in it are not trained again, tables are those of the last command"
-        ),
-    ] = None,
+    preset: Preset = "privacy",
+    jobs: Jobs = 0,
+    out: Out = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Recall, perplexity and memorization against epsilon, mechanism by mechanism."""
@@ -77,13 +71,8 @@ def study(
     asked = frontier.Study(
         points, tuple(range(1, seeds + 1)), tuning, preset, (*(overrides or ()), *scale)
     )
-    try:
-        rows = frontier.run_study(asked, folder, jobs, _told)
-    except KeyboardInterrupt:
-        again = [*sys.argv[1:], *([] if out else ["--out", str(folder)])]
-        command = shlex.join(["python", "run_sim.py", *again])
-        print(f"Interrupted; continue with: {command}", file=sys.stderr)
-        raise typer.Exit(130) from None
+    with resumable(out, folder):
+        rows = frontier.run_study(asked, folder, jobs, told)
     table = frontier.summary(rows)
     said = frontier.findings(table, rows, bool(scale))
     needed = frontier.users_needed(table, frontier.noises_needed(rows))
@@ -96,7 +85,3 @@ def study(
         print(sentence)
     print(markdown(table, []))
     Console().print(f"report: {page}", highlight=False, soft_wrap=True)
-
-
-def _told(name: str, done: int, of: int) -> None:
-    print(f"{done}/{of}  {name}", file=sys.stderr, flush=True)

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import jinja2
 import pandas as pd
 from markupsafe import Markup
 
 from fedsim.files import write_atomically
 from fedsim.leakage.forgetting import PREFIXES
 from fedsim.report.formats import missing, number
+from fedsim.report.study_page import Section, study_page
 from fedsim.report.svg import COLOURS, house_style, label_ends, panel, to_svg
-from fedsim.report.template import STYLE
 from fedsim.studies.finetuning import CONTROL, PRETRAINED, pick
 
 CAPTION = (
@@ -74,7 +73,9 @@ def _cell(row: pd.Series, scale: float) -> str:
     return text if missing(half) else f"{text} ± {scale * half:.2f}"
 
 
-def _plot(points: pd.DataFrame, title: str, quantity: str, prefix: int | None, scale: float) -> str:
+def _plot(
+    points: pd.DataFrame, title: str, quantity: str, prefix: int | None, scale: float
+) -> Markup:
     with house_style(f"{quantity}-{prefix}"):
         figure, axes = panel(title, "federated round", right=120)
         labels = []
@@ -92,57 +93,7 @@ def _plot(points: pd.DataFrame, title: str, quantity: str, prefix: int | None, s
 
 
 def _page(points: pd.DataFrame, findings: Sequence[str]) -> str:
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined,
-                                     trim_blocks=True, lstrip_blocks=True)  # fmt: skip
     measured = set(points["quantity"])
-    header, cells = table(points)
-    return environment.from_string(_PAGE.lstrip()).render(
-        style=Markup(STYLE.lstrip()),
-        findings=findings,
-        caption=CAPTION,
-        plots=[_plot(points, *figure) for figure in FIGURES if figure[1] in measured],
-        header=header,
-        cells=cells,
-    )
-
-
-_PAGE = """
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>What fine-tuning leaves of a first corpus</title>
-<style>
-{{ style }}
-</style>
-</head>
-<body>
-<header><h1>What fine-tuning leaves of a first corpus</h1></header>
-<main>
-<section><h2>In short</h2>
-{% for sentence in findings %}
-<p>{{ sentence }}</p>
-{% endfor %}
-<p>{{ caption }}</p>
-</section>
-<section><h2>Round by round</h2>
-<div class="plots">
-{% for plot in plots %}
-<figure style="margin:0">{{ plot }}</figure>
-{% endfor %}
-</div>
-</section>
-<section><h2>In numbers</h2>
-<div class="scroll" tabindex="0"><table>
-<thead><tr>{% for name in header %}<th>{{ name }}</th>{% endfor %}</tr></thead>
-<tbody>
-{% for row in cells %}
-<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}
-</tbody></table></div>
-</section>
-</main>
-</body>
-</html>
-"""
+    plots = [_plot(points, *figure) for figure in FIGURES if figure[1] in measured]
+    title = "What fine-tuning leaves of a first corpus"
+    return study_page(title, findings, plots, CAPTION, [Section("In numbers", *table(points))])

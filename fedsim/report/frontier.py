@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
 from fedsim.files import write_atomically
 from fedsim.report.formats import MISSING, missing, number, percent
+from fedsim.report.study_page import Section, study_page
 from fedsim.report.svg import COLOURS, house_style, label_ends, panel, to_svg
-from fedsim.report.template import STYLE
 
 # Never by colour alone: every mechanism has its mark and its line style too.
 CAPTION = (
@@ -113,8 +112,6 @@ def _curve(points: pd.DataFrame, score: str, title: str, scale: float) -> Markup
 
 
 def _page(points: pd.DataFrame, needed: pd.DataFrame, findings: Sequence[str]) -> str:
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined,
-                                     trim_blocks=True, lstrip_blocks=True)  # fmt: skip
     plots = [
         _curve(points, "top1_recall", "top-1 recall on unseen users, %", 100),
         _curve(points, "perplexity", "perplexity", 1),
@@ -126,64 +123,27 @@ def _page(points: pd.DataFrame, needed: pd.DataFrame, findings: Sequence[str]) -
         + [number(value, 0) for name, value in row.items() if name not in _NOT_USERS]
         for row in needed.to_dict("records")
     ]
-    return environment.from_string(_PAGE.lstrip()).render(
-        style=Markup(STYLE.lstrip()),
-        findings=findings,
-        caption=CAPTION,
-        plots=plots,
-        settings=list(SETTINGS.values()),
-        cells=_cells(points),
-        budgets=[name for name in needed.columns if name not in _NOT_USERS],
-        users=users,
-    )
+    budgets = [f"users for epsilon {n}" for n in needed.columns if n not in _NOT_USERS]
+    header = ["mechanism", "epsilon", "top-1, %", "top-3, %", "perplexity", "mean exposure",
+              "extracted", *SETTINGS.values()]  # fmt: skip
+    sections = [
+        Section("Every mechanism and budget", header, _cells(points)),
+        Section(
+            "How many users it takes", ["mechanism", "trained at", "top-1", *budgets], users, _USERS
+        ),
+    ]
+    return study_page("What privacy costs", findings, plots, f"{CAPTION} {_ADJACENCY}", sections)
+
+
+_ADJACENCY = (
+    "The users and the split stay the same. Budgets of different adjacency stand side by side: "
+    "zeroing a user out and adding or removing one are not the same promise."
+)
+_USERS = (
+    "What was trained depends on the noise on the mean update only. With the same share of the "
+    "users in each round, a larger population makes the same noise more private. The columns say "
+    "how many users each row's training would need for a budget; delta is the one of the run."
+)
 
 
 _NOT_USERS = ("mechanism", "trained at", "top1_recall")
-_PAGE = """
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>What privacy costs</title>
-<style>
-{{ style }}
-</style>
-</head>
-<body>
-<header><h1>What privacy costs</h1></header>
-<main>
-<section><h2>In short</h2>
-{% for sentence in findings %}
-<p>{{ sentence }}</p>
-{% endfor %}
-<div class="plots">
-{% for plot in plots %}
-<figure style="margin:0">{{ plot }}</figure>
-{% endfor %}
-</div>
-<p class="quiet">{{ caption }} The users and the split stay the same. Budgets of different adjacency stand side by side: zeroing a user out and adding or removing one are not the same promise.</p>
-</section>
-<section><h2>Every mechanism and budget</h2>
-<div class="scroll" tabindex="0"><table>
-<thead><tr><th>mechanism</th><th>epsilon</th><th>top-1, %</th><th>top-3, %</th><th>perplexity</th><th>mean<br>exposure</th><th>extracted</th>{% for name in settings %}<th>{{ name }}</th>{% endfor %}</tr></thead>
-<tbody>
-{% for row in cells %}
-<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}
-</tbody></table></div>
-</section>
-<section><h2>How many users it takes</h2>
-<p>What was trained depends on the noise on the mean update only. With the same share of the users in each round, a larger population makes the same noise more private. The columns say how many users each row's training would need for a budget; delta is the one of the run.</p>
-<div class="scroll" tabindex="0"><table>
-<thead><tr><th>mechanism</th><th>trained at</th><th>top-1</th>{% for budget in budgets %}<th>users for<br>epsilon {{ budget }}</th>{% endfor %}</tr></thead>
-<tbody>
-{% for row in users %}
-<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}
-</tbody></table></div>
-</section>
-</main>
-</body>
-</html>
-"""  # noqa: E501

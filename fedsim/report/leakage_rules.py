@@ -271,7 +271,7 @@ def _compression(rows: Sequence[Row]) -> Conclusion | None:
     said = []
     for row in changes:
         sure = f" ({sides[row.side(0.0)]})" if row.bounded else ""
-        told = f"{of_whom(row.group)}: exposure {row.said}{sure}"
+        told = f"{of_whom(row.group)}: exposure changes by {row.said}{sure}"
         for quantity, name in (("extracted", "canaries extracted"), ("top1_recall", "top-1")):
             before, after = (pick(rows, quantity, g) for g in ("copy=none", row.group))
             if before and after:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
 from fedsim.files import write_atomically
 from fedsim.report.formats import MISSING, count, missing, number, percent
+from fedsim.report.study_page import Section, study_page
 from fedsim.report.svg import COLOURS, house_style, label_ends, panel, to_svg
-from fedsim.report.template import STYLE
 from fedsim.studies.memorization import MANY_USERS, NEVER_SEEN_BITS, ORDER, Outcome, Private
 from fedsim.studies.ordering import LEAST_SEEDS, Difference
 
@@ -255,59 +253,21 @@ def _usefulness(found: Outcome) -> Markup:
 
 
 def _page(found: Outcome, private: Private) -> str:
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined,
-                                     trim_blocks=True, lstrip_blocks=True)  # fmt: skip
-    sections: Sequence[tuple[str, tuple[list[str], Rows]]] = (
-        ("Every setting", _settings(found)),
-        ("The order, step by step", _differences(found)),
-        ("By users and copies", _grid(found)),
-    )
-    return environment.from_string(_PAGE.lstrip()).render(
-        style=Markup(STYLE.lstrip()),
-        findings=findings(found, private),
-        caption=CAPTION,
-        plots=[*_curves(found), _usefulness(found)],
-        sections=sections,
+    sections = [
+        Section("Every setting", *_settings(found)),
+        Section("The order, step by step", *_differences(found)),
+        Section("By users and copies", *_grid(found)),
+    ]
+    plots = [*_curves(found), _usefulness(found)]
+    told = findings(found, private)
+    return study_page(
+        "What federated training memorizes", told, plots, f"{CAPTION} {_ON}", sections
     )
 
 
-_PAGE = """
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>What federated training memorizes</title>
-<style>
-{{ style }}
-</style>
-</head>
-<body>
-<header><h1>What federated training memorizes</h1></header>
-<main>
-<section><h2>In short</h2>
-{% for sentence in findings %}
-<p>{{ sentence }}</p>
-{% endfor %}
-<div class="plots">
-{% for plot in plots %}
-<figure style="margin:0">{{ plot }}</figure>
-{% endfor %}
-</div>
-<p class="quiet">{{ caption }} All settings train the same network on the same sentences: central training makes as many passes, rounded, as a federated user takes part; IID deals the sentences out to as many users of the same sizes. In the plots the full line is the ceiling and the dotted one what was never seen.</p>
-</section>
-{% for title, table in sections %}
-<section><h2>{{ title }}</h2>
-<div class="scroll" tabindex="0"><table>
-<thead><tr>{% for name in table[0] %}<th>{{ name }}</th>{% endfor %}</tr></thead>
-<tbody>
-{% for row in table[1] %}
-<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}
-</tbody></table></div>
-</section>
-{% endfor %}
-</main>
-</body>
-</html>
-"""  # noqa: E501
+_ON = (
+    "All settings train the same network on the same sentences: central training makes as many "
+    "passes, rounded, as a federated user takes part; IID deals the sentences out to as many users "
+    "of the same sizes. In the plots the full line is the ceiling and the dotted one what was "
+    "never seen."
+)

@@ -46,7 +46,7 @@ class Canaries(Measure):
     )
 
     title: ClassVar[str] = "Canaries: exposure and extraction"
-    threat: ClassVar[str] = "A-final: holds the global model"
+    threat: ClassVar[str] = "holds the global model"
     meaning: ClassVar[str] = (
         "Exposure is how many bits of a random sentence's secret the model gives away: 1.4 bits is "
         "what chance gives, at ten bits it ranks before a thousand others. Extraction says how "

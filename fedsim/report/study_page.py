@@ -1,0 +1,85 @@
+"""The page of a study: what was found, plots, and tables; one HTML file, nothing from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jinja2
+from markupsafe import Markup
+
+from fedsim.report.template import STYLE
+
+
+class Section(NamedTuple):
+    """A table with its heading, and a sentence before it."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    intro: str = ""
+
+
+def study_page(
+    title: str,
+    findings: Sequence[str],
+    plots: Sequence[Markup],
+    caption: str,
+    sections: Sequence[Section],
+) -> str:
+    """The whole page as HTML."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined,
+                                     trim_blocks=True, lstrip_blocks=True)  # fmt: skip
+    return environment.from_string(_PAGE.lstrip()).render(
+        style=Markup(STYLE.lstrip()),
+        title=title,
+        findings=findings,
+        plots=plots,
+        caption=caption,
+        sections=sections,
+    )
+
+
+_PAGE = """
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ title }}</title>
+<style>
+{{ style }}
+</style>
+</head>
+<body>
+<header><h1>{{ title }}</h1></header>
+<main>
+<section><h2>In short</h2>
+{% for sentence in findings %}
+<p>{{ sentence }}</p>
+{% endfor %}
+<div class="plots">
+{% for plot in plots %}
+<figure style="margin:0">{{ plot }}</figure>
+{% endfor %}
+</div>
+<p class="quiet">{{ caption }}</p>
+</section>
+{% for section in sections %}
+<section><h2>{{ section.title }}</h2>
+{% if section.intro %}
+<p>{{ section.intro }}</p>
+{% endif %}
+<div class="scroll" tabindex="0"><table>
+<thead><tr>{% for name in section.header %}<th>{{ name }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for row in section.rows %}
+<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody></table></div>
+</section>
+{% endfor %}
+</main>
+</body>
+</html>
+"""
