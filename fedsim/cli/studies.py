@@ -22,10 +22,8 @@ def root() -> None:
 
 @app.command()
 def finetuning(
+    pretrain: Annotated[str, typer.Option(help="the first corpus: a data set, or your file")],
     overrides: Overrides = None,
-    pretrain: Annotated[
-        str, typer.Option(help="the first corpus: a data set, or your file")
-    ] = "synthetic",
     seeds: Seeds = 3,
     preset: Preset = "default",
     jobs: Jobs = 0,

@@ -12,18 +12,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import torch
 
 from fedsim.data.sequences import Sequences
 from fedsim.data.vocabulary import UNK
 from fedsim.device import threads
+from fedsim.leakage.completion import greedy_words
 from fedsim.leakage.exposure import sentence_nats
 from fedsim.leakage.first_corpus import FirstCorpus
 from fedsim.leakage.intervals import mean_interval, wilson
 from fedsim.leakage.ranks import exposure_bits
-from fedsim.leakage.scoring import batches, rows_of
+from fedsim.leakage.scoring import rows_of, score
 from fedsim.models.base import LanguageModel
-from fedsim.models.batch import N_SPECIALS, Batch
 from fedsim.seeding import stream
 
 PREFIXES = (2, 3, 5)  # words that are given
@@ -78,28 +77,17 @@ def drawn(text: Sequences, count: int, rng: np.random.Generator) -> Sequences:
     return text.take(rng.choice(eligible, min(count, len(eligible)), replace=False))
 
 
-@torch.no_grad()
 def read(model: LanguageModel, sentences: Sequences) -> tuple[np.ndarray, np.ndarray]:
     """(needed, nats) of each sentence, int64 and float64 (sentences,).
 
-    needed: how many words must be given so that greedy decoding gives all others. Decoding stays
-    on the sentence as long as each next word is the likeliest, so one pass over the sentence tells
-    of every prefix. Special tokens are never chosen, as a keyboard does not suggest them.
-    nats: -ln p of its words; its end is not scored.
+    needed: how many words must be given so that greedy decoding gives all others; see
+    `completion`. nats: -ln p of its words; its end is not scored.
     """
-    needed, nats = np.zeros(len(sentences), np.int64), np.zeros(len(sentences))
-    for chosen in batches(sentences):
-        batch = Batch.of(sentences.tokens, sentences.offsets, chosen, model.device)
-        scores = model.log_probs(batch)
-        words = (batch.targets >= N_SPECIALS).cpu().numpy()
-        of = chosen[batch.sequence.cpu().numpy()][words]
-        best = scores[:, N_SPECIALS:].argmax(1) + N_SPECIALS
-        wrong = (best != batch.targets).cpu().numpy()[words]
-        place = batch.position.cpu().numpy()[words]
-        np.maximum.at(needed, of[wrong], place[wrong] + 1)
-        own = scores.gather(1, batch.targets[:, None])[:, 0].double().cpu().numpy()
-        np.add.at(nats, of, -own[words])
-    return needed, nats
+    wrong = np.flatnonzero(greedy_words(model, sentences) != sentences.tokens)
+    of = np.searchsorted(sentences.offsets, wrong, side="right") - 1
+    needed = np.zeros(len(sentences), np.int64)
+    np.maximum.at(needed, of, wrong - sentences.offsets[of] + 1)
+    return needed, score(model, sentences).nats
 
 
 def rate(kind: str, quantity: str, prefix: int, needed: np.ndarray) -> Row:

@@ -4,7 +4,7 @@ out."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -86,9 +86,14 @@ def summarised(
     """
     planted, controls = table[table.kind == "planted"], table[table.kind == "held_out"]
     trained = planted[planted.holder_participations > 0]
+    most = {"exposure_bits": math.log2(references + 1), "exact_exposure_bits": math.log2(pairs)}
     rows = [
         *_controls_exposure(controls, references, pairs),
-        *(row for name in EXPOSURES for row in _exposure(name, trained, controls, references)),
+        *(
+            row
+            for name in EXPOSURES
+            for row in _exposure(name, trained, controls, references, most)
+        ),
         *(row for name in examination.METHODS for row in _extraction(name, trained, controls)),
         *(_trend(name, trained, rng) for name in EXPOSURES),
     ]
@@ -125,12 +130,18 @@ def _controls_exposure(controls: pd.DataFrame, references: int, pairs: int) -> I
 
 
 def _exposure(
-    name: str, trained: pd.DataFrame, controls: pd.DataFrame, references: int
+    name: str,
+    trained: pd.DataFrame,
+    controls: pd.DataFrame,
+    references: int,
+    most: Mapping[str, float],
 ) -> Iterator[Finding]:
-    """Mean exposure of each cell beside that of the held-out canaries."""
+    """Mean exposure of each cell beside that of the held-out canaries; no end of an interval is
+    outside of what there can be: 0 and `most`."""
     control = float(controls[name].mean())  # NaN where none was ranked exactly
     for group, cell in _cells(trained):
         mean, low, high = mean_interval(cell[name].to_numpy())
+        low, high = max(low, 0.0), min(high, most.get(name, math.inf))
         interval = BETWEEN
         if len(cell) == 1:
             low, high, interval = _of_one(name, mean, references)
