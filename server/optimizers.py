@@ -7,6 +7,7 @@ negative gradient.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from pydantic import Field
 
 from fedsim.options import Options as BaseOptions
 from fedsim.registry import Registry
+from fedsim.search_space import Range
 
 State = dict[str, np.ndarray]
 OPTIMIZERS: Registry[type[ServerOptimizer]] = Registry("optimizer")
@@ -23,6 +25,7 @@ class ServerOptimizer:
     """Base: options in, pure steps out."""
 
     Options: ClassVar[type[BaseOptions]]
+    search: ClassVar[Mapping[str, Range]] = {"lr": Range(0.1, 3.0)}  # of its options, for tuning
 
     def __init__(self, options: BaseOptions) -> None:
         self.options = options
@@ -100,6 +103,7 @@ class AdaptiveOptions(BaseOptions):
 class _Adaptive(ServerOptimizer):
     Options = AdaptiveOptions
     options: AdaptiveOptions
+    search: ClassVar[Mapping[str, Range]] = {"lr": Range(0.001, 0.1)}
 
     def initial_state(self, size: int) -> State:
         """m = 0 and v = tau^2, as the paper asks for v >= tau^2."""

@@ -28,6 +28,7 @@ from fedsim.options import Options
 from fedsim.parameters import Parameters, distance
 from fedsim.privacy.base import Release
 from fedsim.profile import Profile
+from fedsim.search_space import Range
 from fedsim.updates import Aggregate, Contribution, UserResult
 from server.dispatch import Dispatch
 from server.optimizers import OPTIMIZERS
@@ -77,6 +78,8 @@ class FederatedStrategy(Strategy):
     message_type: ClassVar[str] = "train"
     without_effect: ClassVar[tuple[str, ...]] = ()  # config keys that this strategy ignores
     without_mechanisms: ClassVar[tuple[str, ...]] = ()  # that it gives nothing to act on
+    # What a fair comparison tunes beside the server optimizer's own: config key -> range.
+    search: ClassVar[Mapping[str, Range]] = {"client.lr": Range(0.3, 6.0)}
 
     def __init__(
         self,

@@ -1,5 +1,9 @@
 """FedSGD (McMahan et al. 2017): one exact gradient of each user's whole data, one server step."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
+from fedsim.search_space import Range
 from server.strategy import FederatedStrategy
 
 
@@ -16,3 +20,4 @@ class FedSGD(FederatedStrategy):
         "client.proximal_mu",
     )
     without_mechanisms = ("dp-sgd",)
+    search: ClassVar[Mapping[str, Range]] = {}  # its learning rate is the server optimizer's
