@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 from federations import play
@@ -148,9 +149,7 @@ def test_what_is_tuned_is_there_and_has_an_effect(name: str) -> None:
 
 
 def test_every_registered_file_of_the_room_is_documented() -> None:
-    from test_architecture import ROOT
-
-    table = (ROOT / "docs" / "strategies.md").read_text("utf-8")
+    table = (Path(__file__).parents[1] / "docs" / "strategies.md").read_text("utf-8")
     for name in load_reference(NAMED_SECTIONS["strategy"]):
         assert f"| `{name}` |" in table
         for option in STRATEGIES[name].Options.model_fields:
