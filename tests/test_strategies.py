@@ -35,7 +35,7 @@ ONE_BY_ONE = [name for name in ALL if STRATEGIES[name].one_reply_per_user]
 def of(tiny: str, name: str, *overrides: str) -> Config:
     """The tiny federation under a strategy with the options that it has by default. Large cohorts,
     so that users come again; small batches, so that users make more or fewer steps."""
-    keys = [f"strategy={name}", "server.cohort=15", "server.rounds=3"]
+    keys = [f"strategy={name}", "server.cohort=15", "server.rounds=3", "canaries.per_cell=0"]
     if "client.batch_size" not in STRATEGIES[name].without_effect:
         keys.append("client.batch_size=4")
     return load(tiny, [*keys, *overrides])

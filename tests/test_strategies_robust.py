@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.optimize
-from federations import fresh_strategy
+from federations import fresh_strategy, play
 from flwr.serverapp import strategy as flower
 from test_strategies_formulas import reply, theirs_of
 
@@ -169,6 +169,16 @@ def test_squared_distances_are_those_of_float64() -> None:
         for j, b in enumerate(rows):
             exact = float(np.square(a.astype(np.float64) - b).sum())
             assert found[i, j] == pytest.approx(exact, rel=1e-7, abs=1e-7)
+
+
+def test_the_median_of_private_updates_is_post_processing(tiny: str) -> None:
+    """Under DP-SGD a client's update is private by itself, whatever the server makes of them."""
+    private = ["privacy=dp-sgd", "privacy.noise_multiplier=0.5", "privacy.delta=1e-3",
+               "privacy.steps=2"]  # fmt: skip
+    robust, notes = play(load(tiny, ["strategy=median", *private]))
+    plain, others = play(load(tiny, private))
+    assert notes.outcomes[0].results == others.outcomes[0].results, "clients do the same"
+    assert robust.state.parameters.digest() != plain.state.parameters.digest()
 
 
 # -- what cannot be had ---------------------------------------------------------------------------
