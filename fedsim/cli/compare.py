@@ -61,7 +61,8 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Recall, cost and leakage of strategies, tuned alike: means over seeds, and paired tests."""
-    from fedsim.report import comparison as report
+    from fedsim.report.comparison import checklist as checklist_of
+    from fedsim.report.comparison import findings, write_comparison
     from fedsim.runs import new_run_folder
     from fedsim.studies import cells, contrasts
     from fedsim.studies.compare import Study, run_study
@@ -76,13 +77,13 @@ def compare(
         found = run_study(study, folder, jobs, told)
     _say_failures(found)
     table = contrasts.summary(found)
-    page = report.write_comparison(folder, found, table)
+    page = write_comparison(folder, found, table)
     if checklist:
-        print(report.checklist(found))
+        print(checklist_of(found))
     elif as_json:
-        print(json.dumps(_as_json(found, table, report.findings(found, table), folder), indent=2))
+        print(json.dumps(_as_json(found, table, findings(found, table), folder), indent=2))
     else:
-        _show(found, table, report.findings(found, table))
+        _show(found, table, findings(found, table))
         Console().print(f"report: {page}", highlight=False, soft_wrap=True)
 
 
@@ -90,8 +91,8 @@ def _say_failures(found: Comparison) -> None:
     """Each failed run on stderr. Raises FedsimError where nothing else is left."""
     failed = found.runs[found.runs.state == "failed"]
     for row in failed.to_dict("records"):
-        at = [str(row["strategy"]), *(f"{axis}={row[axis]}" for axis in found.axes)]
-        print(f"Failed: {', '.join(at)}, seed {row['seed']}: {row['error']}", file=sys.stderr)
+        about = f"{_name(found, row)}, seed {row['seed']}"
+        print(f"Failed: {about}: {row['error']}", file=sys.stderr)
     for said in found.made["not_measured"]:
         print(f"Not measured: {said}", file=sys.stderr)
     if len(failed) == len(found.runs):
@@ -119,42 +120,78 @@ def _as_json(
 
 def _show(found: Comparison, table: pd.DataFrame, findings: list[str]) -> None:
     console = Console()
-    console.print(_results(found, table))
+    console.print(_recalls(found, table))
+    console.print(_costs(found, table))
     for sentence in findings:
         console.print(sentence, highlight=False, soft_wrap=True)
     if len(found.chosen):
         console.print(_tuned(found))
 
 
-def _results(found: Comparison, table: pd.DataFrame) -> Table:
-    """A row a cell; costs up to the target, recall on test users."""
-    shown = Table(
-        title=f"Mean over seeds ± 95 %; target: {found.target:.2%} top-1 on validation users",
-        title_justify="left",
-    )
-    for heading in ("strategy", *found.axes):
-        shown.add_column(heading)
-    last = [name for name in ("exposure_bits", "membership_auc") if name in table]
-    headings = ["seeds", "top-1", f"to {found.strategies[0]}", "p", "worst tenth", "rounds",
-                "fewer by", "uploaded", *(name.split("_")[0] for name in last)]  # fmt: skip
-    for heading in headings:
-        shown.add_column(heading, justify="right")
-    slowest = table.rounds_to_target.max()
+def _recalls(found: Comparison, table: pd.DataFrame) -> Table:
+    """On test users, a row a cell."""
+    shown = Table(title="Top-1 recall on test users: means over seeds ± 95 %", title_justify="left")
+    for heading in ("", "seeds", "top-1", f"to {found.strategies[0]}", "p", "worst tenth"):
+        shown.add_column(heading, justify="right" if heading else "left")
     for row in table.to_dict("records"):
-        rounds = row["rounds_to_target"]
         shown.add_row(
-            *(str(row[key]) for key in ("strategy", *found.axes)),
+            _name(found, row),
             str(row["n"]),
             _percent(row, "top1"),
             _percent(row, "difference", "+"),
             "" if math.isnan(row["p"]) else f"{row['p']:.3f}",
             _percent(row, "worst_decile_top1"),
-            "not reached" if math.isnan(rounds) else f"{rounds:.0f}",
-            "" if math.isnan(rounds) else f"{slowest / rounds:.1f}x",
-            "" if math.isnan(rounds) else f"{row['bytes_to_target'] / 1e9:.2f} GB",
-            *("" if math.isnan(row[name]) else f"{row[name]:.2f}" for name in last),
         )
     return shown
+
+
+def _costs(found: Comparison, table: pd.DataFrame) -> Table:
+    """Up to the target, a row a cell; and what leaked, where it was measured."""
+    from fedsim.report.formats import size
+
+    shown = Table(
+        title=f"To {found.target:.2%} top-1 recall on validation users: means over seeds",
+        title_justify="left",
+    )
+    leaked = {"exposure_bits": "exposure, bits", "membership_auc": "membership AUC"}
+    leaked = {name: heading for name, heading in leaked.items() if name in table}
+    for heading in ("", "rounds", "fewer by", "uploaded", "seconds in all", *leaked.values()):
+        shown.add_column(heading, justify="right" if heading else "left")
+    slowest = table.rounds_to_target.max()
+    for row in table.to_dict("records"):
+        rounds = row["rounds_to_target"]
+        cost = ["not reached by all", "", ""]
+        if not math.isnan(rounds):
+            cost = [f"{rounds:.1f}", f"{slowest / rounds:.1f}x", size(row["bytes_to_target"])]
+        last = [_figure(row[name], 2) for name in leaked]
+        shown.add_row(_name(found, row), *cost, _figure(row["seconds"], 0), *last)
+    return shown
+
+
+def _tuned(found: Comparison) -> Table:
+    """What the searches chose of what."""
+    from fedsim.report.comparison_findings import at_edge
+
+    trials = found.made["tuning"]["trials"]
+    shown = Table(title=f"Chosen, from {trials} trials each", title_justify="left")
+    for heading in ("", "key", "searched", "chosen"):
+        shown.add_column(heading, justify="right" if heading == "chosen" else "left")
+    for row in found.chosen.to_dict("records"):
+        low, high, value = row["low"], row["high"], row["value"]
+        edge = ", at the edge: widen --range" if at_edge(value, low, high) else ""
+        searched = f"{low:g} to {high:g}, log"
+        shown.add_row(_name(found, row), row["key"], searched, f"{value:g}{edge}")
+    return shown
+
+
+def _name(found: Comparison, row: dict[str, Any]) -> str:
+    """A cell, for people: an axis by the last part of its key."""
+    at = (f"{axis.rpartition('.')[2]}={row[axis]}" for axis in found.axes)
+    return ", ".join([str(row["strategy"]), *at])
+
+
+def _figure(value: float, digits: int) -> str:
+    return "" if math.isnan(value) else f"{value:,.{digits}f}"
 
 
 def _percent(row: dict[str, Any], name: str, sign: str = "") -> str:
@@ -162,22 +199,3 @@ def _percent(row: dict[str, Any], name: str, sign: str = "") -> str:
     if math.isnan(value):
         return ""
     return f"{value:{sign}.2%}" + ("" if math.isnan(half) else f" ± {half:.2%}")
-
-
-def _tuned(found: Comparison) -> Table:
-    """What the searches chose of what."""
-    from fedsim.studies.tuning import at_edge
-
-    shown = Table(title=f"Chosen from {found.made['tuning']['trials']} trials each",
-                  title_justify="left")  # fmt: skip
-    for heading in ("strategy", *found.axes, "key", "searched", "chosen", ""):
-        shown.add_column(heading, justify="right" if heading == "chosen" else "left")
-    for row in found.chosen.to_dict("records"):
-        low, high, value = row["low"], row["high"], row["value"]
-        shown.add_row(
-            *(str(row[key]) for key in ("strategy", *found.axes, "key")),
-            f"{low:g} to {high:g}, log",
-            f"{value:g}",
-            "at the edge: widen --range" if at_edge(low, high, value) else "",
-        )
-    return shown

@@ -68,14 +68,17 @@ class Study:
         return cells
 
     def cost(self, cells: Sequence[Cell]) -> str:
-        """What will be trained, in a sentence."""
-        rounds = [self.plan.config(cell, 1).server.rounds for cell in cells]
-        searched = [bool(self.trials and self.plan.searched(cell)) for cell in cells]
-        said = f"{len(cells) * len(self.seeds)} runs, {sum(rounds) * len(self.seeds):,} rounds"
-        if not any(searched):
+        """What will be trained, in a sentence; cells whose configs are the same count once."""
+        configs = {cell: self.plan.config(cell, SEARCH_SEED) for cell in cells}
+        distinct = {config.identity(): cell for cell, config in configs.items()}
+        rounds = [configs[cell].server.rounds for cell in distinct.values()]
+        runs = len(distinct) * len(self.seeds)
+        said = f"{runs} runs, {sum(rounds) * len(self.seeds):,} rounds"
+        searched = [c for c in distinct.values() if self.trials and self.plan.searched(c)]
+        if not searched:
             return said
-        spent = sum(budget(self.trials, r) for r, s in zip(rounds, searched, strict=True) if s)
-        return f"{said}; before them {sum(searched) * self.trials} trials, {spent:,} rounds"
+        spent = sum(budget(self.trials, configs[cell].server.rounds) for cell in searched)
+        return f"{said}; before them {len(searched) * self.trials} trials, {spent:,} rounds"
 
 
 def run_study(study: Study, folder: Path, jobs: int, said: Said) -> Comparison:
@@ -230,7 +233,8 @@ def _made(
     jobs: int,
 ) -> dict[str, Any]:
     """What a reproducibility checklist asks; seconds are those of processes with one core each."""
-    corpus = open_federation(study.plan.config(cells[0], study.seeds[0])).corpus
+    config = study.plan.config(cells[0], study.seeds[0])
+    corpus = open_federation(config).corpus
     kernel = str(runs[0].provenance.get("kernel", "")) if runs else ""
     trained = sum(run.profile["wall_seconds"] for run in runs)
     tuned = sum(run.profile["wall_seconds"] for run in trials.values())
@@ -243,6 +247,7 @@ def _made(
         "seeds": list(study.seeds),
         "preset": study.plan.preset,
         "overrides": list(study.plan.overrides),
+        "config": config.as_dict(),  # of the first cell
         "tuning": {
             "trials": study.trials,
             "seed": SEARCH_SEED,

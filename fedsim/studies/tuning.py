@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from fedsim.studies.trial_record import TrialRecord
 
 Values = dict[str, float]
-EDGE = 0.1
 
 
 def rungs(rounds: int) -> tuple[int, ...]:
@@ -161,12 +160,6 @@ def search_of(plan: Plan, cell: Cell, trials: int, folder: Path) -> Search | Non
 def _span(range: Range, own: float) -> tuple[float, float]:
     """The range, widened to the cell's own value, which need not lie in it."""
     return min(range.low, own), max(range.high, own)
-
-
-def at_edge(low: float, high: float, value: float) -> bool:
-    """Whether a value lies outside of its range or in the tenth of it at either end (of its
-    logarithm): the best may lie beyond."""
-    return not EDGE <= math.log(value / low) / math.log(high / low) <= 1 - EDGE
 
 
 def trial_config(plan: Plan, cell: Cell, values: Values) -> Config:
