@@ -73,7 +73,7 @@ class Study:
         distinct = {config.identity(): cell for cell, config in configs.items()}
         rounds = [configs[cell].server.rounds for cell in distinct.values()]
         runs = len(distinct) * len(self.seeds)
-        said = f"{runs} runs, {sum(rounds) * len(self.seeds):,} rounds"
+        said = f"{runs} run{'s' * (runs > 1)}, {sum(rounds) * len(self.seeds):,} rounds"
         searched = [c for c in distinct.values() if self.trials and self.plan.searched(c)]
         if not searched:
             return said
