@@ -64,7 +64,7 @@ def made_up(
                                         "tokens": evaluated * 11_000}))  # fmt: skip
             runs.append(
                 where | {
-                    "seed": seed, "state": "finished", "error": None, "run": f"{name}-{seed}",
+                    "seed": seed, "state": "finished", "error": "", "run": f"{name}-{seed}",
                     "top1": end / 100, "top3": end / 58,
                     "perplexity": 420 - 12 * end + rng.normal(0, 3),
                     "keystrokes_saved": 0.3 + end / 300,
@@ -111,7 +111,8 @@ def summarised(comparison: Comparison) -> pd.DataFrame:
         base = done[(done[keys] == [comparison.strategies[0], *cell[1:]]).all(axis=1)]
         row = dict(zip(keys, cell, strict=True)) | {"n": len(own)}
         for column in columns:
-            row |= mean_and_ends(own[column].dropna().to_numpy(float), column)
+            values = own[column].astype("Float64").to_numpy(float, na_value=np.nan)
+            row |= mean_and_ends(values, column)
         gain = (own["top1"] - base.set_index("seed")["top1"]).dropna().to_numpy(float)
         if cell[0] == comparison.strategies[0]:
             gain = gain[:0]

@@ -9,12 +9,26 @@ LONG = 36  # rows that a page of a paper still takes
 LEFT_OUT = {SCORES[name].title for name in ("top3", "keystrokes_saved")}  # for the width of a page
 _ESCAPED = str.maketrans(
     {
-        "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
-        "%": r"\%", "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
-        "<": "$<$", ">": "$>$", "|": "$|$", '"': "''", "\n": " ",
-        "\N{MINUS SIGN}": "$-$", "\N{PLUS-MINUS SIGN}": r"$\pm$", "\N{EN DASH}": "--",
+        "\\": r"\textbackslash{}",
+        "{": r"\{",
+        "}": r"\}",
+        "$": r"\$",
+        "&": r"\&",
+        "#": r"\#",
+        "%": r"\%",
+        "_": r"\_",
+        "^": r"\textasciicircum{}",
+        "~": r"\textasciitilde{}",
+        "<": "$<$",
+        ">": "$>$",
+        "|": "$|$",
+        '"': "''",
+        "\n": " ",
+        "\N{MINUS SIGN}": "$-$",
+        "\N{PLUS-MINUS SIGN}": r"$\pm$",
+        "\N{EN DASH}": "--",
         "\N{INFINITY}": r"$\infty$",
-    }  # fmt: skip
+    }
 )
 
 
