@@ -71,8 +71,9 @@ def _parquet(frame: pd.DataFrame) -> bytes:
     """Columns of mixed kinds, such as an axis of 1 and "auto", become text."""
     mixed = [
         name
-        for name in frame.select_dtypes("object")
-        if len({type(value) for value in frame[name].dropna()}) > 1
+        for name in frame
+        if pd.api.types.is_object_dtype(frame[name])
+        and len({type(value) for value in frame[name].dropna()}) > 1
     ]
     buffer = io.BytesIO()
     frame.astype(dict.fromkeys(mixed, "string")).to_parquet(buffer, index=False)
@@ -82,11 +83,12 @@ def _parquet(frame: pd.DataFrame) -> bytes:
 def _page(cells: Cells) -> str:
     compared = cells.comparison
     sections = [
-        Section("Scores on test users", *tables.as_html(tables.summary(cells)),
+        Section("Scores on test users", *tables.as_html(tables.summary(cells)), pinned=True,
                 plots=list(dots.final(cells)), note=f"{tables.caption(cells)} {_DOTS}"),
         Section("Learning curves", plots=[*plots.learning(cells, "round"),
                 *plots.learning(cells, "upload_bytes")], note=_curves_note(cells)),
-        Section("Cost", *tables.costs(cells), plots=_cost_plots(cells), note=_cost_note(cells)),
+        Section("Cost", *tables.costs(cells), plots=_cost_plots(cells), note=_cost_note(cells),
+                pinned=True),
         Section("Fairness", plots=list(dots.fairness(cells)), note=_FAIR),
     ]  # fmt: skip
     if cells.leakage:
@@ -103,7 +105,7 @@ def _page(cells: Cells) -> str:
         sections.append(Section("Trials of the search", *tables.trials(cells), folded=folded))
     made = [[key, value] for key, value in flat(compared.made)]
     sections.append(
-        Section("Made with", *tables.as_html((["", ""], made), wrapped=""), folded=True)
+        Section("Made with", *tables.as_html((["what", "value"], made), "value"), folded=True)
     )
     names = compared.strategies
     title = f"{' and '.join(names) if len(names) < 3 else f'{len(names)} strategies'} compared"

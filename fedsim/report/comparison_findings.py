@@ -91,8 +91,7 @@ def _over_settings(cells: Cells, what: str, column: str, measure: Measure) -> It
     clear = [cells.named(s) for s in cells.settings if cells.leads(s, column, measure)]
     text = f"{what}: {told} of {len(cells.settings)} settings"
     if len(cells.comparison.strategies) > 1:
-        text += f"; the lead is resolved in {len(clear)} of them"
-        text += f" ({_named(clear, 4)})" if clear else ""
+        text += f"; {_leads(cells, clear)}"
     sign = 1.0 if measure.more_is_better else -1.0
     top = max(
         ((name, s) for s, name in best.items() if name is not None),
@@ -100,6 +99,14 @@ def _over_settings(cells: Cells, what: str, column: str, measure: Measure) -> It
     )
     value = with_half(cells.row(*top), column, measure)
     yield f"{text}. Best of all: {cells.at(*top)}, {value} {measure.unit}".rstrip() + "."
+
+
+def _leads(cells: Cells, clear: Sequence[str]) -> str:
+    if len(cells.comparison.seeds) == 1:
+        return "one seed gives no verdict on a lead"
+    if not clear:
+        return "the lead is resolved in none of them"
+    return f"the lead is resolved in {len(clear)} of them ({_named(clear, 4)})"
 
 
 def _lead(cells: Cells, setting: Setting, column: str, measure: Measure) -> str:
@@ -112,37 +119,34 @@ def _lead(cells: Cells, setting: Setting, column: str, measure: Measure) -> str:
 
 
 def _against_reference(cells: Cells) -> Iterator[str]:
-    """The paired differences to the first strategy, those that are resolved first."""
-    better: list[str] = []
-    worse: list[str] = []
-    unclear: list[str] = []
-    unknown: list[str] = []
-    for name, setting in cells:
-        row = cells.row(name, setting)
-        if name == cells.reference or missing(row.get("difference")):
-            continue
-        told = f"{cells.at(name, setting)} {difference(row)}"
-        if missing(row.get("p")):
-            unknown.append(told)
-        elif not resolved(row):
-            unclear.append(told)
-        else:
-            told += f", p {_p(row)}"
-            (better if row["difference"] > 0 else worse).append(told)
-    total = len(better) + len(worse) + len(unclear)
-    most = MOST_NAMED if len(cells.settings) == 1 else 4
+    """The paired differences to the first strategy, the largest first."""
     reference = cells.reference
-    if total:
+    rows = [(cells.at(*cell), cells.row(*cell)) for cell in cells if cell[0] != reference]
+    rows = [(name, row) for name, row in rows if not missing(row.get("difference"))]
+    rows.sort(key=lambda pair: -abs(pair[1]["difference"]))
+    if not rows:
+        return
+    tested = [(name, row) for name, row in rows if not missing(row.get("p"))]
+    clear = [(name, row) for name, row in tested if resolved(row)]
+    told: dict[bool, list[str]] = {True: [], False: []}
+    for name, row in clear:
+        told[bool(row["difference"] > 0)].append(f"{name} {difference(row)}, p {_p(row)}")
+    if tested:
         yield (
-            f"Against {reference}, {len(better) + len(worse)} of {count(total, 'difference')} in "
-            "test top-1 are resolved (points, paired by seed, 95 % interval; Holm's p below 0.05)."
+            f"Against {reference}, {len(clear)} of {count(len(tested), 'difference')} in test "
+            "top-1 are resolved (points, paired by seed, 95 % interval; Holm's p below 0.05)."
         )
-    if better:
-        yield f"Better than {reference}: {_named(better, most)}."
-    if worse:
-        yield f"Worse than {reference}: {_named(worse, most)}."
-    if unclear:
-        yield f"Not resolved against {reference}: {_named(unclear, most)}."
+    most = MOST_NAMED if len(cells.settings) == 1 else 4
+    if told[True]:
+        yield f"Better than {reference}: {_named(told[True], most)}."
+    if told[False]:
+        yield f"Worse than {reference}: {_named(told[False], most)}."
+    rest = [f"{name} {difference(row)}" for name, row in tested if not resolved(row)]
+    if len(rest) > MOST_NAMED:
+        yield f"Not resolved against {reference}: {len(rest)} differences, all in the table."
+    elif rest:
+        yield f"Not resolved against {reference}: {_named(rest)}."
+    unknown = [f"{name} {difference(row)}" for name, row in rows if missing(row.get("p"))]
     if unknown:
         yield f"Points of test top-1 above {reference}, with no verdict: {_named(unknown, most)}."
 

@@ -112,21 +112,20 @@ def _curves(
 
 
 def bytes_axis(axes: Axes) -> None:
-    """Logarithmic, with sizes at round places."""
+    """Logarithmic, with sizes at round places, as many as there is room for."""
     axes.set_xscale("log")
+    room = axes.get_position().width * WIDTH
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_locator(FixedLocator(_log_ticks(*axes.get_xlim())))
+    axes.xaxis.set_major_locator(FixedLocator(_log_ticks(*axes.get_xlim(), room)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short_size(value)))
 
 
-def _log_ticks(low: float, high: float) -> list[float]:
+def _log_ticks(low: float, high: float, room: float) -> list[float]:
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for steps in ((1, 2, 5), (1, 3), (1,)):
-        ticks = [step * 10.0**power for power in powers for step in steps]
-        ticks = [tick for tick in ticks if low <= tick <= high]
-        if len(ticks) <= 5:
-            break
-    return ticks
+    wanted = 7.5 * LETTER * math.log10(high / low) / room  # the width of a size, in decades
+    steps = (1, 2, 5) if wanted < 0.3 else (1, 3) if wanted < 0.47 else (1,)
+    ticks = [step * 10.0**power for power in powers for step in steps]
+    return [tick for tick in ticks if low <= tick <= high][:: max(1, math.ceil(wanted))]
 
 
 def _short_size(value: float) -> str:

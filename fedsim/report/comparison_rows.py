@@ -107,10 +107,12 @@ def to_target(cells: Cells, name: str, setting: Setting) -> list[str]:
     """Of how many runs, rounds and bytes; a dash where none got there."""
     row = cells.row(name, setting)
     got, asked = reached(cells, name, setting)
-    if got < asked or not asked:
+    if not asked:
+        return [MISSING] * 3
+    if got < asked:
         return [
             f"{got} of {asked}",
-            *(["not always" if got else "never" if asked else MISSING] * 2),
+            *(["not always" if got else "never"] * 2),
         ]
     rounds = with_half(row, "rounds_to_target", Measure("rounds", "", 1, 1))
     return [f"{got} of {asked}", rounds, size(row.get("bytes_to_target"))]
