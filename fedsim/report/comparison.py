@@ -6,8 +6,10 @@ import io
 from pathlib import Path
 
 import pandas as pd
+from markupsafe import Markup
 
 from fedsim.files import write_atomically
+from fedsim.report import comparison_dots as dots
 from fedsim.report import comparison_plots as plots
 from fedsim.report import comparison_rows as tables
 from fedsim.report.comparison_cells import Cells
@@ -69,8 +71,9 @@ def _parquet(frame: pd.DataFrame) -> bytes:
     """Columns of mixed kinds, such as an axis of 1 and "auto", become text."""
     mixed = [
         name
-        for name in frame.select_dtypes("object")
-        if len({type(value) for value in frame[name].dropna()}) > 1
+        for name in frame
+        if pd.api.types.is_object_dtype(frame[name])
+        and len({type(value) for value in frame[name].dropna()}) > 1
     ]
     buffer = io.BytesIO()
     frame.astype(dict.fromkeys(mixed, "string")).to_parquet(buffer, index=False)
@@ -80,12 +83,13 @@ def _parquet(frame: pd.DataFrame) -> bytes:
 def _page(cells: Cells) -> str:
     compared = cells.comparison
     sections = [
-        Section("Scores on test users", *tables.as_html(tables.summary(cells)),
-                plots=list(plots.final(cells)), note=f"{tables.caption(cells)} {_DOTS}"),
+        Section("Scores on test users", *tables.as_html(tables.summary(cells)), pinned=True,
+                plots=list(dots.final(cells)), note=f"{tables.caption(cells)} {_DOTS}"),
         Section("Learning curves", plots=[*plots.learning(cells, "round"),
                 *plots.learning(cells, "upload_bytes")], note=_curves_note(cells)),
-        Section("Cost", *tables.costs(cells), plots=_cost_plots(cells), note=_cost_note(cells)),
-        Section("Fairness", plots=list(plots.fairness(cells)), note=_FAIR),
+        Section("Cost", *tables.costs(cells), plots=_cost_plots(cells), note=_cost_note(cells),
+                pinned=True),
+        Section("Fairness", plots=list(dots.fairness(cells)), note=_FAIR),
     ]  # fmt: skip
     if cells.leakage:
         sections.append(
@@ -100,16 +104,18 @@ def _page(cells: Cells) -> str:
         folded = len(compared.trials) > FOLDED
         sections.append(Section("Trials of the search", *tables.trials(cells), folded=folded))
     made = [[key, value] for key, value in flat(compared.made)]
-    sections.append(Section("Made with", *tables.as_html((["", ""], made), wrapped=""), folded=True))
+    sections.append(
+        Section("Made with", *tables.as_html((["what", "value"], made), "value"), folded=True)
+    )
     names = compared.strategies
     title = f"{' and '.join(names) if len(names) < 3 else f'{len(names)} strategies'} compared"
     return study_page(title, results(cells), [], "", sections, caveats(cells))
 
 
-def _cost_plots(cells: Cells) -> list:
+def _cost_plots(cells: Cells) -> list[Markup]:
     if cells.comparison.target is None:
         return []
-    return [*plots.rounds_to_target(cells), *plots.bytes_to_target(cells)]
+    return [*dots.rounds_to_target(cells), *dots.bytes_to_target(cells)]
 
 
 def _cost_note(cells: Cells) -> str:
@@ -118,7 +124,8 @@ def _cost_note(cells: Cells) -> str:
     if target is not None:
         goal = (
             f"The target is {percent(target)} top-1 on validation users, looked at in every "
-            "evaluated round; rounds and bytes to it are means over the runs that got there. "
+            "evaluated round; rounds and bytes to it are means over runs, and not given where one "
+            "did not get there: a mean of the others would flatter. "
         )
     return (
         f"{goal}Bytes are of all clients of a run together; time is that of the simulation and "

@@ -105,12 +105,23 @@ class Cells:
     @cached_property
     def _runs(self) -> dict[Setting, pd.DataFrame]:
         groups = self.comparison.runs.groupby(["strategy", *self.comparison.axes], sort=False)
-        return {key: rows for key, rows in groups}  # type: ignore[misc]
+        return dict(iter(groups))
 
     def runs(self, strategy: str, setting: Setting) -> pd.DataFrame:
         """The cell's finished runs, by seed."""
         rows = self._runs.get((strategy, *setting), self.comparison.runs.iloc[:0])
         return rows[rows["state"] == "finished"].set_index("seed")
+
+    def values(self, strategy: str, setting: Setting, column: str) -> pd.Series:
+        """The column by seed, of the finished runs that have it; empty where nobody measured it."""
+        runs = self.runs(strategy, setting)
+        known = runs[column] if column in runs else pd.Series(dtype="float64")
+        return known.dropna().astype("float64")
+
+    def all_values(self, column: str) -> pd.Series:
+        """The column over all finished runs; empty where none has it."""
+        runs = self.comparison.runs
+        return runs[column].dropna() if column in runs else pd.Series(dtype="float64")
 
     @property
     def failed(self) -> pd.DataFrame:
@@ -132,12 +143,14 @@ class Cells:
 
     def best(self, setting: Setting, column: str, measure: Measure) -> str | None:
         """The strategy with the best mean; None where none has one."""
-        means = {s: self.row(s, setting).get(column) for s in self.comparison.strategies}
-        known = {name: float(value) for name, value in means.items() if not missing(value)}
-        if not known:
-            return None
-        sign = 1.0 if measure.more_is_better else -1.0
-        return max(known, key=lambda name: sign * known[name])
+        return next(iter(self.ranked(setting, column, measure)), None)
+
+    def ranked(self, setting: Setting, column: str, measure: Measure) -> list[str]:
+        """The strategies that have a mean, the best first."""
+        means = {s: value_of(self.row(s, setting), column) for s in self.comparison.strategies}
+        sign = -1.0 if measure.more_is_better else 1.0
+        known = [name for name, mean in means.items() if not math.isnan(mean)]
+        return sorted(known, key=lambda name: sign * means[name])
 
     def leads(self, setting: Setting, column: str, measure: Measure) -> bool:
         """Whether the best mean is better than each other strategy's beyond chance.
@@ -152,9 +165,9 @@ class Cells:
         if best is None or not others:
             return False
         sign = 1.0 if measure.more_is_better else -1.0
-        mine = self.runs(best, setting)[column]
+        mine = self.values(best, setting, column)
         for other in others:
-            gain = (sign * (mine - self.runs(other, setting)[column])).dropna().astype(float)
+            gain = sign * (mine - self.values(other, setting, column)).dropna()
             if len(gain) < 2 or paired_p(gain.to_numpy()) * len(others) >= LEVEL:
                 return False
         return True
@@ -172,10 +185,8 @@ def paired_p(gains: np.ndarray) -> float:
 def resolved(row: dict[str, Any]) -> bool:
     """Whether a difference to the reference is more than chance: its interval does not hold zero
     and its p, adjusted for the comparisons of the table, is below 0.05."""
-    low, high, p = (row.get(name) for name in ("difference_low", "difference_high", "p"))
-    if missing(low) or missing(high) or missing(p):
-        return False
-    return (float(low) > 0 or float(high) < 0) and float(p) < LEVEL  # type: ignore[arg-type]
+    low, high, p = (value_of(row, name) for name in ("difference_low", "difference_high", "p"))
+    return (low > 0 or high < 0) and p < LEVEL  # never where one is NaN
 
 
 def with_half(row: dict[str, Any], column: str, measure: Measure) -> str:
@@ -187,10 +198,15 @@ def with_half(row: dict[str, Any], column: str, measure: Measure) -> str:
     return text if math.isnan(half) else f"{text} ± {measure.scale * half:,.{measure.digits}f}"
 
 
+def value_of(row: dict[str, Any], column: str) -> float:
+    """NaN where it is missing."""
+    value = row.get(column)
+    return math.nan if value is None or missing(value) else float(value)
+
+
 def half_width(row: dict[str, Any], column: str) -> float:
     """Of the 95 % interval; NaN where there is none."""
-    low, high = row.get(f"{column}_low"), row.get(f"{column}_high")
-    return math.nan if missing(low) or missing(high) else (float(high) - float(low)) / 2  # type: ignore[arg-type]
+    return (value_of(row, f"{column}_high") - value_of(row, f"{column}_low")) / 2
 
 
 def difference(row: dict[str, Any]) -> str:

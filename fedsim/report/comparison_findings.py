@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
 
 from fedsim.report.comparison_cells import (
-    SCORES, Cells, Measure, Setting, difference, p_value, points, resolved, shown, with_half,
+    SCORES,
+    Cells,
+    Measure,
+    Setting,
+    difference,
+    p_value,
+    points,
+    resolved,
+    shown,
+    value_of,
+    with_half,
 )  # fmt: skip
 from fedsim.report.formats import count, missing, number, percent, size
 
-MOST_NAMED = 12  # differences told one by one; more are counted
+MOST_NAMED = 11  # told one by one; more are counted
 EDGE = 0.05  # of a range's length on its axis
 
 
@@ -33,7 +44,7 @@ def results(cells: Cells) -> list[str]:
 
 def caveats(cells: Cells) -> list[str]:
     """What a reader must bear in mind: seeds, tuning, values at an edge, failed runs."""
-    return [*_seeds(cells), *_tuning(cells), *_failures(cells)]
+    return [*_seeds(cells), *_tuning(cells), *_failures(cells), *_not_measured(cells)]
 
 
 def _extent(cells: Cells) -> str:
@@ -43,7 +54,7 @@ def _extent(cells: Cells) -> str:
     text = count(len(compared.strategies), "strategy", "strategies")
     if compared.axes:
         text += f" at {count(len(cells.settings), 'setting')} of {', '.join(compared.axes)}"
-    rounds = runs["rounds"].dropna()
+    rounds = cells.all_values("rounds")
     if len(rounds):
         low, high = int(rounds.min()), int(rounds.max())
         text += f", {low:,} rounds" if low == high else f", {low:,} to {high:,} rounds"
@@ -53,27 +64,49 @@ def _extent(cells: Cells) -> str:
 def _best(cells: Cells) -> Iterator[str]:
     """Who has the highest mean, and whether that is more than chance."""
     measure = SCORES["top1"]
-    for setting in cells.settings:
-        best = cells.best(setting, "top1", measure)
-        if best is None:
-            yield f"No strategy has a finished run at {cells.named(setting)}."
-            continue
-        row = cells.row(best, setting)
-        where = f" at {cells.named(setting)}" if setting else ""
-        text = f"{best} has the highest mean top-1 on the test users{where}: "
-        text += f"{with_half(row, 'top1', measure)} %"
-        second = _second(cells, setting, best)
-        if second is not None:
-            lead = row["top1"] - cells.row(second, setting)["top1"]
-            text += f", {points(lead).lstrip('+')} points above {second}"
-            text += f"; {_lead(cells, setting, 'top1', measure)}"
-        yield f"{text}."
+    if len(cells.settings) > 1:
+        yield from _over_settings(cells, "Highest mean top-1 on the test users", "top1", measure)
+        return
+    best = cells.best(cells.settings[0], "top1", measure)
+    if best is None:
+        return
+    row = cells.row(best, cells.settings[0])
+    text = f"{best} has the highest mean top-1 on the test users: "
+    text += f"{with_half(row, 'top1', measure)} %"
+    ranked = cells.ranked(cells.settings[0], "top1", measure)
+    if len(ranked) > 1:
+        lead = row["top1"] - cells.row(ranked[1], cells.settings[0])["top1"]
+        text += f", {points(lead).lstrip('+')} points above {ranked[1]}"
+        text += f"; {_lead(cells, cells.settings[0], 'top1', measure)}"
+    yield f"{text}."
 
 
-def _second(cells: Cells, setting: Setting, best: str) -> str | None:
-    means = {s: cells.row(s, setting).get("top1") for s in cells.comparison.strategies}
-    others = {s: v for s, v in means.items() if s != best and not missing(v)}
-    return max(others, key=lambda s: others[s]) if others else None
+def _over_settings(cells: Cells, what: str, column: str, measure: Measure) -> Iterator[str]:
+    """In how many settings each strategy is best, and the best cell of all."""
+    best = {s: cells.best(s, column, measure) for s in cells.settings}
+    won = Counter(name for name in best.values() if name is not None)
+    if not won:
+        return
+    told = ", ".join(f"{name} in {times}" for name, times in won.most_common())
+    clear = [cells.named(s) for s in cells.settings if cells.leads(s, column, measure)]
+    text = f"{what}: {told} of {len(cells.settings)} settings"
+    if len(cells.comparison.strategies) > 1:
+        text += f"; {_leads(cells, clear)}"
+    sign = 1.0 if measure.more_is_better else -1.0
+    top = max(
+        ((name, s) for s, name in best.items() if name is not None),
+        key=lambda cell: sign * float(cells.row(*cell)[column]),
+    )
+    value = with_half(cells.row(*top), column, measure)
+    yield f"{text}. Best of all: {cells.at(*top)}, {value} {measure.unit}".rstrip() + "."
+
+
+def _leads(cells: Cells, clear: Sequence[str]) -> str:
+    if len(cells.comparison.seeds) == 1:
+        return "one seed gives no verdict on a lead"
+    if not clear:
+        return "the lead is resolved in none of them"
+    return f"the lead is resolved in {len(clear)} of them ({_named(clear, 4)})"
 
 
 def _lead(cells: Cells, setting: Setting, column: str, measure: Measure) -> str:
@@ -86,35 +119,36 @@ def _lead(cells: Cells, setting: Setting, column: str, measure: Measure) -> str:
 
 
 def _against_reference(cells: Cells) -> Iterator[str]:
-    """The paired differences to the first strategy, those that are resolved first."""
-    better, worse, unclear, unknown = [], [], [], []
-    for name, setting in cells:
-        row = cells.row(name, setting)
-        if name == cells.reference or missing(row.get("difference")):
-            continue
-        told = f"{cells.at(name, setting)} {difference(row)}"
-        if missing(row.get("p")):
-            unknown.append(told)
-        elif not resolved(row):
-            unclear.append(told)
-        else:
-            told += f", p {_p(row)}"
-            (better if row["difference"] > 0 else worse).append(told)
-    total = len(better) + len(worse) + len(unclear)
+    """The paired differences to the first strategy, the largest first."""
     reference = cells.reference
-    if total:
+    rows = [(cells.at(*cell), cells.row(*cell)) for cell in cells if cell[0] != reference]
+    rows = [(name, row) for name, row in rows if not missing(row.get("difference"))]
+    rows.sort(key=lambda pair: -abs(pair[1]["difference"]))
+    if not rows:
+        return
+    tested = [(name, row) for name, row in rows if not missing(row.get("p"))]
+    clear = [(name, row) for name, row in tested if resolved(row)]
+    told: dict[bool, list[str]] = {True: [], False: []}
+    for name, row in clear:
+        told[bool(row["difference"] > 0)].append(f"{name} {difference(row)}, p {_p(row)}")
+    if tested:
         yield (
-            f"Against {reference}, {len(better) + len(worse)} of {count(total, 'difference')} in "
-            "test top-1 are resolved (points, paired by seed, 95 % interval; Holm's p below 0.05)."
+            f"Against {reference}, {len(clear)} of {count(len(tested), 'difference')} in test "
+            "top-1 are resolved (points, paired by seed, 95 % interval; Holm's p below 0.05)."
         )
-    if better:
-        yield f"Better than {reference}: {_named(better)}."
-    if worse:
-        yield f"Worse than {reference}: {_named(worse)}."
-    if unclear:
-        yield f"Not resolved against {reference}: {_named(unclear)}."
+    most = MOST_NAMED if len(cells.settings) == 1 else 4
+    if told[True]:
+        yield f"Better than {reference}: {_named(told[True], most)}."
+    if told[False]:
+        yield f"Worse than {reference}: {_named(told[False], most)}."
+    rest = [f"{name} {difference(row)}" for name, row in tested if not resolved(row)]
+    if len(rest) > MOST_NAMED:
+        yield f"Not resolved against {reference}: {len(rest)} differences, all in the table."
+    elif rest:
+        yield f"Not resolved against {reference}: {_named(rest)}."
+    unknown = [f"{name} {difference(row)}" for name, row in rows if missing(row.get("p"))]
     if unknown:
-        yield f"Points of test top-1 above {reference}, with no verdict: {_named(unknown)}."
+        yield f"Points of test top-1 above {reference}, with no verdict: {_named(unknown, most)}."
 
 
 def _p(row: dict[str, Any]) -> str:
@@ -122,9 +156,9 @@ def _p(row: dict[str, Any]) -> str:
     return text if text.startswith("<") else f"= {text}"
 
 
-def _named(told: Sequence[str]) -> str:
-    rest = len(told) - MOST_NAMED
-    text = "; ".join(told[:MOST_NAMED])
+def _named(told: Sequence[str], most: int = MOST_NAMED) -> str:
+    rest = len(told) - most
+    text = "; ".join(told[:most])
     return f"{text}; and {rest} more in the table" if rest > 0 else text
 
 
@@ -142,60 +176,52 @@ def _to_target(cells: Cells) -> Iterator[str]:
             never.append(f"{cells.at(*cell)} in {got} of {asked} runs")
     goal = f"{percent(target)} validation top-1"
     if always:
-        rounds = min(always, key=lambda cell: _mean(cells, cell, "rounds_to_target"))
-        uploaded = min(always, key=lambda cell: _mean(cells, cell, "bytes_to_target"))
-        text = f"{cells.at(*rounds)} gets to {goal} in the fewest rounds on average"
-        text += f" ({number(_mean(cells, rounds, 'rounds_to_target'), 1)})"
-        text += " and the" if uploaded == rounds else f", {cells.at(*uploaded)} with the"
+        rounds, uploaded = (
+            min(always, key=lambda cell: value_of(cells.row(*cell), column))
+            for column in ("rounds_to_target", "bytes_to_target")
+        )
+        fewest = value_of(cells.row(*rounds), "rounds_to_target")
+        least = value_of(cells.row(*uploaded), "bytes_to_target")
         yield (
-            f"{text} fewest uploaded bytes ({size(_mean(cells, uploaded, 'bytes_to_target'))}); "
-            "differences in cost are not tested."
+            f"{cells.at(*rounds)} gets to {goal} in the fewest rounds on average "
+            f"({number(fewest, 1)})"
+            + (" and the" if uploaded == rounds else f", {cells.at(*uploaded)} with the")
+            + f" fewest uploaded bytes ({size(least)}); differences in cost are not tested."
         )
     else:
         yield f"No cell gets to {goal} in every run."
     if never:
-        yield f"Not always at {goal}: {_named(never)}."
+        yield f"Not always at {goal}: {_named(never, 6)}."
 
 
 def reached(cells: Cells, strategy: str, setting: Setting) -> tuple[int, int]:
     """How many of the cell's finished runs got to the target, and of how many."""
-    runs = cells.runs(strategy, setting)
-    return int(runs["rounds_to_target"].notna().sum()), len(runs)
-
-
-def _mean(cells: Cells, cell: tuple[str, Setting], column: str) -> float:
-    value = cells.row(*cell).get(column)
-    return math.inf if missing(value) else float(value)  # type: ignore[arg-type]
+    values = cells.values(strategy, setting, "rounds_to_target")
+    return len(values), len(cells.runs(strategy, setting))
 
 
 def _fairest(cells: Cells) -> Iterator[str]:
     """Who serves the worst-served tenth best."""
     column = "worst_decile_top1"
-    measure = SCORES[column]
-    for setting in cells.settings:
-        best = cells.best(setting, column, measure)
-        if best is None:
-            continue
-        value = with_half(cells.row(best, setting), column, measure)
-        where = f" at {cells.named(setting)}" if setting else ""
-        alone = len(cells.comparison.strategies) == 1
-        verdict = "" if alone else f"; {_lead(cells, setting, column, measure)}"
-        yield (
-            f"The worst-served tenth of users gets most from {best}{where}: {value} % top-1"
-            f"{verdict}."
-        )
+    yield from _leader(cells, "Best for the worst-served tenth of users", column, SCORES[column])
 
 
 def _leakage(cells: Cells) -> Iterator[str]:
     for column, measure in cells.leakage.items():
-        for setting in cells.settings:
-            least = cells.best(setting, column, measure)
-            if least is None or len(cells.comparison.strategies) == 1:
-                continue
-            value = with_half(cells.row(least, setting), column, measure)
-            where = f" at {cells.named(setting)}" if setting else ""
-            verdict = _lead(cells, setting, column, measure)
-            yield f"Lowest {measure.name}{where}: {least}, {value} {measure.unit}; {verdict}."
+        yield from _leader(cells, f"Lowest {measure.name}", column, measure)
+
+
+def _leader(cells: Cells, what: str, column: str, measure: Measure) -> Iterator[str]:
+    if len(cells.settings) > 1:
+        yield from _over_settings(cells, what, column, measure)
+        return
+    setting = cells.settings[0]
+    best = cells.best(setting, column, measure)
+    if best is None:
+        return
+    text = f"{what}: {best}, {with_half(cells.row(best, setting), column, measure)} {measure.unit}"
+    alone = len(cells.comparison.strategies) == 1
+    yield f"{text.rstrip()}{'' if alone else '; ' + _lead(cells, setting, column, measure)}."
 
 
 def _seeds(cells: Cells) -> Iterator[str]:
@@ -210,17 +236,32 @@ def _seeds(cells: Cells) -> Iterator[str]:
 
 def _tuning(cells: Cells) -> Iterator[str]:
     compared = cells.comparison
-    if compared.chosen.empty:
-        yield ("Nothing was tuned: every strategy ran with the values of the config, which may "
-               "suit some better than others.")  # fmt: skip
+    if compared.trials.empty:
+        yield (
+            "Nothing was tuned: every strategy ran with the values of the config, which may "
+            "suit some better than others."
+        )
         return
     trials = compared.trials.groupby(["strategy", *compared.axes]).size()
     if trials.nunique() == 1:
-        yield (f"Each strategy was tuned with {count(int(trials.iloc[0]), 'trial')} on validation "
-               "users; test users had no say in it.")  # fmt: skip
+        yield (
+            f"Tuned alike, with {count(int(trials.iloc[0]), 'trial')} a strategy"
+            f"{' and setting' if compared.axes else ''}, on validation users; test users had no "
+            "say in it."
+        )
     else:
-        yield (f"The tuning was not equal: {int(trials.min())} to {int(trials.max())} trials; "
-               "run the same command again to complete it.")  # fmt: skip
+        yield (
+            f"The tuning was not equal: {int(trials.min())} to {int(trials.max())} trials; "
+            "run the same command again to complete it."
+        )
+    fixed = [s for s in compared.strategies if s not in set(compared.trials["strategy"])]
+    if fixed:
+        yield f"Without a search, with the values of the config: {', '.join(fixed)}."
+    yield from _edges(cells)
+
+
+def _edges(cells: Cells) -> Iterator[str]:
+    compared = cells.comparison
     edges = []
     for row in compared.chosen.to_dict("records"):
         if at_edge(row["value"], row["low"], row["high"]):
@@ -247,6 +288,12 @@ def _failures(cells: Cells) -> Iterator[str]:
         f"{count(len(failed), 'run')} failed ({_named(names)}); means are over the seeds that "
         "finished, and the errors are listed below."
     )
+
+
+def _not_measured(cells: Cells) -> Iterator[str]:
+    missed = cells.comparison.made.get("not_measured")
+    if missed:
+        yield f"Not measured: {_named([str(one) for one in missed])}."
 
 
 def _lost(failed: pd.DataFrame, cells: Cells, name: str, setting: Setting) -> bool:

@@ -5,45 +5,70 @@ from __future__ import annotations
 from fedsim.report.comparison_cells import SCORES, Cells
 from fedsim.report.comparison_rows import Bold, caption, halves, summary
 
-LONG = 36  # rows that a page of a paper still takes
+LONG = 36  # rows, more of which a page does not hold
 LEFT_OUT = {SCORES[name].title for name in ("top3", "keystrokes_saved")}  # for the width of a page
 _ESCAPED = str.maketrans(
     {
-        "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
-        "%": r"\%", "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
-        "<": "$<$", ">": "$>$", "|": "$|$", '"': "''", "\n": " ",
-        "\N{MINUS SIGN}": "$-$", "\N{PLUS-MINUS SIGN}": r"$\pm$", "\N{EN DASH}": "--",
+        "\\": r"\textbackslash{}",
+        "{": r"\{",
+        "}": r"\}",
+        "$": r"\$",
+        "&": r"\&",
+        "#": r"\#",
+        "%": r"\%",
+        "_": r"\_",
+        "^": r"\textasciicircum{}",
+        "~": r"\textasciitilde{}",
+        "<": "$<$",
+        ">": "$>$",
+        "|": "$|$",
+        '"': "''",
+        "\n": " ",
+        "\N{MINUS SIGN}": "$-$",
+        "\N{PLUS-MINUS SIGN}": r"$\pm$",
+        "\N{EN DASH}": "--",
         "\N{INFINITY}": r"$\infty$",
-    }  # fmt: skip
+    }
 )
 
 
 def as_latex(cells: Cells) -> str:
-    """A table environment; longtable where it has more rows than a page."""
+    """Table environments: one, or where a page does not hold it as many as it takes."""
     header, rows = summary(cells)
     kept = [i for i, name in enumerate(header) if name not in LEFT_OUT]
-    head = " & ".join(_heading(header[i]) for i in kept)
+    head = " & ".join(_heading(header[i]) for i in kept) + r" \\"
     body = [" & ".join(_cell(row[i]) for i in kept) + r" \\" for row in rows]
     words = 1 + len(cells.comparison.axes)
     columns = "@{}" + "l" * words + "r" * (len(kept) - words) + "@{}"
-    told = rf"\caption{{{escaped(caption(cells))}}}\label{{tab:comparison}}"
-    is_long = len(rows) > LONG
-    packages = "booktabs and longtable" if is_long else "booktabs"
-    lines = [f"% Needs the {'packages' if is_long else 'package'} {packages}."]
-    if is_long:
-        lines += [
-            r"{\footnotesize\setlength{\tabcolsep}{3pt}", rf"\begin{{longtable}}{{{columns}}}",
-            rf"{told} \\", r"\toprule", rf"{head} \\", r"\midrule", r"\endfirsthead",
-            r"\toprule", rf"{head} \\", r"\midrule", r"\endhead", r"\bottomrule", r"\endfoot",
-            *body, r"\end{longtable}}",
-        ]  # fmt: skip
-    else:
-        lines += [
-            r"\begin{table}", r"\centering\footnotesize\setlength{\tabcolsep}{3pt}", told,
-            rf"\begin{{tabular}}{{{columns}}}", r"\toprule", rf"{head} \\", r"\midrule", *body,
-            r"\bottomrule", r"\end{tabular}", r"\end{table}",
-        ]  # fmt: skip
-    return "\n".join(lines) + "\n"
+    of_setting = len(cells.comparison.strategies)
+    groups = [body[i : i + of_setting] for i in range(0, len(body), of_setting)]
+    most = max(1, LONG // of_setting)
+    parts = [groups[i : i + most] for i in range(0, len(groups), most)]
+    told = escaped(caption(cells))
+    text = "% Needs the packages booktabs and graphicx. A table too wide is shrunk to the line.\n"
+    for number, part in enumerate(parts):
+        lines = "\\addlinespace\n".join("\n".join(group) + "\n" for group in part)
+        text += _TABLE % {
+            "caption": rf"{told}\label{{tab:comparison}}" if number == 0 else "Continued.",
+            "columns": columns,
+            "head": head,
+            "body": lines,
+        }
+    return text
+
+
+_TABLE = r"""\begin{table}
+\centering\footnotesize\setlength{\tabcolsep}{4pt}
+\caption{%(caption)s}
+\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%%
+\begin{tabular}{%(columns)s}
+\toprule
+%(head)s
+\midrule
+%(body)s\bottomrule
+\end{tabular}}
+\end{table}
+"""
 
 
 def escaped(text: str) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,10 +15,14 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from fedsim.leakage.intervals import mean_interval
 from fedsim.report.comparison_cells import (
-    SCORES, Cells, Measure, Setting, half_width, with_half,
+    SCORES,
+    Cells,
+    Measure,
+    Setting,
+    half_width,
+    value_of,
 )  # fmt: skip
-from fedsim.report.comparison_rows import reached, to_target
-from fedsim.report.formats import MISSING, missing, number, size
+from fedsim.report.formats import MISSING, size
 from fedsim.report.svg import COLOURS, house_style, panel, spread, to_svg
 
 # Never by colour alone: a strategy has its line style and its mark too. More than these share a
@@ -28,22 +32,9 @@ LOOKS: tuple[tuple[str, Any, str], ...] = (
     ("line-3", "-.", "D"), ("line-4", (0, (8, 2)), "v"), ("line-5", (0, (3, 1.5, 1, 1.5)), "P"),
     ("line-6", (0, (6, 1.5, 1.5, 1.5, 1.5, 1.5)), "X"), ("line-7", (0, (2, 3)), "p"),
 )  # fmt: skip
-WIDTH = 400.0
+WIDTH = 356.0
 LETTER = 6.6  # points, of a label's usual letter
-ROW = 24.0
 MARKS = 6  # along a curve
-Format = Callable[[float], str]
-
-
-class Dot(NamedTuple):
-    """A row of a dot plot; NaN where there is nothing to draw, which `text` then says."""
-
-    name: str
-    text: str
-    mean: float
-    half: float
-    seeds: np.ndarray
-    hollow: float = math.nan  # a second mark, open
 
 
 def look(cells: Cells, name: str) -> tuple[str, Any, str]:
@@ -67,11 +58,11 @@ def learning(cells: Cells, against: str) -> Iterator[Markup]:
 
 
 def _means(cells: Cells) -> pd.DataFrame:
-    keys = ["strategy", *cells.comparison.axes, "round"]
+    keys, curves = ["strategy", *cells.comparison.axes, "round"], cells.comparison.curves
     rows = []
-    for key, group in cells.comparison.curves.groupby(keys, sort=True):
+    for key, group in curves.groupby(keys, sort=True) if len(curves) else ():
         mean, low, high = mean_interval(100 * group["top1"].dropna().to_numpy(np.float64))
-        rows.append((*key, mean, low, high, group["upload_bytes"].mean()))  # type: ignore[misc]
+        rows.append((*key, mean, low, high, group["upload_bytes"].mean()))
     return pd.DataFrame(rows, columns=[*keys, "mean", "low", "high", "upload_bytes"])
 
 
@@ -94,7 +85,7 @@ def _curves(
     x_label = "round" if against == "round" else "uploaded by all clients so far"
     title = "validation top-1, %"
     with house_style(f"{against}-{setting}-{names[0]}"):
-        figure, axes = _panel(title, cells.named(setting), x_label, 250, 46, _room(names))
+        figure, axes = framed(title, cells.named(setting), x_label, 250, 46, _room(names))
         axes.set_ylim(*limits)
         target = cells.comparison.target
         if target is not None:
@@ -115,26 +106,26 @@ def _curves(
         if against == "round":
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         else:
-            _log_bytes(axes)
+            bytes_axis(axes)
         _label(axes, labels)
         return to_svg(figure, f"{title} by {x_label} {cells.named(setting)}".strip())
 
 
-def _log_bytes(axes: Axes) -> None:
+def bytes_axis(axes: Axes) -> None:
+    """Logarithmic, with sizes at round places, as many as there is room for."""
     axes.set_xscale("log")
+    room = axes.get_position().width * WIDTH
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_locator(FixedLocator(_log_ticks(*axes.get_xlim())))
+    axes.xaxis.set_major_locator(FixedLocator(_log_ticks(*axes.get_xlim(), room)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short_size(value)))
 
 
-def _log_ticks(low: float, high: float) -> list[float]:
+def _log_ticks(low: float, high: float, room: float) -> list[float]:
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for steps in ((1, 2, 5), (1, 3), (1,)):
-        ticks = [step * 10.0**power for power in powers for step in steps]
-        ticks = [tick for tick in ticks if low <= tick <= high]
-        if len(ticks) <= 5:
-            break
-    return ticks
+    wanted = 7.5 * LETTER * math.log10(high / low) / room  # the width of a size, in decades
+    steps = (1, 2, 5) if wanted < 0.3 else (1, 3) if wanted < 0.47 else (1,)
+    ticks = [step * 10.0**power for power in powers for step in steps]
+    return [tick for tick in ticks if low <= tick <= high][:: max(1, math.ceil(wanted))]
 
 
 def _short_size(value: float) -> str:
@@ -161,146 +152,6 @@ def _label(axes: Axes, labels: Sequence[tuple[float, str, str, float]]) -> None:
         )  # fmt: skip
 
 
-# -- dots ------------------------------------------------------------------------------------
-
-
-def final(cells: Cells) -> Iterator[Markup]:
-    """Test top-1: mean and interval, the seeds as small marks."""
-    title = "top-1 on the test users, %"
-    x_label = "small strokes: single seeds" if len(cells.comparison.seeds) > 1 else ""
-    yield from _dots(cells, title, x_label, lambda n, s: _score(cells, n, s, "top1"))
-
-
-def fairness(cells: Cells) -> Iterator[Markup]:
-    """Top-1 over all test users beside that of the tenth that has least."""
-    measure, other = SCORES["top1"], SCORES["worst_decile_top1"]
-
-    def dot(name: str, setting: Setting) -> Dot:
-        row = cells.row(name, setting)
-        worst = _value(row, "worst_decile_top1") * other.scale
-        text = f"{number(worst, 2)} / {number(_value(row, 'top1') * measure.scale, 2)}"
-        return Dot(name, text if row else "failed", _value(row, "top1") * measure.scale, math.nan,
-                   np.array([]), worst)  # fmt: skip
-
-    title = "top-1 on the test users, %"
-    yield from _dots(cells, title, "open: worst tenth of users; filled: all", dot, joined=True)
-
-
-def rounds_to_target(cells: Cells) -> Iterator[Markup]:
-    """Rounds to the target, over the runs that got there."""
-
-    def dot(name: str, setting: Setting) -> Dot:
-        measure = Measure("rounds", "", 1, 1)
-        return _cost(cells, name, setting, "rounds_to_target", measure, lambda v: number(v, 0))
-
-    yield from _dots(cells, "rounds to the target", "rounds", dot, zero=True)
-
-
-def bytes_to_target(cells: Cells) -> Iterator[Markup]:
-    """Uploaded bytes to the target, on a logarithmic axis."""
-
-    def dot(name: str, setting: Setting) -> Dot:
-        return _cost(cells, name, setting, "bytes_to_target", Measure("bytes"), size)
-
-    yield from _dots(cells, "uploaded until the target", "bytes, all clients", dot, log=True)
-
-
-def _cost(
-    cells: Cells, name: str, setting: Setting, column: str, measure: Measure, form: Format
-) -> Dot:
-    got, asked = reached(cells, name, setting)
-    found = _score(cells, name, setting, column, measure)
-    if not asked:
-        return found
-    text = form(found.mean) if got else "not reached"
-    return found._replace(text=text if got == asked or not got else f"{text}, {got} of {asked}")
-
-
-def _score(
-    cells: Cells, name: str, setting: Setting, column: str, measure: Measure | None = None
-) -> Dot:
-    measure = measure or SCORES[column]
-    row, runs = cells.row(name, setting), cells.runs(name, setting)
-    seeds = measure.scale * runs[column].dropna().to_numpy(np.float64)
-    text = with_half(row, column, measure) if row else "failed"
-    half = measure.scale * half_width(row, column)
-    return Dot(name, text, measure.scale * _value(row, column), half, seeds)
-
-
-def _value(row: dict[str, Any], column: str) -> float:
-    value = row.get(column)
-    return math.nan if missing(value) else float(value)  # type: ignore[arg-type]
-
-
-def _dots(
-    cells: Cells, title: str, x_label: str, dot: Callable[[str, Setting], Dot], *,
-    joined: bool = False, zero: bool = False, log: bool = False,
-) -> Iterator[Markup]:  # fmt: skip
-    """A panel a setting, a row a strategy, all on the same axis."""
-    rows = {s: [dot(name, s) for name in cells.comparison.strategies] for s in cells.settings}
-    if not cells.comparison.axes:  # with them the order would differ from panel to panel
-        sign = 1 if zero or log else -1  # of costs the lowest is on top
-        for own in rows.values():
-            own.sort(key=lambda d: math.inf if math.isnan(d.mean) else sign * d.mean)
-    limits = _span([d for own in rows.values() for d in own], zero, log)
-    if limits is None:
-        return
-    for setting, own in rows.items():
-        yield _dot_panel(cells, title, cells.named(setting), x_label, own, limits, joined, log)
-
-
-def _span(dots: Sequence[Dot], zero: bool, log: bool) -> tuple[float, float] | None:
-    """What all marks need; intervals that are far wider than the marks are cut off."""
-    marks = np.concatenate([[d.mean, d.hollow, *d.seeds] for d in dots])
-    marks = marks[np.isfinite(marks)]
-    if not len(marks):
-        return None
-    low, high = float(marks.min()), float(marks.max())
-    if log:
-        return low / 1.25, high * 1.25
-    room = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
-    for d in dots:
-        if math.isfinite(d.half):
-            low = max(min(low, d.mean - d.half), float(marks.min()) - 6 * room)
-            high = min(max(high, d.mean + d.half), float(marks.max()) + 6 * room)
-    return (0.0 if zero else low - room), high + room
-
-
-def _dot_panel(
-    cells: Cells, title: str, setting: str, x_label: str, dots: Sequence[Dot],
-    limits: tuple[float, float], joined: bool, log: bool,
-) -> Markup:  # fmt: skip
-    with house_style(f"{title}-{setting}"):
-        left = 12 + LETTER * max(len(d.name) for d in dots)
-        right = 14 + LETTER * max(len(d.text) for d in dots)
-        height = 80 + ROW * len(dots) + (16 if setting else 0)
-        figure, axes = _panel(title, setting, x_label, height, left, right)
-        axes.set_xlim(*limits)
-        if log:
-            axes.set_xscale("log")
-            axes.xaxis.set_minor_locator(NullLocator())
-            axes.xaxis.set_major_locator(FixedLocator(_log_ticks(*limits)))
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short_size(value)))
-        else:
-            axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.set_ylim(-0.6, len(dots) - 0.4)
-        for y, d in enumerate(dots[::-1]):
-            colour, _, mark = look(cells, d.name)
-            ends = (d.hollow, d.mean) if joined else (d.mean - d.half, d.mean + d.half)
-            axes.plot(ends, (y, y), color=colour, linewidth=1.6, solid_capstyle="butt")
-            axes.plot(d.seeds, np.full(len(d.seeds), y - 0.3), "|", color=colour, ms=6, mew=1.2)
-            axes.plot(d.mean, y, mark, color=colour, ms=6)
-            axes.plot(d.hollow, y, mark, color=colour, ms=6, mfc="none", mew=1.4)
-            axes.annotate(d.text, (1, y), (8, 0), xycoords=("axes fraction", "data"),
-                          textcoords="offset points", va="center",
-                          color=COLOURS["muted" if math.isnan(d.mean) else "ink"])  # fmt: skip
-        axes.set_yticks(range(len(dots)), [d.name for d in dots[::-1]], color=COLOURS["ink"])
-        axes.grid(True, axis="x")
-        axes.grid(False, axis="y")
-        told = "; ".join(f"{d.name} {d.text}" for d in dots)
-        return to_svg(figure, f"{title} {setting}".strip() + f": {told}")
-
-
 # -- leakage ---------------------------------------------------------------------------------
 
 
@@ -316,12 +167,12 @@ def _against_utility(
     cells: Cells, column: str, measure: Measure, setting: Setting, names: Sequence[str]
 ) -> Markup:
     with house_style(f"{column}-{setting}-{names[0]}"):
-        figure, axes = _panel(measure.title, cells.named(setting), "top-1 on the test users, %",
+        figure, axes = framed(measure.title, cells.named(setting), "top-1 on the test users, %",
                               250, 46, _room(names))  # fmt: skip
         labels = []
         for name in names:
             row, (colour, _, mark) = cells.row(name, setting), look(cells, name)
-            x, y = 100 * _value(row, "top1"), measure.scale * _value(row, column)
+            x, y = 100 * value_of(row, "top1"), measure.scale * value_of(row, column)
             if math.isnan(x) or math.isnan(y):
                 labels.append((-math.inf, f"{name}: {MISSING}", COLOURS["muted"], math.nan))
                 continue
@@ -351,7 +202,7 @@ def _room(names: Sequence[str]) -> float:
     return 26 + LETTER * max(len(name) for name in names)
 
 
-def _panel(
+def framed(
     title: str, setting: str, x_label: str, height: float, left: float, right: float
 ) -> tuple[Figure, Axes]:
     """A panel whose title has the setting in a line of its own."""

@@ -7,7 +7,14 @@ from typing import Any
 from markupsafe import Markup
 
 from fedsim.report.comparison_cells import (
-    SCORES, Cells, Measure, Setting, difference, p_value, shown, with_half,
+    SCORES,
+    Cells,
+    Measure,
+    Setting,
+    difference,
+    p_value,
+    shown,
+    with_half,
 )  # fmt: skip
 from fedsim.report.comparison_findings import at_edge, reached
 from fedsim.report.formats import MISSING, duration, missing, number, size
@@ -100,8 +107,13 @@ def to_target(cells: Cells, name: str, setting: Setting) -> list[str]:
     """Of how many runs, rounds and bytes; a dash where none got there."""
     row = cells.row(name, setting)
     got, asked = reached(cells, name, setting)
-    if not got:
-        return [f"{got} of {asked}", *([("not reached" if asked else MISSING)] * 2)]
+    if not asked:
+        return [MISSING] * 3
+    if got < asked:
+        return [
+            f"{got} of {asked}",
+            *(["not always" if got else "never"] * 2),
+        ]
     rounds = with_half(row, "rounds_to_target", Measure("rounds", "", 1, 1))
     return [f"{got} of {asked}", rounds, size(row.get("bytes_to_target"))]
 
@@ -142,11 +154,11 @@ def failures(cells: Cells) -> Table:
     """Every run that did not finish, with its error."""
     axes = cells.comparison.axes
     rows = [
-        [row["strategy"], *(shown(row[axis]) for axis in axes), str(row["seed"]), row["state"],
-         shown(row["error"]), shown(row["run"])]
+        [row["strategy"], *(shown(row[axis]) for axis in axes), str(row["seed"]),
+         shown(row["error"])]
         for row in cells.failed.to_dict("records")
     ]  # fmt: skip
-    return ["strategy", *axes, "seed", "state", "error", "run"], rows
+    return ["strategy", *axes, "seed", "error"], rows
 
 
 def as_html(table: Table, wrapped: str = "") -> Table:
@@ -183,4 +195,3 @@ def as_markdown(table: Table) -> str:
 
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(map(cell, line))} |" for line in lines)
-

@@ -21,6 +21,7 @@ class Section(NamedTuple):
     plots: Sequence[Markup] = ()
     note: str = ""
     folded: bool = False  # the table is behind a click
+    pinned: bool = False  # its first column stays while the others are scrolled
 
 
 def study_page(
@@ -94,7 +95,7 @@ _PAGE = """
 {% if section.folded %}
 <details><summary>{{ section.rows | length }} rows</summary>
 {% endif %}
-<div class="scroll" tabindex="0"><table>
+<div class="scroll{{ ' pinned' if section.pinned }}" tabindex="0"><table>
 <thead><tr>{% for name in section.header %}<th>{{ name }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for row in section.rows %}

@@ -275,6 +275,7 @@ section {
 .plots > * { min-width: 0; max-width: 36rem; }
 svg { display: block; width: 100%; height: auto; overflow: visible; }
 .scroll { overflow-x: auto; max-width: 100%; }
+.pinned th:first-child, .pinned td:first-child { position: sticky; left: 0; background: var(--card); }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .4rem .75rem; text-align: right; border-bottom: 1px solid var(--rule); white-space: nowrap; }
 th { font-weight: 600; color: var(--muted); vertical-align: bottom; }
