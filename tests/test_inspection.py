@@ -108,6 +108,7 @@ TRAIN = {
     "a NaN norm": with_column("update_norm", [float("nan"), 5.0]),
     "an infinite norm": with_column("update_norm", [float("inf"), 5.0]),
     "a negative norm": with_column("update_norm", [-5.0, 5.0]),
+    "a score that nobody asked for": with_column("start_nats", [0.0, 1.0]),
     "a short column": with_column("tokens", [9]),
     "a user twice": with_column("user", [3, 3]),
     "another user": with_column("user", [3, 4]),
@@ -127,6 +128,17 @@ def test_a_tampered_update_fails_its_users(change: Callable[[RecordDict], None])
     failures = verdict("train", content)
     assert set(failures) == set(USERS)
     assert all("malformed reply" in reason for reason in failures.values())
+
+
+@pytest.mark.parametrize("nats", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_score_that_was_asked_for_is_a_positive_number(nats: float) -> None:
+    message = asked("train")
+    message.content.config_records["config"]["score_first"] = True
+    for told, wrong in (([9.0, 7.0], set()), ([9.0, nats], set(USERS))):
+        content = update()
+        with_column("start_nats", told)(content)
+        found = inspected(message, Message(content, reply_to=message), SIZE)
+        assert set(failures_in(found)) == wrong
 
 
 SCORES = {
