@@ -51,10 +51,12 @@ class Layout:
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:
     """The l2 norm of a - b, in float64, without copies of the whole."""
-    total = 0.0
+    total, room = 0.0, np.empty(_BLOCK)
     for start in range(0, len(a), _BLOCK):
-        part = a[start : start + _BLOCK].astype(np.float64) - b[start : start + _BLOCK]
-        total += float(part @ part)
+        part = room[: len(a) - start]
+        np.subtract(a[start : start + _BLOCK], b[start : start + _BLOCK], out=part, dtype=float)
+        # Not `part @ part`: the threads of a BLAS wait for each other where the cores are busy.
+        total += float(np.square(part, out=part).sum())
     return math.sqrt(total)
 
 

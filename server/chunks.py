@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-AHEAD = 2  # a message is the share of one node in the work left, divided by this
+AHEAD = 1.5  # a message is the share of one node in the work left, divided by this
 SMALLEST = 1 / 16  # of a node's share in all the work
 MOST_USERS = 100  # a message, however short their texts: what is lost with a worker is no more
 

@@ -22,6 +22,7 @@ from fedsim.leakage.measures.shadows import Shadows, participants, shadow_config
 from fedsim.models import build
 from fedsim.runs import Run
 from fedsim.simulation import simulate
+from server.privacy import resolved
 
 CHECK = "membership shadows"
 
@@ -207,6 +208,22 @@ def test_a_shadow_keeps_the_noise_but_promises_no_budget(crowd: Config) -> None:
     assert (made.privacy.options.noise_multiplier, made.privacy.options.epsilon) == (3.0, 0.0)
     assert made.server.rounds == config.server.rounds
     assert made.seed != shadow_config(config, 1, 0, 20).seed
+
+
+def test_a_shadow_of_half_the_users_keeps_no_promise_about_all_of_them(crowd: Config) -> None:
+    tree = crowd.as_dict()
+    tree["audit"] = {}
+    apart = len(open_federation(from_dict(tree)).population) // 5  # between everybody's turns
+    tree["server"] |= {
+        "sampler": "cyclic", "cohort": 5, "min_separation": apart, "rounds": 2 * apart,
+    }  # fmt: skip
+    tree["privacy"] = {"name": "banded", "noise_multiplier": 3.0}
+    config = from_dict(tree)
+    resolved(config, open_federation(config))  # the run itself can keep it
+    made = shadow_config(config, 0, 0, len(open_federation(crowd).corpus.split("train")) // 2)
+    federation = open_federation(made)
+    assert len(federation.population) // made.server.cohort < apart
+    resolved(made, federation)
 
 
 def test_what_shadows_cannot_do_is_said(crowd: Config) -> None:

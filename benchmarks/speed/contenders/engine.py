@@ -6,6 +6,7 @@ Rounds are timed from outside, by the rows that appear in the run's table. The v
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ from speed.work_order import About
 if TYPE_CHECKING:
     from fedsim.runs import Run
 
-LOOK_S = 0.005
+LOOK_S = 0.01  # looking takes time from the run
 NEVER = 1_000_000
 
 
@@ -64,11 +65,14 @@ def _config(about: About, cohort: int, job: Job) -> dict[str, object]:
 
 def _watch(table: Path, job: Job, ended: threading.Event) -> None:
     """Say when each row of the table came."""
-    rows = 0
+    rows = last = 0
     while not ended.wait(LOOK_S):
-        size = table.stat().st_size if table.is_file() else 0
-        if size:
-            at = time.time()
+        try:
+            size = os.stat(table).st_size
+        except FileNotFoundError:
+            continue
+        if size != last:
+            at, last = time.time(), size
             now = table.read_bytes().count(b"\n") - 1
             for round in range(rows + 1, now + 1):
                 job.say("round", at, round=round)

@@ -155,11 +155,15 @@ class Shadows(Measure):
 
 
 def shadow_config(config: Config, index: int, rounds: int, set_apart: int) -> Config:
-    """The same run with another seed, without so many training users and without baselines."""
+    """The same run with another seed, without so many training users and without baselines.
+
+    What a sampler promises is what it keeps among those that are left.
+    """
     tree = config.as_dict()
     tree["seed"] = int(stream(config.seed, "shadow", index).integers(2**31))
     rounds = rounds or config.server.rounds
-    tree["server"]["rounds"] = rounds
+    promises = ("max_cohort", "min_separation", "max_participations")
+    tree["server"] |= {"rounds": rounds, **dict.fromkeys(promises, 0)}
     tree["evaluation"] |= {"every": rounds, "trigram": False, "central": False}
     tree["audit"] = {"set_apart": set_apart}
     if tree["privacy"].get("noise_multiplier"):
