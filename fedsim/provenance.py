@@ -14,7 +14,8 @@ from typing import Any
 import fedsim
 
 PACKAGES = (
-    "flwr", "torch", "numpy", "opacus", "pandas", "dp-accounting", "scipy", "chitchat-dataset",
+    "flwr", "torch", "numpy", "opacus", "pandas", "dp-accounting", "scipy", "optuna",
+    "chitchat-dataset",
 )  # fmt: skip
 
 

@@ -33,7 +33,7 @@ from fedsim.tables import TABLES
 if TYPE_CHECKING:
     from fedsim.models.base import LanguageModel
 
-STATES = ("running", "finished", "interrupted", "failed")
+STATES = ("running", "finished", "paused", "interrupted", "failed")
 PROFILE = "profile.json"
 STATEMENT = "privacy.json"
 
@@ -62,7 +62,7 @@ class Run:
 
     @property
     def status(self) -> dict[str, Any]:
-        """`state` (running, finished, interrupted or failed), `round`, `error` where it failed."""
+        """`state` (one of `STATES`), `round`, `error` where it failed."""
         status = self._read_json("status.json")
         round = status.get("round")
         if status.get("state") not in STATES or type(round) is not int or round < 0:

@@ -31,11 +31,16 @@ ENGINES = {
 
 
 def simulate(
-    config: Config | None = None, out: str | Path | None = None, quiet: bool = False
+    config: Config | None = None,
+    out: str | Path | None = None,
+    quiet: bool = False,
+    until: int | None = None,
 ) -> Run:
     """Train a federation and return its run; without arguments the default preset.
 
-    `out` is the run's folder, which must not exist; by default a new one in `runs/`.
+    `out` is the run's folder, which must not exist; by default a new one in `runs/`. `until` is a
+    round after which the run is scored on validation users and paused: `resume` goes on with the
+    same bits. A run that is paused has not seen the test users, even after its last round.
     Raises FedsimError for bad input; KeyboardInterrupt leaves a run that `resume` continues.
     """
     profile = Profile()
@@ -45,21 +50,28 @@ def simulate(
     folder = Path(out) if out is not None else new_run_folder(config.strategy.name)
     if folder.exists():
         raise FedsimError(f"{folder} exists; choose another folder, or `resume {folder}`.")
-    settings = {"config": config.as_json(), "run": str(folder.resolve()), "quiet": quiet}
-    return _serve(config.engine, folder, settings, profile)
+    told = {"config": config.as_json(), "quiet": quiet}
+    return _serve(config.engine, folder, {**told, **_where_to(folder, until, config)}, profile)
 
 
-def resume(path: str | Path, quiet: bool = False, engine: EngineOptions | None = None) -> Run:
-    """Continue an interrupted run from its newest checkpoint; the result is that of an unbroken
-    one. `engine` may name another engine or number of workers: they do not change the result. The
-    device stays what it was."""
+def resume(
+    path: str | Path,
+    quiet: bool = False,
+    engine: EngineOptions | None = None,
+    until: int | None = None,
+) -> Run:
+    """Continue an interrupted or paused run from its newest checkpoint; the result is that of an
+    unbroken one. `engine` may name another engine or number of workers: they do not change the
+    result. The device stays what it was. `until`: see `simulate`."""
     profile = Profile()
     run = Run.open(path)
     if run.status["state"] == "finished":
         raise FedsimError(f"{path} is finished; there is nothing to resume.")
     with profile.part("data"):
         check(run.config)
-    return _serve(engine or run.config.engine, run.path, _to_resume(run.path, quiet), profile)
+    told = {"resume": True, "quiet": quiet}
+    settings = {**told, **_where_to(run.path, until, run.config)}
+    return _serve(engine or run.config.engine, run.path, settings, profile)
 
 
 def check(config: Config) -> None:
@@ -108,15 +120,25 @@ def _serve(engine: EngineOptions, folder: Path, settings: dict[str, Any], profil
                     f"{folder}`."
                 ) from None
             lost_at = round
-            settings = _to_resume(folder, bool(settings["quiet"]))
+            settings = {k: v for k, v in settings.items() if k != "config"} | {"resume": True}
     run = Run.open(folder)
-    with profile.part("report"):
-        write_report(run)
+    if run.status["state"] != "paused":
+        with profile.part("report"):
+            write_report(run)
     # The ServerApp has told of its own time: what is left is that of the engine around it.
     profile.seconds["start"] -= run.profile["wall_seconds"] - before
     run.add_profile(profile)
     return run
 
 
-def _to_resume(folder: Path, quiet: bool) -> dict[str, Any]:
-    return {"run": str(folder.resolve()), "resume": True, "quiet": quiet}
+def _where_to(folder: Path, until: int | None, config: Config) -> dict[str, Any]:
+    """The part of the ServerApp's settings that says where it writes, and how far it goes."""
+    settings: dict[str, Any] = {"run": str(folder.resolve())}
+    if until is None:
+        return settings
+    if not 1 <= until <= config.server.rounds:
+        raise FedsimError(
+            f"A run of {config.server.rounds} rounds cannot be paused after round {until}; name "
+            "one of them."
+        )
+    return {**settings, "until": until}

@@ -56,6 +56,7 @@ def main(grid: Grid, context: Context) -> None:
     settings = context.run_config
     resumed = bool(settings.get("resume", False))
     quiet = bool(settings.get("quiet", False))
+    until = int(str(settings.get("until", 0)))
     with profile.part("data"):
         if resumed:
             run = Run.open(str(settings["run"]))
@@ -72,7 +73,7 @@ def main(grid: Grid, context: Context) -> None:
             run = Run.create(folder, config, made_from)
     with run.locked():  # outside: who finds the lock taken must not touch the status
         try:
-            _run(grid, run, config, federation, first, resumed, quiet, profile)
+            _run(grid, run, config, federation, first, resumed, quiet, profile, until)
             if not settings.get("run"):  # else who started it writes the report
                 with profile.part("report"):
                     load_reference("fedsim.report:write_report")(run)
@@ -141,6 +142,7 @@ def _run(
     resumed: bool,
     quiet: bool,
     profile: Profile,
+    until: int,
 ) -> None:
     with profile.part("data"):
         problems: list[str] = []
@@ -195,10 +197,14 @@ def _run(
             recorder.checkpoint()  # from here on there is something to resume
             recorder.begun(state)
         del state  # a model or two, which nobody needs once there is a newer one
-        rounds = config.server.rounds
+        rounds = until or config.server.rounds
         strategy.start(grid, to_record(strategy.state.parameters), rounds, timeout)
         with profile.part("record"):
             recorder.checkpoint()
+        if until:
+            with held_back():
+                run.set_status("paused", strategy.state.round)
+            return
         users = federation.scored("test", config.evaluation.users, config.seed)
         reporter.say(f"Scoring {len(users)} unseen test users")
         test_users = strategy.evaluate(grid, "test", timeout)

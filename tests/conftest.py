@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from federations import write_chat, write_preset
+from federations import Here, write_chat, write_preset
 
 import fedsim.simulation
 from fedsim.config import Config, load
 from fedsim.runs import Run
 from fedsim.simulation import simulate
+from fedsim.studies import grid
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -67,3 +68,11 @@ def config(tiny: str) -> Config:
 def finished(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run of `config` that nobody disturbed; tests only read it."""
     return simulate(config, tmp_path_factory.mktemp("runs") / "finished", quiet=True)
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Here:
+    """Studies start no process; what they trained is in `given`."""
+    pool = Here()
+    monkeypatch.setattr(grid, "new_pool", lambda workers: pool)
+    return pool

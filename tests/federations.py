@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, Future
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -110,6 +112,23 @@ def assert_same_record(run: Run, other: Run, skip: Sequence[str] = ()) -> None:
 def without_timing(table: pd.DataFrame) -> pd.DataFrame:
     """The columns that a repetition must reproduce."""
     return table.drop(columns=[c for c in table.columns if c in TIMING_COLUMNS])
+
+
+class Here(Executor):
+    """Does what it is given at once, in this process, and counts it."""
+
+    def __init__(self) -> None:
+        self.given: list[tuple[Any, ...]] = []
+
+    def submit(self, does: Callable[..., Any], /, *given: Any, **_: Any) -> Future[Any]:
+        """See `concurrent.futures.Executor`."""
+        self.given.append(given)
+        future: Future[Any] = Future()
+        try:
+            future.set_result(does(*given))
+        except Exception as error:
+            future.set_exception(error)
+        return future
 
 
 class Notes:

@@ -45,6 +45,7 @@ ROOMS = {
     "dp_accounting": ("fedsim.privacy",),
     "ray": ("fedsim.engines.ray",),
     "typer": ("fedsim.cli",),
+    "optuna": ("fedsim.studies",),
     "matplotlib": ("fedsim.report",),
     "jinja2": ("fedsim.report",),
 }  # fmt: skip

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 import psutil
 import pytest
-from federations import assert_same_record
+from federations import Here, assert_same_record
 from pandas.testing import assert_frame_equal
 
 import server.app
@@ -25,10 +25,8 @@ from fedsim.cli import dry_run
 from fedsim.cli import main as cli
 from fedsim.config import Config, load
 from fedsim.data.text import words
-from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
 from fedsim.runs import Run
-from fedsim.studies.compare import rounds_to_target
 from server.strategies import STRATEGIES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -367,44 +365,87 @@ def test_suggest_offers_the_word_that_the_model_learned(
     assert sum(offer["probability"] for offer in every) == pytest.approx(1, abs=1e-5)
 
 
-def test_compare_prints_rounds_to_target_and_keeps_what_is_finished(
-    fedsim: Callable[..., Outcome], tiny: str, tmp_path: Path
+def test_compare_prints_what_it_found_and_keeps_what_is_finished(
+    fedsim: Callable[..., Outcome], here: Here, tiny: str, tmp_path: Path
 ) -> None:
-    keys = [
-        "--out",
-        "both",
-        "--preset",
-        tiny,
-        "evaluation.every=1",
-        "fedsgd:optimizer.lr=5",
-        "--json",
-    ]
+    keys = ["--out", "both", "--preset", tiny, "evaluation.every=1", "fedsgd:optimizer.lr=5",
+            "--seeds", "2"]  # fmt: skip
+    outcome = fedsim("compare", *keys, "--json")
+    assert outcome.code == 0
+    assert outcome.err.splitlines()[0] == "Compared are 4 runs, 16 rounds."
+    assert {line.split("  ")[0] for line in outcome.err.splitlines()[1:]} == {
+        "1/4", "2/4", "3/4", "4/4"
+    }  # fmt: skip
+    found = json.loads(outcome.out)
+    cells = {row["strategy"]: row for row in found["cells"]}
+    for name, lr in (("fedavg", 1.0), ("fedsgd", 5.0)):
+        firsts = []
+        for row in (row for row in found["runs"] if row["strategy"] == name):
+            run = Run.open(tmp_path / "both" / row["run"])
+            assert run.config.strategy.name == name
+            assert run.config.optimizer.options.lr == lr
+            curve = run.evaluations.query("split == 'validation'").set_index("round").top1_recall
+            first = row["rounds_to_target"]
+            assert curve[first] >= found["target_top1"]
+            assert (curve[: first - 1] < found["target_top1"]).all()
+            firsts.append(first)
+        assert cells[name]["rounds_to_target"] == sum(firsts) / 2
+        assert cells[name]["n"] == 2
+    assert found["target_top1"] == min(row["validation_top1"] for row in found["runs"])
+    trained = len(here.given)
+    again = json.loads(fedsim("compare", *keys, "--json").out)
+    assert again["cells"] == found["cells"]
+    assert len(here.given) == trained == 4
+    shown = fedsim("compare", *keys)
+    assert "Top-1 recall on test users" in shown.out
+    assert "report: both/comparison.html" in shown.out
+    assert (tmp_path / "both" / "comparison.html").is_file()
+    assert "Seeds: 1, 2" in fedsim("compare", *keys, "--checklist").out
+    assert len(here.given) == trained
+
+
+def test_compare_tunes_and_says_what_it_searched(
+    fedsim: Callable[..., Outcome], here: Here, tiny: str
+) -> None:
+    keys = ["--preset", tiny, "server.rounds=2", "--seeds", "1", "--strategies", "fedavg",
+            "--tune", "2", "--range", "client.lr=0.5,2", "--out", "tuned"]  # fmt: skip
     outcome = fedsim("compare", *keys)
     assert outcome.code == 0
-    rows = {row["strategy"]: row for row in json.loads(outcome.out)}
-    for name, lr in (("fedavg", 1.0), ("fedsgd", 5.0)):
-        run = Run.open(tmp_path / "both" / name)
-        assert run.config.strategy.name == name
-        assert run.config.optimizer.options.lr == lr
-        curve = run.evaluations.query("split == 'validation'").set_index("round").top1_recall
-        target = rows[name]["target_top1"]
-        first = rows[name]["rounds"]
-        assert curve[first] >= target
-        assert (curve[: first - 1] < target).all()
-        assert rows[name]["tokens"] == run.rounds.tokens[:first].sum()
-        assert rows[name]["final_top1"] == curve.iloc[-1]
-    assert rows["fedavg"]["target_top1"] == min(row["final_top1"] for row in rows.values())
-    slowest = max(row["rounds"] for row in rows.values())
-    assert rows["fedavg"]["speedup"] == slowest / rows["fedavg"]["rounds"]
+    assert "1 run, 2 rounds; before them 2 trials, 3 rounds" in outcome.err
+    assert "0.5 to 2, log" in outcome.out
+    (given,) = json.loads(fedsim("compare", *keys, "--json").out)["trials"][:1]
+    assert given["client.lr"] == 1.0
 
-    before = (tmp_path / "both" / "fedavg" / "status.json").stat().st_mtime_ns
-    assert json.loads(fedsim("compare", *keys).out) == json.loads(outcome.out)
-    assert (tmp_path / "both" / "fedavg" / "status.json").stat().st_mtime_ns == before
-    assert_one_sentence(fedsim("compare", *keys, "server.rounds=3"), "another config")
-    assert_one_sentence(fedsim("compare", "--preset", tiny, "fedprox:client.lr=2"), "fedprox")
-    assert_one_sentence(
-        fedsim("compare", "--preset", tiny, "--strategies", "fedavg,fedsgb"), "fedsgd"
-    )
+
+def test_compare_ends_with_what_failed(
+    fedsim: Callable[..., Outcome], here: Here, tiny: str
+) -> None:
+    keys = ["--preset", tiny, "server.rounds=1", "--seeds", "1", "--out", "some"]
+    some = fedsim("compare", *keys, "fedavg:client.lr=1e12")
+    assert some.code == 0
+    assert "Failed: fedavg, seed 1: All 7 clients of round 1 failed" in some.err
+    assert "--retry" in some.err
+    none = fedsim("compare", *keys, "--strategies", "fedavg", "client.lr=1e12")
+    assert none.code == 2
+    assert none.out == ""
+    assert none.err.splitlines()[-1].startswith("Error: No run finished")
+    assert "Traceback" not in none.err
+
+
+def test_compare_refuses_what_means_nothing(
+    fedsim: Callable[..., Outcome], tiny: str, tmp_path: Path
+) -> None:
+    for keys, said in (
+        (["fedprox:client.lr=2"], "fedprox"),
+        (["--strategies", "fedavg,fedsgb"], "fedsgd"),
+        (["--strategies", " , "], "--strategies names none"),
+        (["--strategies", "fedavg,fedsgd, fedavg"], "--strategies names 'fedavg' twice"),
+        (["--axis", "client.epochs"], "has no values"),
+        (["--tune", "1"], "--tune 1"),
+        (["server.cohort=5000"], "server.cohort = 5000 is more than"),
+    ):
+        assert_one_sentence(fedsim("compare", "--preset", tiny, *keys), said)
+    assert list(tmp_path.iterdir()) == []
 
 
 # -- Ctrl-C ---------------------------------------------------------------------------------------
@@ -424,12 +465,16 @@ def test_ctrl_c_after_the_last_word_does_not_ask_for_a_resume(
 
 
 def test_the_same_comparison_again_continues_an_interrupted_one(
-    fedsim: Callable[..., Outcome], tiny: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    fedsim: Callable[..., Outcome],
+    here: Here,
+    tiny: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     def stop(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    keys = ["--preset", tiny, "server.rounds=2", "--json"]
+    keys = ["--preset", tiny, "server.rounds=2", "--seeds", "1", "--json"]
     with monkeypatch.context() as patch:
         patch.setattr(server.app, "finish", stop)
         stopped = fedsim("compare", *keys)
@@ -440,54 +485,17 @@ def test_the_same_comparison_again_continues_an_interrupted_one(
     (folder,) = (tmp_path / "runs").iterdir()
     again = shlex.split(command)
     assert again == ["python", "run_sim.py", "compare", *keys, "--out", f"runs/{folder.name}"]
-    assert Run.open(folder / "fedavg").status["state"] == "interrupted"
-    began = Run.open(folder / "fedavg").rounds.seconds[0]
+    (path,) = (folder / "cells").iterdir()
+    assert Run.open(path).status["state"] == "interrupted"
+    began = Run.open(path).rounds.seconds[0]
     done = fedsim(*again[2:])
     assert done.code == 0
-    assert {row["strategy"] for row in json.loads(done.out)} == {"fedavg", "fedsgd"}
-    for name in ("fedavg", "fedsgd"):
-        assert Run.open(folder / name).status["state"] == "finished"
-    assert Run.open(folder / "fedavg").rounds.seconds[0] == began  # that round was not repeated
+    runs = {row["strategy"]: row["run"] for row in json.loads(done.out)["runs"]}
+    assert set(runs) == {"fedavg", "fedsgd"}
+    first = Run.open(folder / runs["fedavg"])
+    assert first.rounds.seconds[0] == began  # that round was not repeated
     assert fedsim("train", "--preset", tiny, "server.rounds=2", "--out", "alone").code == 0
-    assert_same_record(Run.open(folder / "fedavg"), Run.open("alone"))
-
-
-def test_an_interrupted_comparison_in_a_named_folder_is_the_same_command(
-    fedsim: Callable[..., Outcome], tiny: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def stop(*arguments: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(server.app, "finish", stop)
-    keys = ["--preset", tiny, "server.rounds=1", "--out", "a folder", "fedsgd:optimizer.lr=5"]
-    outcome = fedsim("compare", *keys)
-    assert outcome.code == 130
-    command = shlex.join(["python", "run_sim.py", "compare", *keys])
-    assert outcome.err.splitlines()[-1] == f"Interrupted; continue with: {command}"
-
-
-def test_compare_refuses_strategies_that_are_none_or_named_twice(
-    fedsim: Callable[..., Outcome], tiny: str, tmp_path: Path
-) -> None:
-    for given in ("", " , "):
-        outcome = fedsim("compare", "--preset", tiny, "--strategies", given)
-        assert_one_sentence(outcome, "--strategies names none")
-    outcome = fedsim("compare", "--preset", tiny, "--strategies", "fedavg,fedsgd, fedavg")
-    assert_one_sentence(outcome, "--strategies names 'fedavg' twice")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_runs_without_scores_cannot_be_compared(
-    config: Config, finished: Run, tmp_path: Path
-) -> None:
-    run = Run.create(tmp_path / "run", config, {})
-    with pytest.raises(FedsimError, match=r"run was never scored on validation users.*`resume"):
-        rounds_to_target({"fedavg": finished, "fedsgd": run})
-    with pytest.raises(FedsimError, match="no run to compare"):
-        rounds_to_target({})
-    table = rounds_to_target({"fedavg": finished}, target=1.0)
-    assert table["rounds"].isna().all()
-    assert table["speedup"].isna().all()
+    assert_same_record(first, Run.open("alone"))
 
 
 # -- unfinished runs ------------------------------------------------------------------------------

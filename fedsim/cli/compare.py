@@ -1,15 +1,24 @@
-"""`compare`: the same federation under several strategies, rounds and bytes to a target."""
+"""`compare`: strategies on the same data with the same budget, tuned alike, over several seeds."""
 
 from __future__ import annotations
 
-import shlex
+import json
+import math
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from fedsim.cli.studying import Jobs, Out, Preset, Seeds, resumable, told
+from fedsim.errors import FedsimError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fedsim.studies.comparison import Comparison
 
 
 def compare(
@@ -17,53 +26,176 @@ def compare(
         list[str] | None,
         typer.Argument(help="section.key=value for all, strategy:section.key=value for one"),
     ] = None,
-    strategies: Annotated[str, typer.Option(help="comma-separated names")] = "fedavg,fedsgd",
-    preset: Annotated[str, typer.Option(help="a shipped preset, or a TOML file")] = "default",
+    strategies: Annotated[
+        str, typer.Option(help="comma-separated names; paired tests are against the first")
+    ] = "fedavg,fedsgd",
+    seeds: Seeds = 3,
+    tune: Annotated[
+        int, typer.Option(min=0, help="trials of the search for each cell; 0: none")
+    ] = 0,
+    axis: Annotated[
+        list[str] | None, typer.Option(help="a config key and its values, as client.epochs=1,5")
+    ] = None,
+    ranges: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--range", help="where to search a key: client.lr=0.1,10, or fedsgd:optimizer.lr=1,30"
+        ),
+    ] = None,
     target: Annotated[
-        float | None, typer.Option(help="top-1 recall to reach; default: what all reach")
+        float | None,
+        typer.Option(help="top-1 recall on validation users to reach; default: what all reach"),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="folder; the same command again continues what is in it")
-    ] = None,
+    leakage: Annotated[
+        bool, typer.Option("--leakage", help="attack each model for membership too")
+    ] = False,
+    checklist: Annotated[
+        bool, typer.Option("--checklist", help="print what reproducibility checklists ask")
+    ] = False,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="train cells again that failed before")
+    ] = False,
+    preset: Preset = "compare",
+    jobs: Jobs = 0,
+    out: Out = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Rounds, bytes and seconds that each strategy needs to reach the same recall."""
+    """Recall, cost and leakage of strategies, tuned alike: means over seeds, and paired tests."""
+    from fedsim.report.comparison import checklist as checklist_of
+    from fedsim.report.comparison import findings, write_comparison
     from fedsim.runs import new_run_folder
-    from fedsim.studies import compare as study
+    from fedsim.studies import cells, contrasts
+    from fedsim.studies.compare import Study, run_study
 
-    names = [name.strip() for name in strategies.split(",") if name.strip()]
-    configs = study.configs_for(names, preset, overrides or [])
+    names = cells.parse_strategies(strategies)
+    axes = cells.parse_axes(axis or [])
+    plan = cells.Plan(names, preset, tuple(overrides or ()), axes, tuple(ranges or ()))
+    study = Study(plan, tuple(range(1, seeds + 1)), tune, target, leakage, retry)
+    print(f"Compared are {study.cost(study.checked())}.", file=sys.stderr, flush=True)
     folder = out or new_run_folder("compare")
-    try:
-        runs = study.compare(configs, folder)
-    except KeyboardInterrupt:
-        _say_how_to_continue(folder, named=out is not None)
-        raise typer.Exit(130) from None
-    table = study.rounds_to_target(runs, target)
-    if as_json:
-        print(table.to_json(orient="records", indent=2, double_precision=15))
-        return
+    with resumable(out, folder):
+        found = run_study(study, folder, jobs, told)
+    _say_failures(found)
+    table = contrasts.summary(found)
+    page = write_comparison(folder, found, table)
+    if checklist:
+        print(checklist_of(found))
+    elif as_json:
+        print(json.dumps(_as_json(found, table, findings(found, table), folder), indent=2))
+    else:
+        _show(found, table, findings(found, table))
+        Console().print(f"report: {page}", highlight=False, soft_wrap=True)
+
+
+def _say_failures(found: Comparison) -> None:
+    """Each failed run on stderr. Raises FedsimError where nothing else is left."""
+    failed = found.runs[found.runs.state == "failed"]
+    for row in failed.to_dict("records"):
+        about = f"{_name(found, row)}, seed {row['seed']}"
+        print(f"Failed: {about}: {row['error']}", file=sys.stderr)
+    for said in found.made["not_measured"]:
+        print(f"Not measured: {said}", file=sys.stderr)
+    if len(failed) == len(found.runs):
+        raise FedsimError("No run finished, so there is nothing to compare; see above.")
+    if len(failed):
+        print("They are kept as they are; the same command with --retry trains them again.",
+              file=sys.stderr)  # fmt: skip
+
+
+def _as_json(
+    found: Comparison, table: pd.DataFrame, findings: list[str], folder: Path
+) -> dict[str, Any]:
+    tables = {"cells": table, "runs": found.runs, "chosen": found.chosen, "trials": found.trials}
+    return {
+        "target_top1": found.target,
+        "findings": findings,
+        **{
+            name: json.loads(rows.to_json(orient="records", double_precision=15))
+            for name, rows in tables.items()
+        },
+        "made": found.made,
+        "folder": str(folder),
+    }
+
+
+def _show(found: Comparison, table: pd.DataFrame, findings: list[str]) -> None:
+    console = Console()
+    console.print(_recalls(found, table))
+    console.print(_costs(found, table))
+    for sentence in findings:
+        console.print(sentence, highlight=False, soft_wrap=True)
+    if len(found.chosen):
+        console.print(_tuned(found))
+
+
+def _recalls(found: Comparison, table: pd.DataFrame) -> Table:
+    """On test users, a row a cell."""
+    shown = Table(title="Top-1 recall on test users: means over seeds ± 95 %", title_justify="left")
+    for heading in ("", "seeds", "top-1", f"to {found.strategies[0]}", "p", "worst tenth"):
+        shown.add_column(heading, justify="right" if heading else "left")
+    for row in table.to_dict("records"):
+        shown.add_row(
+            _name(found, row),
+            str(row["n"]),
+            _percent(row, "top1"),
+            _percent(row, "difference", "+"),
+            "" if math.isnan(row["p"]) else f"{row['p']:.3f}",
+            _percent(row, "worst_decile_top1"),
+        )
+    return shown
+
+
+def _costs(found: Comparison, table: pd.DataFrame) -> Table:
+    """Up to the target, a row a cell; and what leaked, where it was measured."""
+    from fedsim.report.formats import size
+
     shown = Table(
-        title=f"Rounds to {table.target_top1.iloc[0]:.2%} top-1 recall on validation users",
+        title=f"To {found.target:.2%} top-1 recall on validation users: means over seeds",
         title_justify="left",
     )
-    for heading in ("strategy", "rounds", "fewer by", "uploaded", "seconds", "final top-1"):
-        shown.add_column(heading, justify="left" if heading == "strategy" else "right")
-    for row in table.itertuples():
-        reached = str(row.rounds) != "<NA>"
-        shown.add_row(
-            row.strategy,
-            str(row.rounds) if reached else "not reached",
-            f"{row.speedup:.1f}x" if reached else "",
-            f"{row.upload_bytes / 1e9:.2f} GB" if reached else "",
-            f"{row.seconds:.0f}" if reached else "",
-            f"{row.final_top1:.2%} (round {row.final_round})",
-        )
-    Console().print(shown)
+    leaked = {"exposure_bits": "exposure, bits", "membership_auc": "membership AUC"}
+    leaked = {name: heading for name, heading in leaked.items() if name in table}
+    for heading in ("", "rounds", "fewer by", "uploaded", "seconds in all", *leaked.values()):
+        shown.add_column(heading, justify="right" if heading else "left")
+    slowest = table.rounds_to_target.max()
+    for row in table.to_dict("records"):
+        rounds = row["rounds_to_target"]
+        cost = ["not reached by all", "", ""]
+        if not math.isnan(rounds):
+            cost = [f"{rounds:.1f}", f"{slowest / rounds:.1f}x", size(row["bytes_to_target"])]
+        last = [_figure(row[name], 2) for name in leaked]
+        shown.add_row(_name(found, row), *cost, _figure(row["seconds"], 0), *last)
+    return shown
 
 
-def _say_how_to_continue(folder: Path, named: bool) -> None:
-    """The same command again, with the folder if it was not named before."""
-    again = [*sys.argv[1:], *([] if named else ["--out", str(folder)])]
-    command = shlex.join(["python", "run_sim.py", *again])
-    print(f"Interrupted; continue with: {command}", file=sys.stderr)
+def _tuned(found: Comparison) -> Table:
+    """What the searches chose of what."""
+    from fedsim.report.comparison_findings import at_edge
+
+    trials = found.made["tuning"]["trials"]
+    shown = Table(title=f"Chosen, from {trials} trials each", title_justify="left")
+    for heading in ("", "key", "searched", "chosen"):
+        shown.add_column(heading, justify="right" if heading == "chosen" else "left")
+    for row in found.chosen.to_dict("records"):
+        low, high, value = row["low"], row["high"], row["value"]
+        edge = ", at the edge: widen --range" if at_edge(value, low, high) else ""
+        searched = f"{low:g} to {high:g}, log"
+        shown.add_row(_name(found, row), row["key"], searched, f"{value:g}{edge}")
+    return shown
+
+
+def _name(found: Comparison, row: dict[str, Any]) -> str:
+    """A cell, for people: an axis by the last part of its key."""
+    at = (f"{axis.rpartition('.')[2]}={row[axis]}" for axis in found.axes)
+    return ", ".join([str(row["strategy"]), *at])
+
+
+def _figure(value: float, digits: int) -> str:
+    return "" if math.isnan(value) else f"{value:,.{digits}f}"
+
+
+def _percent(row: dict[str, Any], name: str, sign: str = "") -> str:
+    value, half = row[name], row[f"{name}_high"] - row[name]
+    if math.isnan(value):
+        return ""
+    return f"{value:{sign}.2%}" + ("" if math.isnan(half) else f" ± {half:.2%}")

@@ -22,9 +22,11 @@ Out = Annotated[
 Preset = Annotated[str, typer.Option(help="a shipped preset, or a TOML file")]
 
 
-def told(name: str, done: int, of: int) -> None:
-    """Says which cell is done."""
-    print(f"{done}/{of}  {name}", file=sys.stderr, flush=True)
+def told(name: str, done: int, of: int, seconds_left: float = 0.0) -> None:
+    """Says which cell is done, and how long the others will take where that is known."""
+    minutes = f"{seconds_left / 60:.0f} min" if seconds_left >= 90 else f"{seconds_left:.0f} s"
+    left = f"  {minutes} left" if seconds_left else ""
+    print(f"{done}/{of}  {name}{left}", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -42,6 +42,7 @@ config = ""
 run = ""
 resume = false
 quiet = false
+until = 0
 """
 MODULE = '"""The app of the installed fedsim."""\n\nfrom {module} import app\n\n__all__ = ["app"]\n'
 RUN_ID = re.compile(r"started run (\d+)")
@@ -123,7 +124,7 @@ def _check_outcome(folder: Path, said: str) -> None:
     if not (folder / "status.json").is_file():
         raise FedsimError(f"The run did not start: {said}")
     run = Run.open(folder)
-    if run.status["state"] != "finished":
+    if run.status["state"] not in ("finished", "paused"):
         reason = run.status.get("error") or said
         raise FedsimError(f"The run ended before its time: {reason}; then `resume {folder}`.")
 

@@ -12,12 +12,16 @@ from fedsim.report.template import STYLE
 
 
 class Section(NamedTuple):
-    """A table with its heading, and a sentence before it."""
+    """A heading, and below it what there is: a sentence, plots, a table, a note in small print."""
 
     title: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    header: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
     intro: str = ""
+    plots: Sequence[Markup] = ()
+    note: str = ""
+    folded: bool = False  # the table is behind a click
+    pinned: bool = False  # its first column stays while the others are scrolled
 
 
 def study_page(
@@ -26,8 +30,9 @@ def study_page(
     plots: Sequence[Markup],
     caption: str,
     sections: Sequence[Section],
+    caveats: Sequence[str] = (),
 ) -> str:
-    """The whole page as HTML."""
+    """The whole page as HTML; what to bear in mind stands out from the findings."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined,
                                      trim_blocks=True, lstrip_blocks=True)  # fmt: skip
     return environment.from_string(_PAGE.lstrip()).render(
@@ -37,10 +42,20 @@ def study_page(
         plots=plots,
         caption=caption,
         sections=sections,
+        caveats=caveats,
     )
 
 
 _PAGE = """
+{% macro figures(plots) %}
+{% if plots %}
+<div class="plots">
+{% for plot in plots %}
+<figure style="margin:0">{{ plot }}</figure>
+{% endfor %}
+</div>
+{% endif %}
+{% endmacro %}
 <!doctype html>
 <html lang="en">
 <head>
@@ -58,25 +73,42 @@ _PAGE = """
 {% for sentence in findings %}
 <p>{{ sentence }}</p>
 {% endfor %}
-<div class="plots">
-{% for plot in plots %}
-<figure style="margin:0">{{ plot }}</figure>
+{% if caveats %}
+<div class="note">
+{% for sentence in caveats %}
+<p>{{ sentence }}</p>
 {% endfor %}
 </div>
+{% endif %}
+{{ figures(plots) }}
+{% if caption %}
 <p class="quiet">{{ caption }}</p>
+{% endif %}
 </section>
 {% for section in sections %}
 <section><h2>{{ section.title }}</h2>
 {% if section.intro %}
 <p>{{ section.intro }}</p>
 {% endif %}
-<div class="scroll" tabindex="0"><table>
+{{ figures(section.plots) }}
+{% if section.header %}
+{% if section.folded %}
+<details><summary>{{ section.rows | length }} rows</summary>
+{% endif %}
+<div class="scroll{{ ' pinned' if section.pinned }}" tabindex="0"><table>
 <thead><tr>{% for name in section.header %}<th>{{ name }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for row in section.rows %}
 <tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}
 </tbody></table></div>
+{% if section.folded %}
+</details>
+{% endif %}
+{% endif %}
+{% if section.note %}
+<p class="quiet">{{ section.note }}</p>
+{% endif %}
 </section>
 {% endfor %}
 </main>

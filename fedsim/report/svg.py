@@ -26,6 +26,7 @@ COLOURS = {
     "other": "#010107",
     "bar": "#010108",
     **{f"seq-{i}": f"#01020{i}" for i in range(5)},
+    **{f"line-{i}": f"#01030{i}" for i in range(8)},
 }
 STEPS = 5
 STYLE: dict[Any, Any] = {

@@ -224,6 +224,8 @@ STYLE = """
   --rule: #dddcd6; --accent: #00609c; --warn: #8f3a00; --warn-back: #fdf1e7; --heat: #a46ac2;
   --federated: #00609c; --trigram: #b54b00; --central: #00795a; --other: #6b6f78; --bar: #c6c9d0;
   --seq-0: #b184c9; --seq-1: #9a66b6; --seq-2: #81489f; --seq-3: #652c84; --seq-4: #430f62;
+  --line-0: #00609c; --line-1: #b54b00; --line-2: #00795a; --line-3: #81489f;
+  --line-4: #b3245f; --line-5: #7a6200; --line-6: #5d6068; --line-7: #00727f;
 }
 @media (prefers-color-scheme: dark) {
   :root {
@@ -231,6 +233,8 @@ STYLE = """
     --rule: #34373d; --accent: #7cc0f0; --warn: #ffbf8a; --warn-back: #33261b; --heat: #9a5fc0;
     --federated: #62b6f3; --trigram: #f49a52; --central: #45cfa4; --other: #9aa0ab; --bar: #50545d;
     --seq-0: #8d62a6; --seq-1: #a67cbf; --seq-2: #bf98d6; --seq-3: #d7b6ea; --seq-4: #f0dcfb;
+    --line-0: #62b6f3; --line-1: #f49a52; --line-2: #45cfa4; --line-3: #c9a0e6;
+    --line-4: #ff8fb4; --line-5: #d9c04a; --line-6: #b0b5bf; --line-7: #5fd3e0;
   }
 }
 * { box-sizing: border-box; }
@@ -271,6 +275,7 @@ section {
 .plots > * { min-width: 0; max-width: 36rem; }
 svg { display: block; width: 100%; height: auto; overflow: visible; }
 .scroll { overflow-x: auto; max-width: 100%; }
+.pinned th:first-child, .pinned td:first-child { position: sticky; left: 0; background: var(--card); }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .4rem .75rem; text-align: right; border-bottom: 1px solid var(--rule); white-space: nowrap; }
 th { font-weight: 600; color: var(--muted); vertical-align: bottom; }

@@ -1,107 +1,262 @@
-"""Rounds and bytes to a target recall, strategy by strategy (McMahan et al. 2017, table 2)."""
+"""The comparison of strategies: every cell tuned alike, then trained with several seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from fedsim.config import Config, load
+from fedsim.config import Config
+from fedsim.device import available_cores
 from fedsim.errors import FedsimError
+from fedsim.federation import open_federation
+from fedsim.provenance import provenance
 from fedsim.runs import Run
-from fedsim.simulation import resume, simulate
+from fedsim.simulation import check
+from fedsim.studies.audit import audit_run
+from fedsim.studies.cells import Cell, Plan
+from fedsim.studies.comparison import Comparison, assemble, membership
+from fedsim.studies.frontier import SEARCH_SEED
+from fedsim.studies.grid import Crew
+from fedsim.studies.ledger import Ledger, Said
+from fedsim.studies.tuning import (
+    Search,
+    Values,
+    budget,
+    score_at,
+    search_of,
+    trial_config,
+)
+
+# Of the membership measure: enough for an AUC, without the attacks that take the longest.
+_CHEAP = ("membership.neighbour_sentences=0",)
+
+Chosen = dict[Cell, Values | FedsimError]
 
 
-def configs_for(
-    strategies: Sequence[str], preset: str, overrides: Sequence[str]
-) -> dict[str, Config]:
-    """One config a strategy. An override `fedsgd:optimizer.lr=4` goes to that strategy only."""
-    if not strategies:
-        raise FedsimError("--strategies names none; give at least one, such as fedavg,fedsgd.")
-    out: dict[str, Config] = {}
-    for strategy in strategies:
-        if strategy in out:
-            raise FedsimError(f"--strategies names '{strategy}' twice; leave one out.")
-        keys = [f"strategy={strategy}"]
-        for override in overrides:
-            target, colon, key = override.partition(":")
-            if not colon or "=" in target:
-                keys.append(override)
-            elif target == strategy:
-                keys.append(key)
-            elif target not in strategies:
-                raise FedsimError(
-                    f"'{override}' is for strategy '{target}', which is not among --strategies."
-                )
-        out[strategy] = load(preset, keys)
-    return out
+@dataclass(frozen=True)
+class Study:
+    """What is asked for. trials: of each cell's search, 0 for none; target: None for what every
+    run reaches; leakage: whether membership is attacked too; retry: train failed cells again."""
+
+    plan: Plan
+    seeds: tuple[int, ...]
+    trials: int = 0
+    target: float | None = None
+    leakage: bool = False
+    retry: bool = False
+
+    def checked(self) -> list[Cell]:
+        """The cells. Raises FedsimError where one of them asks for what is not allowed, the ends
+        of its search ranges included: before anything is trained."""
+        if self.trials == 1:
+            raise FedsimError("--tune 1 leaves nothing to choose; give 2 or more, or leave it out.")
+        if self.plan.ranges and not self.trials:
+            raise FedsimError("--range has no effect without --tune; add it, as --tune 8.")
+        cells = self.plan.cells()
+        for cell in cells:
+            check(self.plan.config(cell, self.seeds[0]))
+            ranges = self.plan.searched(cell) if self.trials else {}
+            for end in ("low", "high"):
+                self.plan.config(cell, SEARCH_SEED, {k: getattr(ranges[k], end) for k in ranges})
+        self.plan.check_ranges(cells)
+        return cells
+
+    def cost(self, cells: Sequence[Cell]) -> str:
+        """What will be trained, in a sentence; cells whose configs are the same count once."""
+        configs = {cell: self.plan.config(cell, SEARCH_SEED) for cell in cells}
+        distinct = {config.identity(): cell for cell, config in configs.items()}
+        rounds = [configs[cell].server.rounds for cell in distinct.values()]
+        runs = len(distinct) * len(self.seeds)
+        said = f"{runs} run{'s' * (runs > 1)}, {sum(rounds) * len(self.seeds):,} rounds"
+        searched = [c for c in distinct.values() if self.trials and self.plan.searched(c)]
+        if not searched:
+            return said
+        spent = sum(budget(self.trials, configs[cell].server.rounds) for cell in searched)
+        return f"{said}; before them {len(searched) * self.trials} trials, {spent:,} rounds"
 
 
-def compare(configs: dict[str, Config], folder: Path, quiet: bool = False) -> dict[str, Run]:
-    """Run every config into a folder of its own below `folder`.
+def run_study(study: Study, folder: Path, jobs: int, said: Said) -> Comparison:
+    """Train what is missing in `folder` and return all that was measured.
 
-    Finished runs of the same config are kept and unfinished ones are continued, so the same call
-    again goes on with a comparison that was interrupted.
+    Cells that fail are listed as such and the others go on; failed ones are not trained again
+    without `retry`. Raises FedsimError before anything is trained where a cell is not allowed.
     """
-    for name, config in configs.items():  # all of them, before any is trained
-        path = folder / name
-        if _exists(path) and Run.open(path).config.identity() != config.identity():
-            raise FedsimError(f"{path} holds a run of another config; choose another --out.")
-    return {name: _run(config, folder / name, quiet) for name, config in configs.items()}
+    cells = study.checked()
+    with Crew(folder, jobs) as crew:
+        searches = _searches(study, cells, folder)
+        ledger = _ledger(study, cells, searches, said)
+        trials = _tune(study, searches, crew, ledger)
+        chosen = {cell: _choice(searches.get(cell)) for cell in cells}
+        outcomes = _runs(study, chosen, crew, ledger)
+        missed = _attack(outcomes, crew, said) if study.leakage else []
+    runs, curves, target = assemble(outcomes, folder, study.target)
+    finished = {o.path: o for o in outcomes.values() if isinstance(o, Run)}
+    made = _made(study, cells, searches, list(finished.values()), trials, crew.jobs)
+    return Comparison(
+        axes=tuple(axis for axis, _ in study.plan.axes),
+        strategies=study.plan.strategies,
+        seeds=study.seeds,
+        target=target,
+        runs=runs,
+        curves=curves,
+        chosen=_chosen_rows(searches, chosen),
+        trials=pd.DataFrame(
+            [dict(s.cell.columns) | row for s in searches.values() for row in s.rows]
+        ),
+        made=made | {"not_measured": missed},
+    )
 
 
-def _run(config: Config, path: Path, quiet: bool) -> Run:
-    if not _exists(path):
-        return simulate(config, path, quiet)
-    run = Run.open(path)
-    return run if run.status["state"] == "finished" else resume(path, quiet, config.engine)
+def _searches(study: Study, cells: Sequence[Cell], folder: Path) -> dict[Cell, Search]:
+    if not study.trials:
+        return {}
+    found = {cell: search_of(study.plan, cell, study.trials, folder) for cell in cells}
+    return {cell: search for cell, search in found.items() if search is not None}
 
 
-def _exists(path: Path) -> bool:
-    return (path / "status.json").is_file()
+def _ledger(
+    study: Study, cells: Sequence[Cell], searches: Mapping[Cell, Search], said: Said
+) -> Ledger:
+    rounds = {cell: study.plan.config(cell, 1).server.rounds for cell in cells}
+    steps, total = len(cells) * len(study.seeds), sum(rounds.values()) * len(study.seeds)
+    for cell, search in searches.items():
+        standing = study.trials
+        for _ in search.rungs:
+            steps += standing
+            standing = (standing + 1) // 2
+        total += budget(study.trials, rounds[cell])
+    return Ledger(steps, total, said)
 
 
-def rounds_to_target(
-    runs: dict[str, Run], target: float | None = None, split: str = "validation"
-) -> pd.DataFrame:
-    """One row a strategy: first evaluated round with top-1 recall >= target, and what it cost.
+def _tune(
+    study: Study, searches: Mapping[Cell, Search], crew: Crew, ledger: Ledger
+) -> dict[Path, Run]:
+    """Run all searches in step; returns the trials' runs."""
+    runs: dict[Path, Run] = {}
+    before = dict.fromkeys(searches, 0)
+    while any(search.due for search in searches.values()):
+        configs: dict[str, Config] = {}
+        until: dict[str, int] = {}
+        more: dict[str, int] = {}
+        whose: dict[str, tuple[Cell, int]] = {}
+        for cell, search in searches.items():
+            for trial, round in search.due.items():
+                name = f"tuning {cell.name}: trial {trial} to round {round}"
+                configs[name] = trial_config(study.plan, cell, search.designed[trial])
+                until[name], more[name] = round, round - before[cell]
+                whose[name] = (cell, trial)
+        outcomes = crew.work(configs, ledger.stage(more), until, retry=study.retry)
+        scores: dict[Cell, dict[int, float | None]] = {cell: {} for cell in searches}
+        for name, outcome in outcomes.items():
+            cell, trial = whose[name]
+            scores[cell][trial] = None
+            if isinstance(outcome, Run):
+                runs[outcome.path] = outcome
+                scores[cell][trial] = score_at(outcome, until[name])
+        for cell, search in searches.items():
+            if search.due:
+                before[cell] = max(search.due.values())
+                search.tell(scores[cell])
+    return runs
 
-    By default the target is the lowest of the strategies' final recalls, which all of them reach.
-    `speedup` is the rounds of the slowest strategy over the row's own.
-    """
-    tables = {name: run.evaluations for name, run in runs.items()}
-    curves = {name: table[table["split"] == split] for name, table in tables.items()}
-    if not curves:
-        raise FedsimError("There is no run to compare; give at least one.")
-    for name, curve in curves.items():
-        if curve.empty:
-            raise FedsimError(
-                f"{runs[name].path} was never scored on {split} users, so it cannot be compared; "
-                f"continue it with `resume {runs[name].path}`."
-            )
-    if target is None:
-        target = min(float(curve.top1_recall.iloc[-1]) for curve in curves.values())
+
+def _choice(search: Search | None) -> Values | FedsimError:
+    """What a cell is trained with; an error where its search found nothing."""
+    if search is None:
+        return {}
+    return search.chosen or FedsimError("Every trial of its search failed; widen or move --range.")
+
+
+def _runs(
+    study: Study, chosen: Chosen, crew: Crew, ledger: Ledger
+) -> dict[tuple[Cell, int], Run | Exception]:
+    cells: dict[str, Config] = {}
+    whose: dict[str, tuple[Cell, int]] = {}
+    out: dict[tuple[Cell, int], Run | Exception] = {}
+    for cell, values in chosen.items():
+        for seed in study.seeds:
+            if isinstance(values, FedsimError):
+                out[cell, seed] = values
+                continue
+            name = f"{cell.name}, seed {seed}"
+            cells[name], whose[name] = study.plan.config(cell, seed, values), (cell, seed)
+    rounds = {name: config.server.rounds for name, config in cells.items()}
+    outcomes = crew.work(cells, ledger.stage(rounds), retry=study.retry)
+    out |= {whose[name]: outcome for name, outcome in outcomes.items()}
+    return {(cell, seed): out[cell, seed] for cell in chosen for seed in study.seeds}
+
+
+def _attack(
+    outcomes: Mapping[tuple[Cell, int], Run | Exception], crew: Crew, said: Said
+) -> list[str]:
+    """Measure membership where it is not in the run's folder yet; returns why where it cannot."""
+    runs = {o.path: key for key, o in outcomes.items() if isinstance(o, Run)}
+    waiting = {path: (path,) for path in runs if membership(Run.open(path)) is None}
+    missed = []
+    for done, (path, error) in enumerate(crew.each(_membership, waiting), 1):
+        cell, seed = runs[path]
+        name = f"membership in {cell.name}, seed {seed}"
+        said(name, done, len(waiting), 0.0)
+        if error:
+            missed.append(f"{name}: {error}")
+    return missed
+
+
+def _membership(path: Path) -> None:
+    audit_run(Run.open(path), ["membership"], _CHEAP)
+
+
+def _chosen_rows(searches: Mapping[Cell, Search], chosen: Chosen) -> pd.DataFrame:
     rows = []
-    for name, curve in curves.items():
-        reached = curve[curve.top1_recall >= target]
-        first = int(reached["round"].iloc[0]) if len(reached) else None
-        rounds = runs[name].rounds
-        spent = rounds[rounds["round"] <= first] if first is not None else rounds.iloc[:0]
-        rows.append(
-            {
-                "strategy": name,
-                "target_top1": target,
-                "rounds": first,
-                "tokens": int(spent.tokens.sum()),
-                "upload_bytes": int(spent.upload_bytes.sum()),
-                "seconds": float(spent.seconds.sum()),
-                "final_top1": float(curve.top1_recall.iloc[-1]),
-                "final_round": int(curve["round"].iloc[-1]),
-            }
-        )
-    table = pd.DataFrame(rows)
-    table["rounds"] = table["rounds"].astype("Int64")
-    slowest = table["rounds"].max()
-    table["speedup"] = (slowest / table["rounds"]).astype("Float64")
-    return table
+    for cell, search in searches.items():
+        values = chosen[cell]
+        if isinstance(values, FedsimError):
+            continue
+        for key, range in search.ranges.items():
+            about = {"key": key, "low": range.low, "high": range.high, "value": values[key]}
+            rows.append(dict(cell.columns) | about)
+    return pd.DataFrame(rows)
+
+
+def _made(
+    study: Study,
+    cells: Sequence[Cell],
+    searches: Mapping[Cell, Search],
+    runs: Sequence[Run],
+    trials: Mapping[Path, Run],
+    jobs: int,
+) -> dict[str, Any]:
+    """What a reproducibility checklist asks; seconds are those of processes with one core each."""
+    config = study.plan.config(cells[0], study.seeds[0])
+    corpus = open_federation(config).corpus
+    kernel = str(runs[0].provenance.get("kernel", "")) if runs else ""
+    trained = sum(run.profile["wall_seconds"] for run in runs)
+    tuned = sum(run.profile["wall_seconds"] for run in trials.values())
+    return provenance(corpus.name, corpus.digest, kernel) | {
+        "command": shlex.join(["python", "run_sim.py", *sys.argv[1:]]),
+        "cores": available_cores(),
+        "jobs": jobs,
+        "compute_seconds": trained + tuned,
+        "tuning_seconds": tuned,
+        "seeds": list(study.seeds),
+        "preset": study.plan.preset,
+        "overrides": list(study.plan.overrides),
+        "config": config.as_dict(),  # of the first cell
+        "tuning": {
+            "trials": study.trials,
+            "seed": SEARCH_SEED,
+            "rounds": {s.cell.name: list(s.rungs) for s in searches.values()},
+        }
+        if study.trials
+        else None,
+        "ranges": {
+            cell.name: {key: str(range) for key, range in search.ranges.items()}
+            for cell, search in searches.items()
+        },
+    }

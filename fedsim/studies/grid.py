@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from fedsim.config import Config, EngineOptions
 from fedsim.device import available_cores
@@ -20,6 +23,7 @@ _ALONE = {"name": "local", "workers": 0, "address": ""}
 
 Train = Callable[[Config, Path], None]  # a function of a module, for it goes to other processes
 Told = Callable[[str, int, int], None]  # a cell is done: its name, how many are, of how many
+Outcomes = dict[str, Run | Exception]
 
 
 def run_all(
@@ -33,43 +37,157 @@ def run_all(
     FedsimError for the first cell that fails, after the cells that were running; what is finished
     stays.
     """
-    paths = {name: folder / "cells" / config.identity()[:16] for name, config in cells.items()}
-    missing = {paths[name]: cells[name] for name in cells if not _finished(paths[name])}
-    done = len(cells) - sum(paths[name] in missing for name in cells)
-    failed: FedsimError | None = None
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs or available_cores(), spawn) as pool:
-        running: dict[Future[None], Path] = {
-            pool.submit(train or _train, config, path): path for path, config in missing.items()
-        }
-        try:
-            for future in as_completed(running):
-                names = [name for name in cells if paths[name] == running[future]]
-                try:
-                    future.result()
-                except (FedsimError, BrokenProcessPool) as error:
-                    failed = failed or FedsimError(f"The cell '{names[0]}' failed: {error}")
-                    for waiting in running:
-                        waiting.cancel()
-                    break
-                for name in names:
-                    done += 1
-                    told(name, done, len(cells))
-        except KeyboardInterrupt:
-            pool.shutdown(cancel_futures=True)
-            raise
-    if failed:
-        raise failed
-    return {name: Run.open(path) for name, path in paths.items()}
+    with Crew(folder, jobs, train) as crew:
+        outcomes = crew.work(cells, told, go_on=False, retry=True)
+    for name, outcome in outcomes.items():
+        if isinstance(outcome, FedsimError):
+            raise FedsimError(f"The cell '{name}' failed: {outcome}")
+        if isinstance(outcome, Exception):
+            raise outcome
+    return {name: run for name in cells if isinstance(run := outcomes[name], Run)}
 
 
-def _finished(path: Path) -> bool:
-    return (path / "status.json").is_file() and Run.open(path).status["state"] == "finished"
+class Crew:
+    """The processes that train a study's cells in `folder`, kept from one stage to the next."""
+
+    def __init__(self, folder: Path, jobs: int, train: Train | None = None) -> None:
+        """jobs, train: see `run_all`."""
+        self.folder, self.jobs, self._train = folder, jobs or available_cores(), train
+        self._pool: Executor | None = None
+        self._workers = 0
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._dismiss()
+
+    def path(self, config: Config) -> Path:
+        """The folder of a cell's run."""
+        return self.folder / "cells" / config.identity()[:16]
+
+    def work(
+        self,
+        cells: Mapping[str, Config],
+        told: Told,
+        until: Mapping[str, int] | None = None,
+        go_on: bool = True,
+        retry: bool = False,
+    ) -> Outcomes:
+        """Each cell's run, or why it has none; the others go on where one fails.
+
+        until: the round after which a cell is paused, see `simulate`. go_on: else nothing new is
+        begun after the first failure. retry: train those again that failed before; else their
+        error is the outcome, since the same config would fail in the same way.
+        """
+        rounds = until or {}
+        paths = {name: self.path(config) for name, config in cells.items()}
+        outcomes: Outcomes = {}
+        tasks: dict[Path, tuple[Config, int | None]] = {}
+        for name, path in paths.items():
+            said = _outcome(path, rounds.get(name))
+            if said is None or (retry and isinstance(said, Exception)):
+                tasks[path] = (cells[name], rounds.get(name))
+            else:
+                outcomes[name] = said
+        given = {path: (self._train, config, path, r) for path, (config, r) in tasks.items()}
+        for path, error in self.each(_make, given):
+            for name in [name for name in cells if paths[name] == path]:
+                outcomes[name] = error or Run.open(path)
+                told(name, len(outcomes), len(cells))
+            if error and not go_on:
+                break  # what was begun ends when the crew is dismissed
+        return outcomes
+
+    def each(
+        self, does: Callable[..., None], tasks: Mapping[Any, tuple[Any, ...]]
+    ) -> Iterator[tuple[Any, Exception | None]]:
+        """Call `does` with each task's arguments, as many at a time as there are jobs; yields the
+        task's key and its error as they end.
+
+        A process that is killed takes the others of its pool along: what they had is done again,
+        one at a time, so that the task that kills its process is the only one that fails of it.
+        """
+        waiting, workers, retried = dict(tasks), self.jobs, False
+        while waiting:
+            pool = self._open(workers)
+            futures: dict[Future[None], Any] = {}
+            broken = False
+            try:
+                for key, given in waiting.items():
+                    futures[pool.submit(does, *given)] = key
+            except BrokenProcessPool:  # already, before all of them were submitted
+                broken = True
+            for future in as_completed(futures):
+                error = _error(future)
+                if isinstance(error, BrokenProcessPool):
+                    broken = True
+                    continue
+                del waiting[futures[future]]
+                yield futures[future], error
+            if broken:
+                self._dismiss()
+                if retried:
+                    killer = next(iter(waiting))  # tasks are taken in their order
+                    del waiting[killer]
+                    yield killer, FedsimError("Its process was killed, likely for want of memory.")
+                workers, retried = 1, True
+
+    def _open(self, workers: int) -> Executor:
+        if self._pool is None or workers != self._workers:
+            self._dismiss()
+            self._pool, self._workers = new_pool(workers), workers
+        return self._pool
+
+    def _dismiss(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
 
 
-def _train(config: Config, path: Path) -> None:
+def new_pool(workers: int) -> Executor:
+    """Processes that start from nothing and end with this one, however it ends."""
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """Else a study that was killed would leave processes that train on, and lock their runs."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _error(future: Future[None]) -> Exception | None:
+    try:
+        future.result()
+    except Exception as error:
+        return error
+    return None
+
+
+def _outcome(path: Path, until: int | None) -> Run | FedsimError | None:
+    """What earlier calls made of a cell; None where there is something to do."""
+    if not (path / "status.json").is_file():
+        return None
+    run = Run.open(path)
+    state, round = run.status["state"], run.status["round"]
+    if state == "finished" or (state == "paused" and until is not None and round >= until):
+        return run
+    return FedsimError(str(run.status.get("error", ""))) if state == "failed" else None
+
+
+def _make(train: Train | None, config: Config, path: Path, until: int | None) -> None:
+    """One cell, in a process of its own."""
+    if train is not None:
+        train(config, path)
+        return
     engine = EngineOptions(**{**config.engine.model_dump(), **_ALONE})
     if (path / "status.json").is_file():
-        resume(path, quiet=True, engine=engine)
+        resume(path, quiet=True, engine=engine, until=until)
     else:
-        simulate(replace(config, engine=engine), path, quiet=True)
+        simulate(replace(config, engine=engine), path, quiet=True, until=until)

@@ -1,0 +1,197 @@
+"""The tables of a comparison's report: header and rows of text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from markupsafe import Markup
+
+from fedsim.report.comparison_cells import (
+    SCORES,
+    Cells,
+    Measure,
+    Setting,
+    difference,
+    p_value,
+    shown,
+    with_half,
+)  # fmt: skip
+from fedsim.report.comparison_findings import at_edge, reached
+from fedsim.report.formats import MISSING, duration, missing, number, size
+
+Table = tuple[list[str], list[list[str]]]
+BOLD = (
+    "Bold: the best mean among the strategies at the same axes, only where the differences to all "
+    "others, paired by seed, have p below 0.05 (two-sided t-test, times the number of others)."
+)
+
+
+class Bold(str):
+    """A cell that stands out."""
+
+
+def caption(cells: Cells) -> str:
+    """What the numbers of the summary are."""
+    seeds = cells.comparison.seeds
+    reference = cells.reference
+    if len(seeds) == 1:
+        intervals = "One seed, so no intervals and no tests."
+    else:
+        intervals = (
+            "Means over seeds ± half the width of the 95 % interval (Student's t over seeds), on "
+            "test users. Difference: top-1 in percentage points against "
+            f"{reference} at the same axes, paired by seed, with its 95 % interval; p of the "
+            "paired t-test, adjusted by Holm over the comparisons of the table. " + BOLD
+        )
+    return f"{intervals} Worst tenth: mean top-1 of the tenth of users that it is lowest for."
+
+
+def summary(cells: Cells) -> Table:
+    """One row a cell: the scores on test users and the difference to the reference."""
+    measures = SCORES | cells.leakage
+    header = ["strategy", *cells.comparison.axes, "seeds", SCORES["top1"].title,
+              f"against {cells.reference}, points", "p (Holm)",
+              *(m.title for name, m in measures.items() if name != "top1")]  # fmt: skip
+    winners = _winners(cells, measures)
+    rows = []
+    for name, setting in cells:
+        row = cells.row(name, setting)
+        scores = {}
+        for column, measure in measures.items():
+            text = with_half(row, column, measure)
+            scores[column] = Bold(text) if winners.get((column, setting)) == name else text
+        against = [difference(row), p_value(row.get("p"))]
+        if name == cells.reference:
+            against = ["reference", MISSING]
+        rows.append([name, *map(shown, setting), _seeds(cells, name, setting), scores.pop("top1"),
+                     *against, *scores.values()])  # fmt: skip
+    return header, rows
+
+
+def _winners(cells: Cells, measures: dict[str, Measure]) -> dict[tuple[str, Setting], str | None]:
+    return {
+        (column, setting): cells.best(setting, column, measure)
+        for column, measure in measures.items()
+        for setting in cells.settings
+        if cells.leads(setting, column, measure)
+    }
+
+
+def _seeds(cells: Cells, name: str, setting: Setting) -> str:
+    """3; where some failed: 2 of 3."""
+    finished, asked = len(cells.runs(name, setting)), len(cells.comparison.seeds)
+    return str(finished) if finished == asked else f"{finished} of {asked}"
+
+
+def costs(cells: Cells) -> Table:
+    """One row a cell: rounds and bytes to the target, and of the whole run."""
+    goal = cells.comparison.target is not None
+    header = ["strategy", *cells.comparison.axes]
+    if goal:
+        header += ["reached by", "rounds to target", "upload to target"]
+    header += ["rounds", "upload", "download", "tokens", "time of a run"]
+    rows = []
+    for name, setting in cells:
+        row = cells.row(name, setting)
+        line = [name, *map(shown, setting)]
+        if goal:
+            line += to_target(cells, name, setting)
+        line += [number(row.get("rounds"), 0), size(row.get("upload_bytes")),
+                 size(row.get("download_bytes")), number(row.get("tokens"), 0),
+                 MISSING if missing(row.get("seconds")) else duration(row["seconds"])]  # fmt: skip
+        rows.append(line)
+    return header, rows
+
+
+def to_target(cells: Cells, name: str, setting: Setting) -> list[str]:
+    """Of how many runs, rounds and bytes; a dash where none got there."""
+    row = cells.row(name, setting)
+    got, asked = reached(cells, name, setting)
+    if not asked:
+        return [MISSING] * 3
+    if got < asked:
+        return [
+            f"{got} of {asked}",
+            *(["not always" if got else "never"] * 2),
+        ]
+    rounds = with_half(row, "rounds_to_target", Measure("rounds", "", 1, 1))
+    return [f"{got} of {asked}", rounds, size(row.get("bytes_to_target"))]
+
+
+def chosen(cells: Cells) -> Table:
+    """What the search chose, within what."""
+    axes = cells.comparison.axes
+    rows = [
+        [
+            row["strategy"],
+            *(shown(row[axis]) for axis in axes),
+            row["key"],
+            shown(row["value"]),
+            f"{shown(row['low'])} to {shown(row['high'])}",
+            "yes" if at_edge(row["value"], row["low"], row["high"]) else "no",
+        ]
+        for row in cells.comparison.chosen.to_dict("records")
+    ]
+    return ["strategy", *axes, "key", "chosen", "range, log", "at an edge"], rows
+
+
+def trials(cells: Cells) -> Table:
+    """Every trial of the search as it went; columns of keys that a strategy has not are dashes."""
+    frame = cells.comparison.trials
+    header = ["validation top-1, %" if name == "top1" else str(name) for name in frame.columns]
+    rows = []
+    for row in frame.to_dict("records"):
+        row["top1"] = None if missing(row["top1"]) else round(100 * row["top1"], 2)
+        rows.append([shown(_plain(value)) for value in row.values()])
+    return header, rows
+
+
+def _plain(value: Any) -> Any:
+    return float(f"{value:.4g}") if isinstance(value, float) and not missing(value) else value
+
+
+def failures(cells: Cells) -> Table:
+    """Every run that did not finish, with its error."""
+    axes = cells.comparison.axes
+    rows = [
+        [row["strategy"], *(shown(row[axis]) for axis in axes), str(row["seed"]),
+         shown(row["error"])]
+        for row in cells.failed.to_dict("records")
+    ]  # fmt: skip
+    return ["strategy", *axes, "seed", "error"], rows
+
+
+def as_html(table: Table, wrapped: str = "") -> Table:
+    """The cells for the page: bold ones marked up, long headings in two lines, the column
+    `wrapped` in as many as it takes."""
+    header, rows = table
+    strong, text = Markup("<strong>{}</strong>"), Markup('<div class="text">{}</div>')
+
+    def cell(name: str, value: str) -> str:
+        if isinstance(value, Bold):
+            return strong.format(str(value))
+        return text.format(value) if name == wrapped else value
+
+    lines = [[cell(n, v) for n, v in zip(header, row, strict=True)] for row in rows]
+    return [Markup("<br>").join(halves(name)) for name in header], lines
+
+
+def halves(name: str) -> list[str]:
+    """A long heading in two lines of about one length."""
+    spaces = [i for i, letter in enumerate(name) if letter == " "]
+    if len(name) < 16 or not spaces:
+        return [name]
+    middle = min(spaces, key=lambda i: abs(i - len(name) / 2))
+    return [name[:middle], name[middle + 1 :]]
+
+
+def as_markdown(table: Table) -> str:
+    """A table of GitHub's Markdown; what would end a cell or a row is escaped."""
+    header, rows = table
+
+    def cell(value: str) -> str:
+        text = " ".join(value.replace("|", "\\|").split())
+        return f"**{text}**" if isinstance(value, Bold) else text
+
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(map(cell, line))} |" for line in lines)

@@ -1,0 +1,167 @@
+"""What a comparison measured: its tables, assembled from the folders of its runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fedsim.runs import Run
+from fedsim.studies.cells import Cell
+
+# A run's column -> the column of its table `results`, on test users.
+SCORES = {
+    "top1": "top1_recall",
+    "top3": "top3_recall",
+    "perplexity": "perplexity",
+    "keystrokes_saved": "keystroke_savings",
+    "worst_decile_top1": "top1_recall_worst_tenth",
+}
+ABOUT = ("strategy", "seed", "state", "error", "run")  # the other columns that are no measure
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Tidy tables, one row as said.
+
+    axes: config keys beside the strategy, each a column of the tables. The first strategy is the
+    reference of paired tests. target: validation top-1 (share) that `rounds_to_target` refers to.
+
+    runs: a cell and seed: strategy, axes, seed, state (finished, failed), error, run (its folder,
+    relative to the study's); on test users top1, top3, perplexity, keystrokes_saved, and
+    worst_decile_top1: the mean over the tenth of the users (rounded up, of those with a word) with
+    the lowest; validation_top1; rounds, tokens, upload_bytes, download_bytes, seconds (of
+    training); rounds_to_target, bytes_to_target (uploaded), missing where it was not reached; of
+    the canaries that were trained on exposure_bits (mean) and canaries_extracted (share), where
+    there are any; membership_auc where it was asked for.
+    curves: a cell, seed and evaluated round: strategy, axes, seed, round, top1, top3, perplexity
+    (validation users), upload_bytes, tokens (both since round 1).
+    chosen: a cell and searched key: strategy, axes, key, low, high, value; empty without tuning.
+    trials: strategy, axes, trial, a column for each searched key, rounds (trained), top1
+    (validation users, after these), state (finished, stopped, failed).
+    made: what a reproducibility checklist asks.
+    """
+
+    axes: tuple[str, ...]
+    strategies: tuple[str, ...]
+    seeds: tuple[int, ...]
+    target: float | None
+    runs: pd.DataFrame
+    curves: pd.DataFrame
+    chosen: pd.DataFrame
+    trials: pd.DataFrame
+    made: dict[str, Any]
+
+    @property
+    def measures(self) -> list[str]:
+        """The measured columns of `runs`."""
+        return [c for c in self.runs.columns if c not in (*ABOUT, *self.axes)]
+
+
+def validation(run: Run) -> pd.DataFrame:
+    """The run's scores on validation users by evaluated round, with what was spent until then."""
+    scores, rounds = run.evaluations, run.rounds.set_index("round")
+    scores = scores[scores["split"] == "validation"]
+    spent = rounds[["upload_bytes", "tokens"]].cumsum().reindex(scores["round"])
+    return pd.DataFrame(
+        {
+            "round": scores["round"].to_numpy(),
+            "top1": scores.top1_recall.to_numpy(),
+            "top3": scores.top3_recall.to_numpy(),
+            "perplexity": scores.perplexity.to_numpy(),
+            "upload_bytes": spent.upload_bytes.to_numpy(),
+            "tokens": spent.tokens.to_numpy(),
+        }
+    )
+
+
+def measured(run: Run, folder: Path) -> dict[str, Any]:
+    """The columns of a finished run, but for those of the target."""
+    result, rounds = run.results.iloc[0], run.rounds
+    return {
+        "state": "finished",
+        "error": "",
+        "run": str(run.path.relative_to(folder)),
+        **{name: float(result[column]) for name, column in SCORES.items()},
+        "validation_top1": float(validation(run).top1.iloc[-1]),
+        "rounds": len(rounds),
+        **{name: int(rounds[name].sum()) for name in ("tokens", "upload_bytes", "download_bytes")},
+        "seconds": float(rounds.seconds.sum()),
+        **_leaked(run),
+    }
+
+
+def _leaked(run: Run) -> dict[str, float]:
+    """Exposure after the last round, and the AUC where it was measured."""
+    table, out = run.exposure, {}
+    last = table[table["round"] == table["round"].max()]
+    seen = last[(last.kind == "planted") & (last.holder_participations > 0)]
+    if len(seen):
+        out["exposure_bits"] = float(seen.exposure_bits.mean())
+        out["canaries_extracted"] = float(seen.extracted.mean())
+    auc = membership(run)
+    return out if auc is None else out | {"membership_auc": auc}
+
+
+def membership(run: Run) -> float | None:
+    """The AUC of the attack with a reference model on sentences; None where nobody measured it."""
+    rows = run.table("leakage").query("measure == 'membership' and quantity == 'auc'")
+    found = rows[rows.group == "score=reference"].estimate
+    return float(found.iloc[-1]) if len(found) else None
+
+
+def default_target(curves: pd.DataFrame, keys: list[str]) -> float:
+    """The lowest final top-1 of all runs, so that every run reaches it.
+
+    keys: the columns that tell the runs apart.
+    """
+    return float(curves.sort_values("round").groupby(keys).top1.last().min())
+
+
+def reached(curve: pd.DataFrame, target: float | None) -> dict[str, float]:
+    """Rounds and uploaded bytes until the first evaluation with a top-1 of at least `target`."""
+    rows = curve.sort_values("round")
+    rows = rows[rows.top1 >= (math.inf if target is None else target)]
+    if not len(rows):
+        return {"rounds_to_target": math.nan, "bytes_to_target": math.nan}
+    first = rows.iloc[0]
+    return {
+        "rounds_to_target": float(first["round"]),
+        "bytes_to_target": float(first.upload_bytes),
+    }
+
+
+def assemble(
+    outcomes: Mapping[tuple[Cell, int], Run | Exception], folder: Path, target: float | None
+) -> tuple[pd.DataFrame, pd.DataFrame, float | None]:
+    """(runs, curves, target) from what became of each cell and seed; see `Comparison`."""
+    rows: list[dict[str, Any]] = []
+    curves: list[pd.DataFrame] = []
+    names: list[str] = []
+    for (cell, seed), outcome in outcomes.items():
+        who = {**dict(cell.columns), "seed": seed}
+        names = list(who)
+        if isinstance(outcome, Exception):
+            said = str(outcome) or type(outcome).__name__
+            rows.append({**who, "state": "failed", "error": said, "run": ""})
+            continue
+        rows.append({**who, **measured(outcome, folder)})
+        curve = validation(outcome)
+        for place, name in enumerate(names):
+            curve.insert(place, name, [who[name]] * len(curve))
+        curves.append(curve)
+    joined = pd.concat(curves, ignore_index=True) if curves else pd.DataFrame()
+    if target is None and curves:
+        target = default_target(joined, names)
+    remaining = iter(curves)
+    for row in rows:
+        if row["state"] == "finished":
+            row |= reached(next(remaining), target)
+    runs = pd.DataFrame(rows)
+    whole = [c for c in ("rounds", "tokens", "upload_bytes", "download_bytes",
+                         "rounds_to_target", "bytes_to_target") if c in runs]  # fmt: skip
+    return runs.astype(dict.fromkeys(whole, "Int64")), joined, target

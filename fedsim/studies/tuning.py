@@ -1,0 +1,179 @@
+"""A budget-equal search: as many trials for every cell, halved in step, recorded by Optuna.
+
+Successive halving (Jamieson & Talwalkar 2016) without a race: all trials train a quarter of the
+rounds, the better half of them up to the middle, the better half of those to the end. Which trials
+go on depends on their scores alone, never on which was done first, so the number of processes
+changes nothing. Trials are runs of a seed of their own, scored on validation users; they are paused
+before they would see a test user.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scipy.stats import qmc
+
+from fedsim.config import Config
+from fedsim.runs import Run
+from fedsim.search_space import Range
+from fedsim.seeding import stream
+from fedsim.studies.cells import Cell, Plan
+from fedsim.studies.comparison import validation
+from fedsim.studies.frontier import SEARCH_SEED
+
+if TYPE_CHECKING:
+    from fedsim.studies.trial_record import TrialRecord
+
+Values = dict[str, float]
+
+
+def rungs(rounds: int) -> tuple[int, ...]:
+    """After which rounds trials are compared: a quarter (rounded up), twice that, all."""
+    quarter = math.ceil(rounds / 4)
+    return tuple(sorted({quarter, min(2 * quarter, rounds), rounds}))
+
+
+def better_half(scores: Mapping[int, float]) -> list[int]:
+    """The trials that go on, ascending: half of them, rounded up; of equals the earlier one."""
+    ranked = sorted(scores, key=lambda trial: (-scores[trial], trial))
+    return sorted(ranked[: math.ceil(len(ranked) / 2)])
+
+
+def budget(trials: int, rounds: int) -> int:
+    """Rounds that a search of so many trials trains, none failing."""
+    standing, before, spent = trials, 0, 0
+    for rung in rungs(rounds):
+        spent += standing * (rung - before)
+        standing, before = math.ceil(standing / 2), rung
+    return spent
+
+
+def design(own: Values, ranges: Mapping[str, Range], trials: int) -> list[Values]:
+    """The values of each trial: first the cell's own, then Sobol's points, shifted at random.
+
+    A trial's values depend on what is searched and on its number only. Points of Sobol fill the
+    ranges evenly however many are taken; the shift (Cranley & Patterson 1976) is one a key.
+    """
+    out = [dict(own)]
+    keys = sorted(ranges)
+    points = qmc.Sobol(len(keys), scramble=False).random_base2(max(1, trials).bit_length())
+    shifts = [stream(SEARCH_SEED, f"tuning {key}").random() for key in keys]
+    for point in points[: trials - 1]:
+        shares = zip(keys, point, shifts, strict=True)
+        out.append({key: ranges[key].at((p + shift) % 1.0) for key, p, shift in shares})
+    return out
+
+
+def own_values(config: Config, keys: Sequence[str]) -> Values:
+    """What the config has for these keys."""
+    out = {}
+    for key in keys:
+        section, _, option = key.partition(".")
+        values = getattr(config, section)
+        out[key] = float(getattr(getattr(values, "options", values), option))
+    return out
+
+
+@dataclass
+class Search:
+    """The trials of one cell: which are due and how far, and what was found."""
+
+    cell: Cell
+    ranges: Mapping[str, Range]
+    designed: Sequence[Values]
+    rungs: tuple[int, ...]
+    record: TrialRecord | None = None
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.rows = [
+            {"trial": i, **values, "rounds": 0, "top1": math.nan, "state": "stopped"}
+            for i, values in enumerate(self.designed)
+        ]
+        self._standing = list(range(len(self.rows)))
+        self._rung = 0
+
+    @property
+    def due(self) -> dict[int, int]:
+        """Trial -> the round up to which it is to be trained next; empty at the end."""
+        if self._rung == len(self.rungs):
+            return {}
+        return dict.fromkeys(self._standing, self.rungs[self._rung])
+
+    def tell(self, scores: Mapping[int, float | None]) -> None:
+        """The validation top-1 of every trial that was due; None of one that failed."""
+        round, last = self.rungs[self._rung], self._rung == len(self.rungs) - 1
+        known: dict[int, float] = {}
+        for trial in self._standing:
+            score = scores[trial]
+            if score is None:
+                self._end(trial, "failed")
+            else:
+                self.rows[trial] |= {"rounds": round, "top1": score}
+                known[trial] = score
+                if self.record:
+                    self.record.reached(trial, round, score)
+        self._standing = sorted(known) if last else better_half(known)
+        for trial in known:
+            if last or trial not in self._standing:
+                self._end(trial, "finished" if last else "stopped")
+        self._rung = len(self.rungs) if not self._standing else self._rung + 1
+
+    @property
+    def chosen(self) -> Values | None:
+        """The values of the best trial that went to the end, the earliest of equals; None where
+        all failed, or the search is not over."""
+        ended = [row for row in self.rows if row["state"] == "finished"]
+        if not ended:
+            return None
+        best = max(ended, key=lambda row: (row["top1"], -row["trial"]))
+        return dict(self.designed[best["trial"]])
+
+    def _end(self, trial: int, state: str) -> None:
+        self.rows[trial]["state"] = state
+        if self.record:
+            self.record.ended(trial, state)
+
+
+def search_of(plan: Plan, cell: Cell, trials: int, folder: Path) -> Search | None:
+    """The search of a cell, recorded in `folder`; None where it has nothing to tune."""
+    ranges = plan.searched(cell)
+    if not ranges:
+        return None
+    from fedsim.studies.trial_record import TrialRecord
+
+    config = plan.config(cell, SEARCH_SEED)
+    designed = design(own_values(config, list(ranges)), ranges, trials)
+    told = [config.identity(), {key: [r.low, r.high] for key, r in ranges.items()}, trials]
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+    spans = {key: _span(r, designed[0][key]) for key, r in ranges.items()}
+    record = TrialRecord(folder / "tuning.db", f"{cell.name} {digest}", designed, spans)
+    return Search(cell, ranges, designed, rungs(config.server.rounds), record)
+
+
+def _span(range: Range, own: float) -> tuple[float, float]:
+    """The range, widened to the cell's own value, which need not lie in it."""
+    return min(range.low, own), max(range.high, own)
+
+
+def trial_config(plan: Plan, cell: Cell, values: Values) -> Config:
+    """Of a trial's run: scored at every rung, and nothing measured that a choice does not need."""
+    config = plan.config(cell, SEARCH_SEED, values)
+    every = rungs(config.server.rounds)[0]
+    quiet = {"every": every, "trigram": False, "central": False}
+    return replace(
+        config,
+        evaluation=config.evaluation.model_copy(update=quiet),
+        audit=config.audit.model_copy(update={"measures": (), "every": 0}),
+    )
+
+
+def score_at(run: Run, round: int) -> float:
+    """Validation top-1 after a round: a trial may have gone further in an earlier study."""
+    return float(validation(run).set_index("round").top1.loc[round])

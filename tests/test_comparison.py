@@ -1,0 +1,286 @@
+"""A comparison from end to end: cells, equal budgets, the cache, failures, and kill -9."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from federations import Here
+from pandas.testing import assert_frame_equal
+
+from fedsim.errors import FedsimError
+from fedsim.runs import Run
+from fedsim.simulation import simulate
+from fedsim.studies import compare
+from fedsim.studies.cells import Plan, parse_axes, parse_strategies
+from fedsim.studies.compare import Study, run_study
+from fedsim.studies.comparison import Comparison
+
+ROOT = Path(__file__).resolve().parents[1]
+AXES = (("client.epochs", ("1", "3")),)
+TIMES = ["seconds"]  # columns that no repetition reproduces
+
+
+def quiet(name: str, done: int, of: int, seconds_left: float) -> None:
+    """Nobody watches."""
+
+
+def study(tiny: str, trials: int = 0) -> Study:
+    """Two strategies, two seeds, few rounds."""
+    keys = ("server.rounds=3",) if trials else ("server.rounds=3", "fedsgd:optimizer.lr=2")
+    return Study(Plan(("fedavg", "fedsgd"), tiny, keys, AXES), (1, 2), trials)
+
+
+def assert_same(one: Comparison, other: Comparison) -> None:
+    """The same figures."""
+    assert_frame_equal(one.runs.drop(columns=TIMES), other.runs.drop(columns=TIMES))
+    for name in ("curves", "chosen", "trials"):
+        assert_frame_equal(getattr(one, name), getattr(other, name))
+
+
+# -- cells ----------------------------------------------------------------------------------------
+
+
+def test_cells_are_strategies_times_axes_with_the_overrides_of_each(tiny: str) -> None:
+    axes = parse_axes(["client.epochs=1,3", "server.cohort=5, 7"])
+    plan = Plan(("fedavg", "fedsgd"), tiny, ("server.rounds=2", "fedsgd:optimizer.lr=4"), axes)
+    cells = plan.cells()
+    assert [cell.name for cell in cells] == [
+        f"{strategy}, client.epochs={epochs}, server.cohort={cohort}"
+        for strategy in ("fedavg", "fedsgd")
+        for epochs in (1, 3)
+        for cohort in (5, 7)
+    ]
+    configs = [plan.config(cell, 9) for cell in cells]
+    assert {config.seed for config in configs} == {9}
+    assert {config.server.rounds for config in configs} == {2}
+    assert [config.server.cohort for config in configs] == [5, 7] * 4
+    assert [config.client.epochs for config in configs] == [1, 1, 3, 3] + [1] * 4
+    assert [config.optimizer.options.lr for config in configs] == [1.0] * 4 + [4.0] * 4
+    ones = {plan.config(cell, 9).identity() for cell in cells[4:]}
+    assert len(ones) == 2, "local epochs have no effect with FedSGD: those cells are one"
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        (["seed=3"], "--seeds"),
+        (["strategy=fedsgd"], "--strategies"),
+        (["fedprox:client.lr=2"], "not among --strategies"),
+        (["client.epochs=2"], "client.epochs is an axis"),
+        (["fedavg:client.epochs=2"], "client.epochs is an axis"),
+        (["client.batch_size=2"], "no effect with strategy 'fedsgd'"),
+        (["client.ephocs=2"], "did you mean 'epochs'"),
+    ],
+)
+def test_what_is_no_cell_is_refused_before_anything_is_trained(
+    here: Here, tiny: str, tmp_path: Path, keys: list[str], said: str
+) -> None:
+    asked = Study(Plan(("fedavg", "fedsgd"), tiny, tuple(keys), AXES), (1,))
+    with pytest.raises(FedsimError, match=said):
+        run_study(asked, tmp_path, 1, quiet)
+    assert not here.given
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("client.epochs", "has no values"),
+        ("client.epochs=", "has no values"),
+        ("=1", "has no values"),
+        ("seed=1,2", "--seeds"),
+        ("strategy=fedavg,fedsgd", "--strategies"),
+        ("client.epochs=1,1", "twice"),
+    ],
+)
+def test_axes_that_are_none_are_refused(text: str, said: str) -> None:
+    with pytest.raises(FedsimError, match=said):
+        parse_axes([text])
+    with pytest.raises(FedsimError, match="twice"):
+        parse_axes(["client.lr=1", "client.lr=2"])
+
+
+def test_strategies_are_named_once_and_exist() -> None:
+    assert parse_strategies("fedavg, fedsgd,") == ("fedavg", "fedsgd")
+    for text, said in ((" , ", "names none"), ("fedavg,fedavg", "twice"), ("fedsgb", "'fedsgd'")):
+        with pytest.raises(FedsimError, match=said):
+            parse_strategies(text)
+
+
+# -- the whole ------------------------------------------------------------------------------------
+
+
+def test_a_comparison_holds_what_its_runs_hold_and_comes_from_the_cache(
+    here: Here, tiny: str, tmp_path: Path
+) -> None:
+    found = run_study(study(tiny), tmp_path, 1, quiet)
+    assert len(here.given) == 6, "FedSGD's cells along an axis without effect are the same runs"
+    assert len(found.runs) == 8
+    assert (found.runs.state == "finished").all()
+    for row in found.runs.to_dict("records"):
+        run = Run.open(tmp_path / row["run"])
+        assert (run.config.strategy.name, run.config.seed) == (row["strategy"], row["seed"])
+        test, rounds = run.results.iloc[0], run.rounds
+        assert row["top1"] == test.top1_recall
+        assert row["tokens"] == rounds.tokens.sum()
+        assert row["upload_bytes"] == rounds.upload_bytes.sum()
+        users = run.table("users").query("words >= 1")
+        rates = np.sort((users.hits_top1 / users.words).to_numpy())
+        assert row["worst_decile_top1"] == pytest.approx(rates[: -(-len(rates) // 10)].mean())
+        last = run.exposure[run.exposure["round"] == 3]
+        seen = last[(last.kind == "planted") & (last.holder_participations > 0)]
+        assert row["exposure_bits"] == pytest.approx(seen.exposure_bits.mean())
+        curve = found.curves.query("strategy == @row['strategy'] and seed == @row['seed']")
+        curve = curve[curve["client.epochs"] == row["client.epochs"]].set_index("round")
+        assert row["validation_top1"] == curve.top1[3]
+        assert curve.tokens[2] == rounds.tokens[:2].sum()
+        assert row["rounds_to_target"] == curve.index[curve.top1 >= found.target][0]
+    assert found.target == found.runs.validation_top1.min()
+    assert found.trials.empty
+    assert found.chosen.empty
+    assert_same(found, run_study(study(tiny), tmp_path, 1, quiet))
+    assert len(here.given) == 6
+    alone = simulate(study(tiny).plan.config(study(tiny).plan.cells()[0], 1), tmp_path / "alone",
+                     quiet=True)  # fmt: skip
+    assert alone.digest == Run.open(tmp_path / found.runs.run[0]).digest
+
+
+def test_every_cell_is_tuned_with_the_same_budget(here: Here, tiny: str, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    found = run_study(study(tiny, trials=4), tmp_path, 1, lambda _, i, of, s: told.append((i, of)))
+    assert told[-1][0] == told[-1][1], "it is known before how many steps there are"
+    for _, mine in found.trials.groupby(["strategy", "client.epochs"]):
+        assert mine.trial.tolist() == [0, 1, 2, 3]
+        assert sorted(mine["rounds"]) == [1, 1, 2, 3]
+        assert sorted(mine.state) == ["finished", "stopped", "stopped", "stopped"]
+    own = found.trials[found.trials.trial == 0].set_index(["strategy", "client.epochs"])
+    assert (own.loc["fedavg", "optimizer.lr"] == 1.0).all()
+    assert own.loc["fedsgd", "client.lr"].isna().all()
+    ended = found.trials[found.trials.state == "finished"]
+    ended = ended.set_index(["strategy", "client.epochs"])
+    for row in found.chosen.to_dict("records"):
+        assert row["value"] == ended.loc[(row["strategy"], row["client.epochs"]), row["key"]]
+    cells = found.runs[found.runs.strategy == "fedavg"]
+    for row in cells.to_dict("records"):
+        config, at = Run.open(tmp_path / row["run"]).config, found.chosen["client.epochs"]
+        mine = found.chosen[(found.chosen.strategy == "fedavg") & (at == row["client.epochs"])]
+        assert mine.set_index("key")["value"].to_dict() == {
+            "client.lr": config.client.lr,
+            "optimizer.lr": config.optimizer.options.lr,
+        }
+    trained = len(here.given)
+    assert_same(found, run_study(study(tiny, trials=4), tmp_path, 1, quiet))
+    assert len(here.given) == trained
+    trials = [Run.open(path) for path in (tmp_path / "cells").iterdir()]
+    assert {t.status["state"] for t in trials} == {"finished", "paused"}
+    assert all(t.results.empty for t in trials if t.status["state"] == "paused")
+
+
+def test_what_fails_is_listed_and_the_others_go_on(here: Here, tiny: str, tmp_path: Path) -> None:
+    plan = Plan(("fedavg", "fedsgd"), tiny, ("server.rounds=2", "fedavg:client.lr=1e12"))
+    found = run_study(Study(plan, (1, 2)), tmp_path, 1, quiet)
+    assert found.runs.state.tolist() == ["failed"] * 2 + ["finished"] * 2
+    assert found.runs.error.str.contains("lower client.lr").tolist() == [True, True, False, False]
+    assert found.runs.top1.isna().tolist() == [True, True, False, False]
+    assert set(found.curves.strategy) == {"fedsgd"}
+    alone = Plan(("fedavg",), tiny, plan.overrides[:1], ranges=("client.lr=1e11,1e12",))
+    wild = replace(alone, overrides=("server.rounds=2",), ranges=("client.lr=1e11,1e12",))
+    tuned = run_study(Study(wild, (1,), trials=3), tmp_path, 1, quiet)
+    assert sorted(tuned.trials.state) == ["failed", "failed", "finished"]
+    assert tuned.chosen.set_index("key")["value"]["client.lr"] == 1.0
+
+
+def test_membership_is_measured_once_and_kept(
+    here: Here, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Study(Plan(("fedavg",), tiny, ("server.rounds=2",)), (1,), leakage=True)
+    found = run_study(asked, tmp_path, 1, quiet)
+    assert "membership_auc" not in found.runs
+    assert "never took part" in found.made["not_measured"][0], "the tiny federation is too small"
+    path = tmp_path / found.runs.run[0]
+    run = Run.open(path)
+    row = {"round": 2, "measure": "membership", "threat": "", "quantity": "auc",
+           "group": "score=reference", "estimate": 0.6, "n": 9, "low": 0.5, "high": 0.7,
+           "interval": "", "control": 0.5, "note": ""}  # fmt: skip
+    run.append("leakage", [row])
+    again = run_study(asked, tmp_path, 1, quiet)
+    assert again.runs.membership_auc.tolist() == [0.6]
+    assert again.made["not_measured"] == []
+
+
+def test_a_search_of_one_and_ranges_without_a_search_are_refused(tiny: str) -> None:
+    with pytest.raises(FedsimError, match="--tune 1"):
+        study(tiny, trials=1).checked()
+    plan = Plan(("fedavg",), tiny, ranges=("client.lr=1,2",))
+    with pytest.raises(FedsimError, match="no effect without --tune"):
+        Study(plan, (1,)).checked()
+
+
+def test_the_cost_is_said_before(tiny: str) -> None:
+    """3 cells that differ x 2 seeds x 3 rounds; 4 trials: 4 to round 1, 2 to 2, 1 to 3."""
+    asked = study(tiny, trials=4)
+    assert asked.cost(asked.plan.cells()) == "6 runs, 18 rounds; before them 12 trials, 21 rounds"
+    plain = study(tiny)
+    assert plain.cost(plain.plan.cells()) == "6 runs, 18 rounds"
+
+
+# -- processes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_number_of_processes_changes_nothing(tiny: str, tmp_path: Path) -> None:
+    one, two = (
+        run_study(study(tiny, trials=4), tmp_path / str(jobs), jobs, quiet) for jobs in (1, 2)
+    )
+    assert_same(one, two)
+    assert one.made["jobs"] == 1
+
+
+@pytest.mark.slow
+def test_what_was_killed_goes_on(here: Here, tiny: str, tmp_path: Path) -> None:
+    keys = ["--preset", tiny, "server.rounds=40", "--tune", "2", "--seeds", "2", "--jobs", "2"]
+    folder = tmp_path / "killed"
+    command = [sys.executable, "run_sim.py", "compare", *keys, "--out", str(folder)]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("3/"):
+            break
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    done = {path.name for path in (folder / "cells").iterdir()}
+    time.sleep(2)  # the processes that it had started end too, and let go of their runs
+    plan = Plan(("fedavg", "fedsgd"), tiny, ("server.rounds=40",))
+    asked = Study(plan, (1, 2), trials=2)
+    found = run_study(asked, folder, 1, quiet)
+    assert (found.runs.state == "finished").all()
+    assert done <= {path.name for path in (folder / "cells").iterdir()}
+    unbroken = run_study(asked, tmp_path / "unbroken", 1, quiet)
+    assert_same(found, unbroken)
+
+
+def test_made_says_what_a_checklist_asks(here: Here, tiny: str, tmp_path: Path) -> None:
+    asked = Study(Plan(("fedavg",), tiny, ("server.rounds=2",)), (1,), trials=2)
+    made = run_study(asked, tmp_path, 1, quiet).made
+    assert made["seeds"] == [1]
+    assert made["ranges"] == {"fedavg": {"client.lr": "0.3 to 6, log",
+                                         "optimizer.lr": "0.1 to 3, log"}}  # fmt: skip
+    assert made["tuning"] == {"trials": 2, "seed": compare.SEARCH_SEED,
+                              "rounds": {"fedavg": [1, 2]}}  # fmt: skip
+    runs = [Run.open(path) for path in (tmp_path / "cells").iterdir()]
+    assert made["compute_seconds"] == pytest.approx(sum(r.profile["wall_seconds"] for r in runs))
+    assert 0 < made["tuning_seconds"] < made["compute_seconds"]
+    assert made["corpus"]["digest"] == runs[0].corpus_digest
+    assert {"optuna", "torch", "flwr"} <= set(made["packages"])
+    assert isinstance(pd.Timestamp(made["started"]), pd.Timestamp)

@@ -1,0 +1,140 @@
+"""Cells of a study: cached, isolated failures, killed processes, runs that pause and go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from federations import Here, assert_same_record
+
+from fedsim.config import Config, load
+from fedsim.errors import FedsimError
+from fedsim.runs import Run
+from fedsim.simulation import resume, simulate
+from fedsim.studies import grid
+from fedsim.studies.grid import Crew, run_all
+
+
+def quiet(name: str, done: int, of: int) -> None:
+    """Nobody watches."""
+
+
+def cells(tiny: str, **keys: str) -> dict[str, Config]:
+    """A config a name, each from the tiny preset and one override."""
+    return {name: load(tiny, ["server.rounds=2", key]) for name, key in keys.items()}
+
+
+# -- paused runs ----------------------------------------------------------------------------------
+
+
+def test_a_run_that_was_paused_ends_as_one_that_was_not(
+    config: Config, finished: Run, tmp_path: Path
+) -> None:
+    path = tmp_path / "run"
+    run = simulate(config, path, quiet=True, until=2)
+    assert run.status == {"state": "paused", "round": 2}
+    assert run.evaluations[["round", "split"]].values.tolist() == [[2, "validation"]]
+    assert run.results.empty, "test users are seen by no run that is paused"
+    run = resume(path, quiet=True, until=4)
+    assert run.status == {"state": "paused", "round": 4}
+    assert run.results.empty
+    assert not run.digest
+    run = resume(path, quiet=True)
+    assert run.status["state"] == "finished"
+    assert_same_record(run, finished)
+
+
+def test_the_learning_rate_of_a_paused_run_is_that_of_the_whole_run(
+    tiny: str, tmp_path: Path
+) -> None:
+    falling = load(tiny, ["client.lr_decay=1"])
+    whole = simulate(falling, tmp_path / "whole", quiet=True)
+    simulate(falling, tmp_path / "parts", quiet=True, until=1)
+    assert_same_record(resume(tmp_path / "parts", quiet=True), whole)
+
+
+@pytest.mark.parametrize("until", [0, 5])
+def test_a_run_pauses_after_one_of_its_rounds(config: Config, tmp_path: Path, until: int) -> None:
+    with pytest.raises(FedsimError, match="4 rounds cannot be paused after round"):
+        simulate(config, tmp_path / "run", until=until)
+    assert not (tmp_path / "run").exists()
+
+
+# -- cells ----------------------------------------------------------------------------------------
+
+
+def test_one_cell_that_fails_stops_no_other(here: Here, tiny: str, tmp_path: Path) -> None:
+    asked = cells(tiny, before="seed=1", diverges="client.lr=1e12", after="seed=2")
+    with Crew(tmp_path, 1) as crew:
+        outcomes = crew.work(asked, quiet)
+        assert isinstance(outcomes["before"], Run)
+        assert isinstance(outcomes["after"], Run)
+        assert "lower client.lr" in str(outcomes["diverges"])
+        assert len(here.given) == 3
+        again = crew.work(asked, quiet)
+        assert str(again["diverges"]) == str(outcomes["diverges"])
+        assert len(here.given) == 3, "what failed is not trained again"
+        crew.work(asked, quiet, retry=True)
+        assert len(here.given) == 4
+    with pytest.raises(FedsimError, match=r"The cell 'diverges' failed: .*lower client.lr"):
+        run_all(asked, tmp_path, 1, quiet)
+
+
+def test_cells_are_trained_once_and_go_on_from_where_they_are(
+    here: Here, tiny: str, tmp_path: Path
+) -> None:
+    asked = cells(tiny, one="seed=1", same="seed=1", other="seed=2")
+    told: list[tuple[str, int, int]] = []
+    with Crew(tmp_path, 1) as crew:
+        first = crew.work(asked, lambda *said: told.append(said), {"one": 1, "same": 1, "other": 1})
+        assert {name for name, _, _ in told} == set(asked)
+        assert [counted for _, *counted in told] == [[1, 3], [2, 3], [3, 3]]
+        assert first["one"].path == first["same"].path
+        assert [run.status["round"] for run in first.values()] == [1, 1, 1]
+        crew.work(asked, quiet, {"one": 1, "same": 1})
+        assert [given[3] for given in here.given] == [1, 1, None], "only the third goes on"
+        assert first["other"].status["state"] == "finished"
+
+
+def test_a_bug_in_a_cell_is_its_error_too(
+    here: Here, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bug(*_: Any, **__: Any) -> Run:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(grid, "simulate", bug)
+    with Crew(tmp_path, 1) as crew:
+        outcomes = crew.work(cells(tiny, one="seed=1"), quiet)
+    assert isinstance(outcomes["one"], ZeroDivisionError)
+    with pytest.raises(ZeroDivisionError):
+        run_all(cells(tiny, one="seed=1"), tmp_path, 1, quiet)
+
+
+def _dies_for(name: str, folder: Path) -> None:
+    """A task that kills its process where it is called so."""
+    if name == "killer":
+        os.kill(os.getpid(), signal.SIGKILL)
+    (folder / name).touch()
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_takes_no_other_cell_along(tmp_path: Path) -> None:
+    names = ("a", "killer", "b", "c")
+    tasks: Mapping[str, tuple[Any, ...]] = {name: (name, tmp_path) for name in names}
+    with Crew(tmp_path, 2) as crew:
+        errors = dict(crew.each(_dies_for, tasks))
+    assert set(errors) == set(names)
+    assert [name for name, error in errors.items() if error] == ["killer"]
+    assert "killed" in str(errors["killer"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]
+
+
+def test_the_engine_of_a_cell_is_no_part_of_it(here: Here, config: Config, tmp_path: Path) -> None:
+    other = replace(config, engine=config.engine.model_copy(update={"chunk": 5}))
+    with Crew(tmp_path, 1) as crew:
+        assert crew.path(config) == crew.path(other)
