@@ -13,6 +13,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
@@ -20,7 +21,14 @@ from clients.auditing import planting
 from clients.training import Training, averaging, exact_gradient, train_chunk
 from fedsim.config import client_config
 from fedsim.device import resolve_device, threads
-from fedsim.engines.wire import encode_update, from_record, record_of, timed, zeros_for_reply
+from fedsim.engines.wire import (
+    correction_in,
+    encode_update,
+    from_record,
+    record_of,
+    timed,
+    zeros_for_reply,
+)
 from fedsim.errors import FedsimError
 from fedsim.evaluation import COUNTS, Keyboard, evaluate_user
 from fedsim.federation import open_federation
@@ -66,8 +74,8 @@ class Workplace:
         """Whether local training is DP-SGD."""
         return self.config.privacy.name == "dp-sgd"
 
-    def training(self, round: int, lr: float) -> Training:
-        """Local training of a round."""
+    def training(self, round: int, lr: float, correction: np.ndarray | None = None) -> Training:
+        """Local training of a round, each step corrected where there is a correction, (size,)."""
         config = self.config
         if self.trains_privately:
             from clients.private import PrivateOptions, private_training
@@ -78,7 +86,8 @@ class Workplace:
             )
             return private_training(private, config.seed, round)
         options = config.client.model_copy(update={"lr": lr})
-        return averaging(options, config.seed, round)
+        moved = None if correction is None else torch.from_numpy(correction).to(self.flat.device)
+        return averaging(options, config.seed, round, moved)
 
     @cached_property
     def keyboard(self) -> Keyboard:
@@ -99,7 +108,8 @@ def _work(message: Message, context: Context) -> tuple[Workplace, Any]:
 def _train(message: Message, context: Context, exact: bool) -> Message:
     place, work = _work(message, context)
     parameters = from_record(record_of(message.content, "arrays", ArrayRecord))
-    training = exact_gradient if exact else place.training(work["round"], work["lr"])
+    correction = correction_in(message.content)
+    training = exact_gradient if exact else place.training(work["round"], work["lr"], correction)
     if place.federation.audit.users:
         training = planting(training, place.federation, work)
     contribution = place.mechanism.contribution(
@@ -117,6 +127,7 @@ def _train(message: Message, context: Context, exact: bool) -> Message:
             place.config.seed,
             work["round"],
             zeros_for_reply(place.flat.layout.size),
+            bool(work.get("score_first", False)),
         )
         seconds = time.perf_counter() - started
     place.federation.corpus.forget_pages()

@@ -14,6 +14,7 @@ from fedsim.data.sequences import Sequences
 from fedsim.federation import Federation
 from fedsim.models.batch import Batch
 from fedsim.models.flat import FlatModel
+from fedsim.models.loss import sequence_nats
 from fedsim.parameters import Parameters
 from fedsim.seeding import stream, torch_stream
 from fedsim.updates import NOT_FINITE, ChunkUpdate, Contribution, UserResult
@@ -36,11 +37,14 @@ def local_sgd(
     sequences: Sequences,
     options: ClientOptions,
     order_stream: np.random.Generator,
+    correction: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, float]:
     """FedAvg's ClientUpdate (McMahan et al. 2017, algorithm 1).
 
     Returns the change of the parameters, which lies in `flat.values`, and the nats over all epochs.
-    With `proximal_mu` the objective gains mu/2 |w - w_t|^2 (FedProx, Li et al. 2020).
+    With `proximal_mu` the objective gains mu/2 |w - w_t|^2 (FedProx, Li et al. 2020). A
+    `correction` is added to every step's gradient after that has been clipped (SCAFFOLD,
+    Karimireddy et al. 2020).
     """
     trained_nats = 0.0
     for _ in range(options.epochs):
@@ -49,6 +53,8 @@ def local_sgd(
             trained_nats += flat.sgd_step(
                 batch, options.lr, options.max_grad_norm, options.proximal_mu, start
             )
+            if correction is not None:
+                flat.values.add_(correction, alpha=-options.lr)
     # In place: another buffer would be a model more of memory, and slower.
     return flat.values.sub_(start), trained_nats
 
@@ -67,14 +73,16 @@ def full_gradient(flat: FlatModel, sequences: Sequences) -> tuple[torch.Tensor, 
 Training = Callable[[FlatModel, torch.Tensor, Sequences, int], tuple[torch.Tensor, float, int]]
 
 
-def averaging(options: ClientOptions, seed: int, round: int) -> Training:
+def averaging(
+    options: ClientOptions, seed: int, round: int, correction: torch.Tensor | None = None
+) -> Training:
     """FedAvg's local epochs."""
 
     def train(
         flat: FlatModel, start: torch.Tensor, sequences: Sequences, user: int
     ) -> tuple[torch.Tensor, float, int]:
         order = stream(seed, "batches", round, user)
-        delta, nats = local_sgd(flat, start, sequences, options, order)
+        delta, nats = local_sgd(flat, start, sequences, options, order, correction)
         return delta, nats, options.epochs * targets(sequences)
 
     return train
@@ -86,6 +94,13 @@ def exact_gradient(
     """FedSGD's gradient: that of the model itself, so without dropout."""
     flat.model.train(False)
     return *full_gradient(flat, sequences), targets(sequences)
+
+
+def score(flat: FlatModel, sequences: Sequences) -> float:
+    """The nats of the user's text under the model as it is, without dropout."""
+    order = np.arange(len(sequences))
+    parts = batches(sequences, GRADIENT_BATCH, flat.device, order)
+    return sum(float(sequence_nats(flat.model, batch).sum()) for batch in parts)
 
 
 def targets(sequences: Sequences) -> int:
@@ -103,12 +118,13 @@ def train_chunk(
     seed: int,
     round: int,
     total: np.ndarray | None = None,
+    score_first: bool = False,
 ) -> ChunkUpdate:
     """Train every user of the chunk from the same parameters; sum what they contribute exactly.
 
     A user whose training raises becomes a failure with its traceback. So does a user whose update
     must never be averaged, see `Contribution.add`. The sum is made in `total`, zeros (size,)
-    int64, where they are given.
+    int64, where they are given. `score_first`: the parameters are scored on each user's text.
     """
     start = torch.from_numpy(parameters.flat).to(flat.device)
     zeros = torch.from_numpy(np.zeros(len(start), np.int64) if total is None else total)
@@ -120,9 +136,13 @@ def train_chunk(
         try:
             sequences = federation.sequences(user)
             flat.values.copy_(start)
+            nats_before = score(flat, sequences) if score_first else 0.0
             flat.model.dropout_generator = torch_stream(seed, "dropout", round, user, flat.device)
             delta, nats, tokens = training(flat, start, sequences, user)
             norm = flat.norm(delta)
+            if not math.isfinite(nats_before):
+                failures[user] = NOT_FINITE
+                continue
             if not contribution.add(flat, sums, delta, norm, len(sequences), user):
                 failures[user] = NOT_FINITE
                 continue
@@ -130,5 +150,6 @@ def train_chunk(
             failures[user] = traceback.format_exc()
             continue
         norm = norm if math.isfinite(norm) else math.inf
-        results.append(UserResult(user, len(sequences), tokens, nats, norm))
+        result = UserResult(user, len(sequences), tokens, nats, norm, nats_before)
+        results.append(result)
     return ChunkUpdate(zeros.copy_(sums).numpy(), results, failures)

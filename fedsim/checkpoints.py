@@ -69,6 +69,11 @@ def save_checkpoint(
         old.unlink(missing_ok=True)
 
 
+def rounds_kept(folder: Path) -> list[int]:
+    """The rounds of the checkpoints that are there, ascending."""
+    return sorted(int(path.stem.removeprefix("round-")) for path in folder.glob(PATTERN))
+
+
 def remove_after(folder: Path, round: int) -> None:
     """Remove the checkpoints newer than that of `round`: the damaged ones that were passed over.
 

@@ -42,6 +42,10 @@ class ClientOptions(Options):
         left = (rounds - round + 1) / (self.lr_decay * rounds) if self.lr_decay else 1.0
         return self.lr * min(1.0, left)
 
+    def steps(self, sequences: int) -> int:
+        """Local steps that a user with so many sequences makes."""
+        return self.epochs * -(-sequences // self.batch_size)
+
 
 class ServerOptions(Options):
     """The federated loop."""
@@ -156,6 +160,12 @@ NAMED_SECTIONS = {
     "optimizer": "server.optimizers:OPTIMIZERS",
     "privacy": "fedsim.privacy.mechanisms:MECHANISMS",
 }
+DEFAULT_NAMES = {
+    "model": "cifg-small",
+    "strategy": "fedavg",
+    "optimizer": "sgd",
+    "privacy": "none",
+}
 PLAIN_SECTIONS: dict[str, type[Options] | str] = {
     "data": "fedsim.data.options:DataOptions",
     "pretrain": "fedsim.data.options:PretrainOptions",
@@ -267,7 +277,7 @@ def from_dict(tree: Mapping[str, Any]) -> Config:
     for key in tree:
         if key not in sections:
             raise FedsimError(f"Unknown config section '{key}': {nearest(key, sections)}")
-    config = _with_sampler(Config(**_built(tree, sections)))
+    config = _with_sampler(Config(**_built(_with_implied(tree), sections)))
     _check_together(config)
     return config
 
@@ -278,13 +288,11 @@ def _built(tree: Mapping[str, Any], sections: Iterable[str]) -> dict[str, Any]:
     if not isinstance(seed, int) or isinstance(seed, bool):
         raise FedsimError(f"seed = {short(seed)} is not accepted: it should be a whole number.")
     built: dict[str, Any] = {"seed": seed}
-    defaults = {"model": "cifg-small", "strategy": "fedavg", "optimizer": "sgd",
-                "privacy": "none"}  # fmt: skip
     for section in sections:
         if section not in NAMED_SECTIONS:
             continue
         values = _section(tree, section)
-        name = values.pop("name", defaults[section])
+        name = values.pop("name", DEFAULT_NAMES[section])
         if not isinstance(name, str):
             raise FedsimError(f"{section} = {short(name)} is not accepted: it should be a name.")
         registry: Registry[Any] = load_reference(NAMED_SECTIONS[section])
@@ -339,12 +347,24 @@ def _check_together(config: Config) -> None:
             f"server.sampler={' or '.join(allowed)}."
         )
     _check_audit(config)
-    strategy = load_reference(NAMED_SECTIONS["strategy"])[config.strategy.name]
-    if name in strategy.without_mechanisms:
+    _check_strategy(config)
+
+
+def _check_strategy(config: Config) -> None:
+    chosen, mechanism = config.strategy.name, config.privacy.name
+    strategy = load_reference(NAMED_SECTIONS["strategy"])[chosen]
+    if strategy.mechanisms is not None and mechanism not in strategy.mechanisms:
         raise FedsimError(
-            f"privacy = '{name}' acts on local steps, and strategy '{config.strategy.name}' makes "
-            "none; set strategy=fedavg."
+            f"privacy = '{mechanism}' cannot go with strategy '{chosen}', which "
+            f"{strategy.mechanisms_because}; set strategy=fedavg, or another privacy of: "
+            f"{', '.join(strategy.mechanisms)}."
         )
+    if strategy.one_reply_per_user and config.audit.update_canaries:
+        raise FedsimError(
+            "audit.update_canaries measures what a sum of updates shows of one user, and strategy "
+            f"'{chosen}' makes no such sum; set strategy=fedavg."
+        )
+    strategy.check(config)
 
 
 def _check_audit(config: Config) -> None:
@@ -405,7 +425,12 @@ def load(preset: str = "default", overrides: Iterable[str] = ()) -> Config:
         if given and isinstance(tree.get(section), dict):
             tree[section].pop("name", None)
     # Names first, since a name clears the section: the order of the keys must not matter.
-    for path, value in sorted(explicit, key=lambda override: not _is_name(override[0])):
+    names = [override for override in explicit if _is_name(override[0])]
+    for path, value in names:
+        _override(tree, path, value)
+    if any(path[0] == "strategy" for path, _ in names):  # what it implies replaces the preset's
+        _imply(tree, given={path[0] for path, _ in names})
+    for path, value in (override for override in explicit if not _is_name(override[0])):
         _override(tree, path, value)
     _make_absolute(tree)
     config = from_dict(tree)
@@ -428,6 +453,29 @@ def _read_preset(preset: str) -> dict[str, Any]:
         raise FedsimError(f"{preset} is not valid TOML: {error}.") from None
     except OSError as error:
         raise FedsimError(f"Cannot read {preset}: {error.strerror}.") from None
+
+
+def _imply(tree: dict[str, Any], given: set[str]) -> None:
+    """Set the names that the strategy implies, unless they were `given` beside it."""
+    for key, value in _implied(tree).items():
+        if "." not in key and key not in given:
+            _override(tree, [key], value)
+
+
+def _implied(tree: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the strategy of a tree implies."""
+    strategies: Registry[Any] = load_reference(NAMED_SECTIONS["strategy"])
+    name = _section(tree, "strategy").get("name", DEFAULT_NAMES["strategy"])
+    return strategies[name].implies if isinstance(name, str) else {}
+
+
+def _with_implied(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The tree with what its strategy implies wherever it says nothing itself."""
+    out = dict(tree)
+    for key, value in _implied(tree).items():
+        section, _, option = key.partition(".")
+        out[section] = {option or "name": value, **_section(out, section)}
+    return out
 
 
 def _is_name(path: list[str]) -> bool:
@@ -493,7 +541,10 @@ def _refuse_without_effect(config: Config, explicit: list[list[str]]) -> None:
     engine = config.engine
     if engine.name in ("local", "deploy"):
         ignored["engine.workers"] = f"engine '{engine.name}'"
-    if engine.name == "deploy":
+    if strategy.one_reply_per_user:
+        by_user = f"strategy '{config.strategy.name}', which asks each user by a message of its own"
+        ignored["engine.chunk"] = by_user
+    elif engine.name == "deploy":
         ignored["engine.chunk"] = "engine 'deploy', where each node gets one message a round"
     if engine.name in ("local", "pool"):
         ignored["engine.address"] = f"engine '{engine.name}'"

@@ -47,6 +47,8 @@ class UserResult:
     tokens: int  # trained on, over all local epochs
     loss_nats: float  # summed over those tokens
     update_norm: float  # l2
+    # Of the model that came, over the user's text; zero unless the work asks to score it first.
+    start_nats: float = 0.0
 
 
 @dataclass
@@ -119,11 +121,14 @@ class Aggregate:
         if not self._reach * RESOLUTION <= _LARGEST_SUM * self.contribution.resolution:
             raise FedsimError("The clients' updates are too large to be added; lower client.lr.")
         if update.results:
-            self.total += update.total
+            self._take(update)
         self._results |= {r.user: r for r in update.results}
         self.failures |= update.failures
         for result in update.results:
             self.failures.pop(result.user, None)
+
+    def _take(self, update: ChunkUpdate) -> None:
+        self.total += update.total
 
     @property
     def results(self) -> list[UserResult]:
@@ -141,7 +146,10 @@ class Aggregate:
 
     def mean(self) -> np.ndarray:
         """The weighted mean update, float32; zero where nobody completed."""
-        weight = max(self.weight, 1)
+        return self._over(max(self.weight, 1))
+
+    def _over(self, weight: float) -> np.ndarray:
+        """The sum divided by the weight, float32."""
         out = np.empty(len(self.total), np.float32)
         for start in range(0, len(out), _BLOCK):  # the whole in float64 would be two models more
             part = slice(start, start + _BLOCK)

@@ -189,7 +189,8 @@ def _run(
             state = initial_state(config, federation, start)
     tracking = Tracking(run, config, reporter.say)
     recorder = Recorder(run, config, federation, state, reporter, profile, first, tracking)
-    strategy = STRATEGIES[config.strategy.name](config, federation, state, recorder, profile)
+    made = STRATEGIES[config.strategy.name]
+    strategy = made(config, federation, state, recorder, profile, run.path)
     timeout = config.server.timeout_s
     try:
         with profile.part("record"):
@@ -206,6 +207,7 @@ def _run(
         test_users = strategy.evaluate(grid, "test", timeout)
         with profile.part("record"):
             finish(run, config, federation, strategy.state, test_users, reporter, profile)
+            strategy.finished()
             tracking.finished(run)
     except FedsimError:
         with suppress(FedsimError):  # the first sentence says more: a full disk fails twice
@@ -226,6 +228,7 @@ def initial_state(
     """The state before round 1: a model drawn from the seed, or the parameters to start with."""
     parameters = _drawn(config, federation) if start is None else start
     optimizer = OPTIMIZERS[config.optimizer.name](config.optimizer.options)
+    strategy = STRATEGIES[config.strategy.name]
     return ServerState(
         round=0,
         parameters=parameters,
@@ -233,6 +236,7 @@ def initial_state(
         average=parameters.copy() if config.server.average else None,
         participations=np.zeros(federation.users, np.int32),
         mechanism=mechanism_of(config, federation).initial_state(parameters.layout.size),
+        strategy=strategy.initial_state(parameters.layout.size, federation.users),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,9 @@ from server.inspection import inspected
 from server.nodes import Nodes
 
 Pair = tuple[Message, Message]  # what was asked, and the reply
+Beside = Callable[[int], Mapping[str, ArrayRecord]]  # records of one user's own, by their names
+
+AHEAD = 2  # messages with records of their own that are made for each node before one is answered
 
 
 class Dispatch:
@@ -51,11 +54,12 @@ class Dispatch:
         work: dict[str, Any],
         chunk: int = 0,
         part: str = "train",
+        alone: bool = False,
     ) -> list[Message]:
         """One message for each chunk of users, or for each node where nodes hold shards.
 
         `chunk` users a message, or as many as `server.chunks` finds best for this `part` of their
-        text.
+        text. `alone`: each user gets a message of its own on every engine.
         """
         run = {"config": self._client_config, "corpus": self._corpus}
         ids = np.asarray(users, np.int64)
@@ -63,7 +67,7 @@ class Dispatch:
         self._federation.corpus.forget_pages()
         messages = []
         with self._profile.part("start"):
-            spread = self._nodes_of(grid).spread(ids, tokens, chunk)
+            spread = self._nodes_of(grid).spread(ids, tokens, chunk, alone)
         for node, mine in spread:
             config = ConfigRecord({**work, **run, "users": mine})
             content = RecordDict({"arrays": arrays, "config": config})
@@ -77,16 +81,23 @@ class Dispatch:
         messages: Sequence[Message],
         timeout_s: float,
         contribution: Contribution | None = None,
+        alone: bool = False,
+        beside: Beside | None = None,
     ) -> Iterator[Message]:
         """Replies in order of arrival, then those of users asked again, one by one.
 
         What went wrong on the way comes as a reply that says so of each user. A user whose update
         was dropped is not asked again: the same update would come. `contribution` is what a user
-        may add to the sum, where sums are asked for.
+        may add to the sum, where sums are asked for. `beside` makes what each message carries of
+        its user's own, shortly before it is sent; who is asked again gets it too.
         """
+        at_once = AHEAD * max(self.nodes, 1) if beside else None
         for attempt in range(1 + self._server.retries):
             failures: dict[int, str] = {}
-            for message, reply in self._timed(exchange(grid, messages, timeout_s)):
+            complete = _with(messages, beside)
+            for message, reply in self._timed(exchange(grid, complete, timeout_s, at_once)):
+                if beside:
+                    _strip(message)
                 content = inspected(message, reply, self._size, contribution)
                 failures |= failures_in(content)
                 if (timing := timing_in(content)) is not None:
@@ -96,7 +107,7 @@ class Dispatch:
             users = sorted(u for u, reason in failures.items() if reason != NOT_FINITE)
             if not users or attempt == self._server.retries:
                 return
-            messages = self._again(grid, messages[0], users)
+            messages = self._again(grid, messages[0], users, alone)
 
     @property
     def nodes(self) -> int:
@@ -113,10 +124,11 @@ class Dispatch:
             yield pair
             del pair
 
-    def _again(self, grid: Grid, like: Message, users: list[int]) -> list[Message]:
+    def _again(self, grid: Grid, like: Message, users: list[int], alone: bool) -> list[Message]:
         work: dict[str, Any] = dict(record_of(like.content, "config", ConfigRecord))
         arrays = record_of(like.content, "arrays", ArrayRecord)
-        return self.messages(grid, like.metadata.message_type, users, arrays, work, chunk=1)
+        kind = like.metadata.message_type
+        return self.messages(grid, kind, users, arrays, work, chunk=1, alone=alone)
 
     def _nodes_of(self, grid: Grid) -> Nodes:
         if self._nodes is None or self._nodes.grid is not grid:
@@ -125,3 +137,24 @@ class Dispatch:
                 grid, question, self._federation.users, self._server.timeout_s, self._notice
             )
         return self._nodes
+
+
+def _with(messages: Sequence[Message], beside: Beside | None) -> Iterator[Message]:
+    """The messages, each completed when it is asked for."""
+    for message in messages:
+        if beside is not None:
+            (user,) = _users(message)
+            for name, record in beside(user).items():
+                message.content[name] = record
+        yield message
+
+
+def _strip(message: Message) -> None:
+    """Take from an answered message what was its user's own: a model's bytes."""
+    for name in set(message.content) - {"arrays", "config"}:
+        del message.content[name]
+
+
+def _users(message: Message) -> list[int]:
+    work: Any = record_of(message.content, "config", ConfigRecord)
+    return list(work["users"])

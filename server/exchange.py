@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from flwr.app import Error, Message
 from flwr.serverapp import Grid
@@ -22,23 +23,27 @@ NOWHERE = -1  # the node of a message that no connected node can take
 
 
 def exchange(
-    grid: Grid, messages: Sequence[Message], timeout_s: float
+    grid: Grid, messages: Iterable[Message], timeout_s: float, at_once: int | None = None
 ) -> Iterator[tuple[Message, Message]]:
     """(message, reply) pairs in order of arrival, one for every message.
 
-    What was not sent, came too late or went to a node that has left is answered with an error.
+    What was not sent, came too late or went to a node that has left is answered with an error. No
+    more than `at_once` messages are taken and sent while none of them is answered; None: all.
     """
-    sendable = [m for m in messages if m.metadata.dst_node_id != NOWHERE]
-    pushed = set(grid.push_messages(sendable))
-    waiting = {m.metadata.message_id: m for m in sendable if m.metadata.message_id in pushed}
-    for message in messages:
-        if message.metadata.dst_node_id == NOWHERE:
-            yield message, _error(message, NOT_SENT, "no connected node hosts this user")
-        elif message.metadata.message_id not in waiting:
-            yield message, _error(message, NOT_SENT, "the message could not be sent to its node")
-    deadline = time.monotonic() + timeout_s
+    coming = iter(messages)
+    waiting: dict[str, Message] = {}
+    deadline: float | None = None
     idle, looked = IDLE_S, time.monotonic()
-    while waiting:
+    while True:
+        free = None if at_once is None else at_once - len(waiting)
+        if taken := list(islice(coming, free)):
+            yield from _sent(grid, taken, waiting)
+            del taken
+            deadline = deadline or time.monotonic() + timeout_s
+        elif not waiting:
+            return
+        if not waiting:
+            continue
         started = time.monotonic()
         pulled = list(grid.pull_messages(list(waiting)))
         came = bool(pulled)
@@ -49,7 +54,7 @@ def exchange(
                 yield asked, reply
             del reply, asked
         now = time.monotonic()
-        if now > deadline:
+        if deadline and now > deadline:
             break
         if came:
             idle = IDLE_S
@@ -60,8 +65,23 @@ def exchange(
         if now - started < idle:  # a grid that waits by itself needs no pause
             time.sleep(idle)
             idle = min(idle * 1.5, LONGEST_IDLE_S)
-    for message in waiting.values():
+    for message in (*waiting.values(), *coming):
         yield message, _error(message, NO_REPLY, f"no reply within {timeout_s:g} s")
+
+
+def _sent(
+    grid: Grid, messages: list[Message], waiting: dict[str, Message]
+) -> Iterator[tuple[Message, Message]]:
+    """Send the messages; those that were go into `waiting`, the others are answered at once."""
+    sendable = [m for m in messages if m.metadata.dst_node_id != NOWHERE]
+    pushed = set(grid.push_messages(sendable))
+    there = {m.metadata.message_id: m for m in sendable if m.metadata.message_id in pushed}
+    waiting.update(there)
+    for message in messages:
+        if message.metadata.dst_node_id == NOWHERE:
+            yield message, _error(message, NOT_SENT, "no connected node hosts this user")
+        elif message.metadata.message_id not in there:
+            yield message, _error(message, NOT_SENT, "the message could not be sent to its node")
 
 
 def _gone(grid: Grid, waiting: dict[str, Message]) -> Iterator[tuple[Message, Message]]:

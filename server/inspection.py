@@ -46,6 +46,7 @@ def inspected(
             _check_scores(reply.content, list(asked))
         else:
             _check_update(reply.content, list(asked), size, contribution or Contribution())
+            _check_start(reply.content, message)
     except Malformed as error:
         return failed(dict.fromkeys(asked, f"the node sent a malformed reply: {error}"))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
@@ -92,6 +93,16 @@ def _check_update(
         norm = math.sqrt(sum(squares)) * step
         if norm > reach * (1 + 1e-6):
             raise Malformed("a sum larger than what its users may contribute")
+
+
+def _check_start(content: RecordDict, message: Message) -> None:
+    """What users say of the model that they were sent."""
+    work: Any = record_of(message.content, "config", ConfigRecord)
+    scored = bool(work.get("score_first", False))
+    for result in decode_update(content).results:
+        nats = result.start_nats
+        if not (0 < nats < math.inf if scored else nats == 0):
+            raise Malformed(f"user {result.user} scores the model at {nats} nats")
 
 
 def _parts(total: np.ndarray) -> Iterator[np.ndarray]:

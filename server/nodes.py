@@ -54,11 +54,12 @@ class Nodes:
         return len(self._hosted)
 
     def spread(
-        self, users: np.ndarray, tokens: np.ndarray, chunk: int
+        self, users: np.ndarray, tokens: np.ndarray, chunk: int, alone: bool = False
     ) -> list[tuple[int, list[int]]]:
         """(node, users) pairs that cover `users`; `NOWHERE` for those that no node has.
 
         Where all nodes host everybody, `chunk` and the users' `tokens` decide how they are cut.
+        `alone`: each user gets a pair of its own, wherever its text is.
 
         Waits for a node that hosts them until the timeout: one may be restarting. Raises
         FedsimError where no node is there, or one that would host them cannot take part.
@@ -84,9 +85,10 @@ class Nodes:
             self._give_up()
         everywhere = [node for node, flags in self._hosted.items() if flags is None]
         if everywhere:
-            chunks = cut(users, tokens, len(everywhere), chunk)
+            chunks = cut(users, tokens, len(everywhere), 1 if alone else chunk)
             return [(everywhere[i % len(everywhere)], mine) for i, mine in enumerate(chunks)]
-        return self._by_host(users.tolist(), set(homeless))
+        given = self._by_host(users.tolist(), set(homeless))
+        return _one_by_one(given) if alone else given
 
     def _give_up(self) -> None:
         for node, reason in self._unfit.items():
@@ -151,3 +153,9 @@ class Nodes:
         if len(bits) != -(-self._users // 8):
             raise Unfit("its answer is malformed (the number of flags)")
         return np.unpackbits(bits, count=self._users).astype(bool)
+
+
+def _one_by_one(given: list[tuple[int, list[int]]]) -> list[tuple[int, list[int]]]:
+    """One user a pair, the nodes in turn: what is sent first keeps all of them at work."""
+    most = max(len(users) for _, users in given)
+    return [(node, users[i : i + 1]) for i in range(most) for node, users in given if users[i:]]

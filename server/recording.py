@@ -100,7 +100,9 @@ class Recorder:
                     "train_loss_nats_per_token": loss if tokens else float("nan"),
                     "update_norm": outcome.update_norm,
                     "mean_client_norm": float(np.mean(norms)) if norms else float("nan"),
-                    "download_bytes": len(outcome.cohort) * state.parameters.nbytes,
+                    "download_bytes": len(outcome.cohort)
+                    * outcome.models_sent
+                    * state.parameters.nbytes,
                     "upload_bytes": completed * state.parameters.nbytes,
                     "seconds": outcome.seconds,
                     "tokens_per_second": tokens / outcome.seconds,

@@ -22,6 +22,7 @@ class ServerState:
     average: Parameters | None  # running average of the iterates, where it is asked for
     participations: np.ndarray  # int32, completed rounds of each user by id
     mechanism: State = field(default_factory=dict)  # clip norm, or what correlated noise remembers
+    strategy: State = field(default_factory=dict)  # what a strategy remembers beside the model
 
     @property
     def released(self) -> Parameters:
@@ -59,6 +60,7 @@ class ServerState:
         out = {f"parameters/{name}": view for name, view in self.parameters.items()}
         out |= {f"optimizer/{name}": array for name, array in self.optimizer.items()}
         out |= {f"mechanism/{name}": array for name, array in self.mechanism.items()}
+        out |= {f"strategy/{name}": array for name, array in self.strategy.items()}
         if self.average is not None:
             out["average"] = self.average.flat
         return out | {"participations": self.participations}
@@ -93,8 +95,9 @@ class ServerState:
         named = {name: arrays[f"parameters/{name}"] for name in layout.names}
         optimizer, mechanism = _below("optimizer/", arrays), _below("mechanism/", arrays)
         average = Parameters(layout, arrays["average"]) if "average" in arrays else None
-        parameters = Parameters.from_arrays(named)
-        return cls(round, parameters, optimizer, average, arrays["participations"], mechanism)
+        parameters, participations = Parameters.from_arrays(named), arrays["participations"]
+        strategy = _below("strategy/", arrays)
+        return cls(round, parameters, optimizer, average, participations, mechanism, strategy)
 
 
 def _below(prefix: str, arrays: Mapping[str, np.ndarray]) -> State:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import pandas as pd
@@ -27,14 +28,18 @@ from fedsim.federation import Federation
 from fedsim.options import Options
 from fedsim.parameters import Parameters, distance
 from fedsim.privacy.base import Release
+from fedsim.privacy.mechanisms import MECHANISMS
 from fedsim.profile import Profile
+from fedsim.registry import Registry
 from fedsim.search_space import Range
-from fedsim.updates import Aggregate, Contribution, UserResult
-from server.dispatch import Dispatch
-from server.optimizers import OPTIMIZERS
+from fedsim.updates import Aggregate, ChunkUpdate, Contribution, UserResult
+from server.dispatch import Beside, Dispatch
+from server.optimizers import OPTIMIZERS, State
 from server.privacy import draw_of, mechanism_of
 from server.sampling import sample_cohort
 from server.state import ServerState
+
+WITHOUT_DP_SGD = tuple(name for name in MECHANISMS if name != "dp-sgd")
 
 
 class NoOptions(Options):
@@ -53,6 +58,7 @@ class RoundOutcome:
     seconds: float
     privacy: Mapping[str, float]  # what the mechanism did, see `fedsim.privacy.base.Release`
     projections: np.ndarray  # of the released mean update on the canaries of an audit
+    models_sent: int = 1  # to each user, in bytes of a model
 
 
 class Listener(Protocol):
@@ -77,7 +83,14 @@ class FederatedStrategy(Strategy):
     Options: ClassVar[type[Options]] = NoOptions
     message_type: ClassVar[str] = "train"
     without_effect: ClassVar[tuple[str, ...]] = ()  # config keys that this strategy ignores
-    without_mechanisms: ClassVar[tuple[str, ...]] = ()  # that it gives nothing to act on
+    # Privacy mechanisms that may go with it, None: all; and the reason why others may not.
+    mechanisms: ClassVar[tuple[str, ...] | None] = None
+    mechanisms_because: ClassVar[str] = ""
+    # Config values that it sets unless the user does, by key; a section's name stands for its name.
+    implies: ClassVar[Mapping[str, Any]] = {}
+    one_reply_per_user: ClassVar[bool] = False  # it looks at one user's update at a time
+    asks: ClassVar[Mapping[str, Any]] = {}  # of clients, beside training: part of the work record
+    models_sent: ClassVar[int] = 1  # to each user of a round, in bytes of a model
     # What a fair comparison tunes beside the server optimizer's own: config key -> range.
     search: ClassVar[Mapping[str, Range]] = {"client.lr": Range(0.3, 6.0)}
 
@@ -88,7 +101,9 @@ class FederatedStrategy(Strategy):
         state: ServerState,
         listener: Listener,
         profile: Profile | None = None,
+        folder: Path | None = None,
     ) -> None:
+        """`folder` is the run's, for strategies that keep files there."""
         self.config = config
         self.federation = federation
         self.state = state
@@ -103,6 +118,42 @@ class FederatedStrategy(Strategy):
 
     # -- what a strategy may change ----------------------------------------------------------
 
+    @classmethod
+    def check(cls, config: Config) -> None:
+        """Raises FedsimError where the config does not fit the strategy."""
+
+    @classmethod
+    def initial_state(cls, size: int, users: int) -> State:
+        """What it remembers before round 1: arrays whose names, types and shapes stay."""
+        return {}
+
+    @classmethod
+    def memory(cls, config: Config, parameters: int) -> int:
+        """Bytes that the server needs beside what FedAvg's does."""
+        return 0
+
+    @classmethod
+    def disk(cls, config: Config, parameters: int, users: int) -> int:
+        """Bytes that it may keep in the run's folder while the run is under way."""
+        return 0
+
+    def aggregate(self) -> Aggregate:
+        """Nothing added yet; its `mean` is the update that the server optimizer is given."""
+        return Aggregate(self.state.parameters.layout, self._contribution())
+
+    def heard(self, update: ChunkUpdate) -> None:
+        """A reply has been added."""
+
+    def beside(self) -> Beside | None:
+        """Makes the records that a user's message carries beside the model; None: there are none.
+
+        Needs `one_reply_per_user`.
+        """
+        return None
+
+    def finished(self) -> None:
+        """The run is over and recorded; it will not be resumed."""
+
     def cohort(self, server_round: int) -> np.ndarray:
         """The users of a round, ascending."""
         draw = draw_of(self.config, self.federation, server_round)
@@ -110,10 +161,12 @@ class FederatedStrategy(Strategy):
 
     def combine(self, replies: Iterable[Message]) -> Aggregate:
         """The exact sum over all replies; what did not come back counts as failed users."""
-        aggregate = Aggregate(self.state.parameters.layout, self._contribution())
+        aggregate = self.aggregate()
         for reply in replies:
-            aggregate.add(decode_update(reply.content))
-            del reply  # its memory takes the next one
+            update = decode_update(reply.content)
+            aggregate.add(update)
+            self.heard(update)
+            del reply, update  # its memory takes the next one
         return aggregate
 
     def apply(self, release: Release, completed: list[int]) -> ServerState:
@@ -135,9 +188,10 @@ class FederatedStrategy(Strategy):
         users = self.federation.present(self._draw(server_round))
         lr = self.config.client.lr_in(server_round, self.config.server.rounds)
         told = self.mechanism.work(self.state.mechanism)
-        work = {**config, "round": server_round, "lr": lr, **told}
-        chunk = self.config.engine.chunk
-        return self.dispatch.messages(grid, self.message_type, users, arrays, work, chunk)
+        work = {**config, "round": server_round, "lr": lr, **told, **self.asks}
+        chunk, alone = self.config.engine.chunk, self.one_reply_per_user
+        kind = self.message_type
+        return self.dispatch.messages(grid, kind, users, arrays, work, chunk, alone=alone)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -164,8 +218,9 @@ class FederatedStrategy(Strategy):
             norm = distance(self.state.parameters.flat, before)
         seconds = time.perf_counter() - started
         outcome = RoundOutcome(
-            server_round, cohort, results, failures, norm, seconds, facts, projections
-        )
+            server_round, cohort, results, failures, norm, seconds, facts, projections,
+            self.models_sent,
+        )  # fmt: skip
         with self.profile.part("record"):
             self.listener.round_done(self.state, outcome)
         with self.profile.part("communication"):
@@ -224,7 +279,8 @@ class FederatedStrategy(Strategy):
                 messages = self.configure_train(
                     server_round, arrays, train_config or ConfigRecord(), grid
                 )
-            replies = self.dispatch.replies(grid, messages, timeout, self._contribution())
+            how = self._contribution(), self.one_reply_per_user, self.beside()
+            replies = self.dispatch.replies(grid, messages, timeout, *how)
             new_arrays, metrics = self.aggregate_train(server_round, replies)
             if new_arrays is not None and metrics is not None:
                 arrays = new_arrays
@@ -290,6 +346,9 @@ class FederatedStrategy(Strategy):
                 f"Only {completed} of {cohort} clients completed round {server_round}, below "
                 f"server.min_completed = {policy.min_completed}; {said}"
             )
+
+
+STRATEGIES: Registry[type[FederatedStrategy]] = Registry("strategy")
 
 
 def _train_metrics(aggregate: Aggregate) -> MetricRecord:

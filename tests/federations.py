@@ -173,7 +173,7 @@ class AdverseGrid(LocalGrid):
         """Execute everything, then decide in which order it may be seen."""
         ids = list(super().push_messages(messages))
         replies = [reply for i in ids for reply in super(AdverseGrid, self).pull_messages([i])]
-        self._ready = self.order(replies)
+        self._ready += self.order(replies)
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:

@@ -71,11 +71,26 @@ def estimate(config: Config, federation: Federation) -> dict[str, int | float]:
         "passes_over_the_users": round(
             config.server.rounds * config.server.cohort / len(population), 2
         ),
-        "download_bytes_per_client": 4 * model.n_parameters,
+        "download_bytes_per_client": 4 * model.n_parameters * strategy.models_sent,
         "upload_bytes_per_client": 4 * model.n_parameters,
-        "bytes_in_all": 8 * model.n_parameters * config.server.cohort * config.server.rounds,
+        "bytes_in_all": 4
+        * model.n_parameters
+        * (1 + strategy.models_sent)
+        * config.server.cohort
+        * config.server.rounds,
+        **_beside(config, model.n_parameters, len(population)),
         "training_minutes": round(seconds / 60, 1),
     }
+
+
+def _beside(config: Config, parameters: int, users: int) -> dict[str, int]:
+    """What the strategy needs beside a model's memory, where it needs anything."""
+    strategy = STRATEGIES[config.strategy.name]
+    needs = {
+        "server_bytes_for_the_strategy": strategy.memory(config, parameters),
+        "disk_bytes_for_the_strategy": strategy.disk(config, parameters, users),
+    }
+    return {name: size for name, size in needs.items() if size}
 
 
 def _trial(model: LanguageModel, federation: Federation, batch_size: int) -> float:

@@ -146,7 +146,7 @@ class PoolGrid(Grid):
         """Room for the first replies too: a sum has eight bytes where a model has four."""
         if message.metadata.message_type.partition(".")[0] == "train":
             arrays = [r for r in message.content.values() if isinstance(r, ArrayRecord)]
-            size = 2 * sum(size_of(record) for record in arrays)
+            size = 2 * max((size_of(record) for record in arrays), default=0)
             if size > PIPE_BYTES:
                 self._reply_bytes = max(self._reply_bytes, size)
 

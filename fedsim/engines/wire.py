@@ -16,6 +16,7 @@ from fedsim.parameters import Layout, Parameters
 from fedsim.updates import ChunkUpdate, UserResult
 
 SUM = "sum"
+CORRECTION = "correction"  # the record of what a client adds to each local step
 
 
 Record = TypeVar("Record", ArrayRecord, MetricRecord, ConfigRecord)
@@ -99,6 +100,18 @@ def from_record(record: ArrayRecord) -> Parameters:
     for part, array in zip(layout.slices, record.values(), strict=True):
         out.flat[part] = _values(array)
     return out
+
+
+def correction_record(values: np.ndarray) -> ArrayRecord:
+    """One run of float32 as a record."""
+    return ArrayRecord({CORRECTION: _array(np.asarray(values, np.float32))})
+
+
+def correction_in(content: RecordDict) -> np.ndarray | None:
+    """A copy of the correction that a message carries; None where it carries none."""
+    if CORRECTION not in content:
+        return None
+    return _values(record_of(content, CORRECTION, ArrayRecord)[CORRECTION]).copy()
 
 
 def encode_update(update: ChunkUpdate) -> RecordDict:

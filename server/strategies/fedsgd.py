@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from fedsim.search_space import Range
-from server.strategy import FederatedStrategy
+from server.strategy import WITHOUT_DP_SGD, FederatedStrategy
 
 
 class FedSGD(FederatedStrategy):
@@ -19,5 +19,6 @@ class FedSGD(FederatedStrategy):
         "client.max_grad_norm",
         "client.proximal_mu",
     )
-    without_mechanisms = ("dp-sgd",)
+    mechanisms = WITHOUT_DP_SGD
+    mechanisms_because = "makes no local steps"
     search: ClassVar[Mapping[str, Range]] = {}  # its learning rate is the server optimizer's
