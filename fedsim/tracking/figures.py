@@ -13,7 +13,7 @@ import pandas as pd
 from fedsim.tables import SCORES
 
 Row = Mapping[str, Any]
-Named = dict[str, float]
+Named = dict[str, Any]  # numbers, or what stands for a missing one
 
 # Column of the tables `rounds` and `privacy` -> what it is called outside.
 _ROUND = {
@@ -37,7 +37,7 @@ _PRIVACY = {
 }
 
 
-def figures(table: str, rows: Iterable[Row]) -> Named:
+def figures(table: str, rows: Iterable[Row]) -> dict[str, float]:
     """Name -> value of the rows of one round of one of `SENT`; what is missing is left out."""
     named = {re.sub(r"[^\w.\-/ ]", "_", k): v for k, v in SENT[table](list(rows)).items()}
     return {name: float(value) for name, value in named.items() if not pd.isna(value)}
@@ -48,7 +48,7 @@ def _rounds(rows: list[Row]) -> Named:
 
 
 def _privacy(rows: list[Row]) -> Named:
-    return {name: row[column] for row in rows for column, name in _PRIVACY.items()}
+    return {name: row.get(column) for row in rows for column, name in _PRIVACY.items()}
 
 
 def _evaluations(rows: list[Row]) -> Named:

@@ -42,18 +42,21 @@ class Tracking:
         known = _remembered(run.path)
         for name in config.tracking.to:
             story = Story.of(run.path, config, known.get(name, ""))
-            self._guarded(name, partial(self._begin, name, story))
+            self._guarded([name], partial(self._begin, name, story))
         if self._open:
             self._remember(run, known)
-            self._send_again(run)
+            self._guarded(list(self._open), partial(self._send_again, run))
 
     def add(self, table: str, rows: Rows, step: int) -> None:
         """Rows of round `step` of one of the run's tables, as they are written."""
         if self._open:
-            if step > self._step:
-                self._send()
-                self._step = step
-            self._figures |= figures(table, rows)
+            self._guarded(list(self._open), partial(self._add, table, rows, step))
+
+    def _add(self, table: str, rows: Rows, step: int) -> None:
+        if step > self._step:
+            self._send()
+            self._step = step
+        self._figures |= figures(table, rows)
 
     def finished(self, run: Run) -> None:
         """The run has ended well: its last round, and the final scores.
@@ -63,7 +66,8 @@ class Tracking:
         if not self._open:
             return
         try:
-            self.add("results", run.results.to_dict("records"), self._step)
+            results = run.results.to_dict("records")
+            self.add("results", results, self._step)
             self._send()
             self.close("finished")
         except KeyboardInterrupt:
@@ -73,7 +77,7 @@ class Tracking:
     def close(self, state: str) -> None:
         """The run is over, in this state; a second time nothing happens."""
         for name, tracker in list(self._open.items()):
-            self._guarded(name, partial(tracker.close, state))
+            self._guarded([name], partial(tracker.close, state))
         self._open.clear()
 
     def _begin(self, name: str, story: Story) -> None:
@@ -109,16 +113,19 @@ class Tracking:
             return
         for name, tracker in list(self._open.items()):
             if step > tracker.sent_until:
-                self._guarded(name, partial(tracker.send, step, values))
+                self._guarded([name], partial(tracker.send, step, values))
 
-    def _guarded(self, name: str, call: Callable[[], None]) -> None:
-        """Call, and go on without the tracker where that fails, whatever it raises."""
+    def _guarded(self, names: list[str], call: Callable[[], None]) -> None:
+        """Call, and go on without these trackers where that fails, whatever it raises."""
         try:
             call()
         except Exception as error:
-            self._open.pop(name, None)
+            for name in names:
+                self._open.pop(name, None)
             reason = last_line(str(error) or type(error).__name__).rstrip(".")
-            self.notice(f"Tracking by {name} stopped ({reason}); the run goes on without it.")
+            self.notice(
+                f"Tracking by {', '.join(names)} stopped ({reason}); the run goes on without it."
+            )
 
 
 def _remembered(folder: Path) -> dict[str, str]:
