@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+import nbformat
 import pytest
 import typer
 from federations import write_chat, write_preset
+from nbclient import NotebookClient
 
 from fedsim.cli.main import app
 from fedsim.config import load
@@ -42,6 +44,8 @@ def commands() -> Iterator[tuple[str, str]]:
         for block in SHELL.findall(page.read_text("utf-8")):
             for line in block.replace("\\\n", " ").splitlines():
                 words = shlex.split(line, comments=True)
+                while words and re.match(r"[A-Z_]+=", words[0]):  # an environment variable
+                    del words[0]
                 if words[:2] == ["python", "run_sim.py"] or words[:1] == ["fedsim"]:
                     yield str(page.relative_to(ROOT)), shlex.join(words)
 
@@ -166,6 +170,17 @@ def test_all_of_the_examples_work_together(house: Path, tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (run.path / "rounds.jsonl").read_text().splitlines()]
     assert [line["round"] for line in lines] == [1, 2, 3, 4]
     assert lines[-1]["train/loss"] == run.rounds.train_loss_nats_per_token.iloc[-1]
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_from_top_to_bottom_and_is_stored_without_outputs() -> None:
+    """On real chat text; a cell that fails raises with its traceback."""
+    notebook = nbformat.read(ROOT / "docs" / "notebook.ipynb", as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in cells)
+    here = {"metadata": {"path": str(ROOT / "docs")}}
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=here).execute()
+    assert all(cell.outputs for cell in cells if not cell.source.startswith("import"))
 
 
 @pytest.mark.slow
