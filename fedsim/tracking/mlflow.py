@@ -11,6 +11,7 @@ from typing import Any
 from fedsim.tracking.base import TRACKERS, Story, Tracker
 
 STATES = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
+WAITS_S = (2.0, 4.0, 8.0)
 MOST_PARAMETERS = 100  # that one request may hold
 # A server that cannot be reached must not hold up a run: by default it is tried for half an hour.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
@@ -26,12 +27,11 @@ class MLflow(Tracker):
     def __init__(self, story: Story) -> None:
         for name, value in (PATIENCE | {"MLFLOW_DISABLE_TELEMETRY": "true"}).items():
             os.environ.setdefault(name, value)
-        from mlflow import MlflowClient
         from mlflow.entities import Param
 
         for name in ("mlflow", "alembic"):  # which tell of every table that they make
             logging.getLogger(name).setLevel(logging.WARNING)
-        self._client = MlflowClient()
+        self._client, experiment = _opened(story.project)
         self.where = f"mlflow ui, with {self._client.tracking_uri}"
         if story.known_as:
             self.known_as = story.known_as
@@ -39,7 +39,6 @@ class MLflow(Tracker):
             sent = self._client.get_metric_history(self.known_as, "round")
             self.sent_until = max((int(point.step) for point in sent), default=-1)
             return
-        experiment = _experiment(self._client, story.project)
         tags = {"group": story.group} if story.group else {}
         run = self._client.create_run(experiment, run_name=story.name, tags=tags)
         self.known_as = run.info.run_id
@@ -61,16 +60,21 @@ class MLflow(Tracker):
         self._client.set_terminated(self.known_as, STATES[state])
 
 
-def _experiment(client: Any, name: str) -> str:
-    """The id of the experiment, which another process may make at the same moment."""
-    from mlflow.exceptions import MlflowException
+def _opened(project: str) -> tuple[Any, str]:
+    """A client, and the id of the experiment.
 
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    Runs of a study begin at the same moment, and only one of them can make a database or an
+    experiment that is not there yet: the others fail, and find it a little later.
+    """
+    from mlflow import MlflowClient, get_tracking_uri
+
+    waits = [] if get_tracking_uri().startswith("http") else list(WAITS_S)
+    while True:
         try:
-            return str(client.create_experiment(name))
-        except MlflowException:
-            found = client.get_experiment_by_name(name)
-            if found is None:
+            client = MlflowClient()
+            found = client.get_experiment_by_name(project)
+            return client, found.experiment_id if found else client.create_experiment(project)
+        except Exception:  # of MLflow, or of the database below it
+            if not waits:
                 raise
-    return str(found.experiment_id)
+            time.sleep(waits.pop(0))
