@@ -176,6 +176,7 @@ PLAIN_SECTIONS: dict[str, type[Options] | str] = {
     "audit": AuditOptions,
     "federation": FederationOptions,
     "engine": EngineOptions,
+    "tracking": "fedsim.tracking.options:TrackingOptions",
 }
 
 
@@ -219,6 +220,7 @@ class Config(ClientConfig):
     server: ServerOptions
     evaluation: EvaluationOptions
     pretrain: Any
+    tracking: Any
 
     def for_clients(self) -> ClientConfig:
         """The part that goes to clients."""
@@ -234,8 +236,8 @@ class Config(ClientConfig):
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
     def identity(self) -> str:
-        """SHA-256 of everything that may change a result: all but the engine, and of that the
-        device and the kernel, whose arithmetic has other last bits."""
+        """SHA-256 of everything that may change a result: all but who is told of it and the
+        engine, and of that the device and the kernel, whose arithmetic has other last bits."""
         from fedsim.device import resolve_device
 
         identity = self._what_counts()
@@ -248,9 +250,9 @@ class Config(ClientConfig):
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     def _what_counts(self) -> dict[str, Any]:
-        """All but the engine. Of sections that came later only what is not the default: runs that
-        were begun before there were such sections keep their identity."""
-        tree = {k: v for k, v in self.as_dict().items() if k != "engine"}
+        """All but the engine and the tracking. Of sections that came later only what is not the
+        default: runs that were begun before there were such sections keep their identity."""
+        tree = {k: v for k, v in self.as_dict().items() if k not in ("engine", "tracking")}
         for name in ("audit", "federation", "pretrain"):
             tree[name] = getattr(self, name).model_dump(mode="json", exclude_defaults=True)
             if not tree[name]:
@@ -552,6 +554,9 @@ def _refuse_without_effect(config: Config, explicit: list[list[str]]) -> None:
     if not config.canaries.per_cell:
         for name in ("users", "repeats", "sentences"):
             ignored[f"canaries.{name}"] = "canaries.per_cell = 0"
+    if not config.tracking.to:
+        for name in ("project", "group"):
+            ignored[f"tracking.{name}"] = "no tracking.to"
     if not config.audit.measures:
         ignored["audit.every"] = "no audit.measures"
     if not config.pretrain.name:

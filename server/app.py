@@ -36,6 +36,7 @@ from fedsim.provenance import provenance
 from fedsim.references import load as load_reference
 from fedsim.runs import Run, new_run_folder
 from fedsim.seeding import torch_stream
+from fedsim.tracking import Tracking, require
 from server.baselines import baselines
 from server.optimizers import OPTIMIZERS
 from server.pretraining import first_corpus, pretrained
@@ -65,6 +66,7 @@ def main(grid: Grid, context: Context) -> None:
             first = first_corpus(config, federation)
         else:
             config, kernel = _on_this_machine(_config_of(settings))
+            require(config)
             federation = open_federation(config)
             config = resolved(config, federation)
             corpus, first = federation.corpus, first_corpus(config, federation)
@@ -187,7 +189,8 @@ def _run(
             layout = state.parameters.layout
             start = pretrained(config, federation, first, layout, reporter)
             state = initial_state(config, federation, start)
-    recorder = Recorder(run, config, federation, state, reporter, profile, first)
+    tracking = Tracking(run, config, reporter.say)
+    recorder = Recorder(run, config, federation, state, reporter, profile, first, tracking)
     made = STRATEGIES[config.strategy.name]
     strategy = made(config, federation, state, recorder, profile, run.path)
     timeout = config.server.timeout_s
@@ -211,12 +214,15 @@ def _run(
         with profile.part("record"):
             finish(run, config, federation, strategy.state, test_users, reporter, profile)
             strategy.finished()
+            tracking.finished(run)
     except FedsimError:
         with suppress(FedsimError):  # the first sentence says more: a full disk fails twice
             recorder.checkpoint()
+        tracking.close("failed")
         raise
-    except BaseException:
+    except BaseException as error:
         recorder.checkpoint()
+        tracking.close("failed" if isinstance(error, Exception) else "interrupted")
         raise
     finally:
         reporter.close()

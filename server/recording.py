@@ -22,6 +22,7 @@ from fedsim.progress import Reporter
 from fedsim.references import load as load_reference
 from fedsim.runs import Run
 from fedsim.tables import SCORES, USERS
+from fedsim.tracking import Tracking
 from server.state import ServerState
 from server.strategy import RoundOutcome
 
@@ -41,6 +42,7 @@ class Recorder:
         reporter: Reporter,
         profile: Profile,
         first: FirstCorpus | None = None,
+        tracking: Tracking | None = None,
     ) -> None:
         self.run = run
         self.config = config
@@ -52,6 +54,7 @@ class Recorder:
         self.latest = (state, run.table_lengths())
         self.checkpointed = -1  # the round of the newest checkpoint
         self.yardstick = _yardstick(config, federation, first)
+        self.tracking = tracking
 
     def begun(self, state: ServerState) -> None:
         """Rows for the model before round 1: what pretraining left in it."""
@@ -83,8 +86,9 @@ class Recorder:
         loss = sum(r.loss_nats for r in outcome.results) / max(tokens, 1)
         completed = len(outcome.results)
         norms = [r.update_norm for r in outcome.results]
-        self.run.append(
+        self._keep(
             "rounds",
+            outcome.round,
             [
                 {
                     "round": outcome.round,
@@ -107,7 +111,8 @@ class Recorder:
         )
         self.run.append("clients", self._client_rows(outcome))
         if outcome.privacy:
-            self.run.append("privacy", [{"round": outcome.round, **outcome.privacy}])
+            row = {"round": outcome.round, **outcome.privacy}
+            self._keep("privacy", outcome.round, [row])
         if len(outcome.projections):
             self.run.append("audit", self._audit_rows(outcome))
         self.latest = (state, self.run.table_lengths())
@@ -118,7 +123,7 @@ class Recorder:
     def evaluated(self, state: ServerState, split: str, users: pd.DataFrame) -> None:
         """Rows for the scores and for the canaries' exposure."""
         row = scores_row(users)
-        self.run.append("evaluations", [{"round": state.round, "split": split, **row}])
+        self._keep("evaluations", state.round, [{"round": state.round, "split": split, **row}])
         self.reporter.scores(state.round, row["top1_recall"], row["top3_recall"])
         self.run.log(
             f"round {state.round}: {split} top-1 {row['top1_recall']:.4f} "
@@ -140,6 +145,16 @@ class Recorder:
                 self.run.save_checkpoint(state.round, state.arrays(), lengths, keep)
                 self.run.set_status("running", state.round)
                 self.checkpointed = state.round
+
+    def _keep(self, table: str, round: int, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Rows of a round into the table, and to whom the config says."""
+        rows = list(rows)
+        self.run.append(table, rows)
+        self._tell(table, round, rows)
+
+    def _tell(self, table: str, round: int, rows: Iterable[Mapping[str, Any]]) -> None:
+        if self.tracking is not None:
+            self.tracking.add(table, rows, round)
 
     def _client_rows(self, outcome: RoundOutcome) -> Iterable[Mapping[str, Any]]:
         for result in outcome.results:
@@ -172,14 +187,14 @@ class Recorder:
             model.device,
         )
         table.insert(0, "round", state.round)
-        self.run.append("exposure", table.to_dict("records"))
+        self._keep("exposure", state.round, table.to_dict("records"))
         planted_rows = table[table.holder_participations > 0]
         if len(planted_rows):
             self.reporter.exposure(float(planted_rows.exposure_bits.max()))
 
     def _measure_first_corpus(self, state: ServerState, model: LanguageModel) -> None:
         if self.yardstick is not None:
-            self.run.append("first_corpus", self.yardstick.rows(model, state.round))
+            self._keep("first_corpus", state.round, self.yardstick.rows(model, state.round))
 
     def _audit(self, state: ServerState, model: LanguageModel) -> None:
         """The measures that the config asks for, where this round is one of theirs.
@@ -204,6 +219,7 @@ class Recorder:
                 self.notice(f"audit, {name}: {error}")
                 continue
             keep(self.run, audited)
+            self._tell("leakage", state.round, audited.table.to_dict("records"))
             self.reporter.say(f"audit, {name}: {audited.seconds:.1f} s")
             if audited.broken:
                 raise FedsimError(audited.broken)

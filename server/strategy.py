@@ -30,6 +30,7 @@ from fedsim.parameters import Parameters, distance
 from fedsim.privacy.base import Release
 from fedsim.privacy.mechanisms import MECHANISMS
 from fedsim.profile import Profile
+from fedsim.registry import Registry
 from fedsim.search_space import Range
 from fedsim.updates import Aggregate, ChunkUpdate, Contribution, UserResult
 from server.dispatch import Beside, Dispatch
@@ -345,6 +346,9 @@ class FederatedStrategy(Strategy):
                 f"Only {completed} of {cohort} clients completed round {server_round}, below "
                 f"server.min_completed = {policy.min_completed}; {said}"
             )
+
+
+STRATEGIES: Registry[type[FederatedStrategy]] = Registry("strategy")
 
 
 def _train_metrics(aggregate: Aggregate) -> MetricRecord:

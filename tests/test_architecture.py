@@ -25,6 +25,8 @@ FLOORS = {
     "fedsim.compression": 2,
     "fedsim.leakage": 2,
     "fedsim.engines": 2,
+    "fedsim.tracking": 2,
+    "fedsim.tracking.options": 0,
     "clients": 3,
     "server": 3,
     "fedsim.deploy": 4,
@@ -48,6 +50,9 @@ ROOMS = {
     "optuna": ("fedsim.studies",),
     "matplotlib": ("fedsim.report",),
     "jinja2": ("fedsim.report",),
+    "torch.utils.tensorboard": ("fedsim.tracking.tensorboard",),
+    "wandb": ("fedsim.tracking.wandb",),
+    "mlflow": ("fedsim.tracking.mlflow",),
 }  # fmt: skip
 
 

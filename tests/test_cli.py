@@ -235,6 +235,7 @@ def test_a_model_that_no_memory_holds_is_refused_before_the_run(
 
 # Of other samplers than this run has, and of mechanisms.
 OF_OTHERS = (
+    "tracking.",
     "pretrain.",
     "audit.every",
     "server.max_",

@@ -30,6 +30,9 @@ def train(
     pretrain: Annotated[
         str, typer.Option(help="a data set, or your file: the server trains on it first")
     ] = "",
+    track: Annotated[
+        str, typer.Option(help="tensorboard, wandb, mlflow: who else is told, comma-separated")
+    ] = "",
     out: Annotated[Path | None, typer.Option(help="the run's folder; must not exist")] = None,
     dry_run: Annotated[bool, typer.Option(help="print the config and the cost, train not")] = False,
     profile: ProfileOption = False,
@@ -40,6 +43,7 @@ def train(
     keys += [f"engine.name={engine}"] if engine else []
     keys += [f"engine.workers={workers}"] if workers is not None else []
     keys += [pretrain_key(pretrain)] if pretrain else []
+    keys += [f"tracking.to={json.dumps(_names(track))}"] if track else []
     config = configs.load(preset, keys)
     if dry_run:
         from fedsim.cli.dry_run import print_plan
@@ -58,6 +62,10 @@ def pretrain_key(corpus: str) -> str:
 
     named = corpus in recipe_names() or corpus.endswith(".toml") or not Path(corpus).exists()
     return f"pretrain.{'name' if named else 'path'}={json.dumps(corpus)}"
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def run_default(as_json: bool = False) -> None:

@@ -1,6 +1,5 @@
 """Strategies by name. Adding one is a file here and a line below."""
 
-from fedsim.registry import Registry
 from server.strategies.fedavg import FedAvg
 from server.strategies.fednova import FedNova
 from server.strategies.fedprox import FedProx
@@ -12,9 +11,10 @@ from server.strategies.qfedavg import QFedAvg
 from server.strategies.scaffold import Scaffold
 from server.strategies.server_optimizers import FedAdagrad, FedAdam, FedAvgM, FedYogi
 from server.strategies.trimmed_mean import TrimmedMean
-from server.strategy import FederatedStrategy
+from server.strategy import STRATEGIES
 
-STRATEGIES: Registry[type[FederatedStrategy]] = Registry("strategy")
+__all__ = ["STRATEGIES"]
+
 STRATEGIES.register("fedavg")(FedAvg)
 STRATEGIES.register("fedsgd")(FedSGD)
 STRATEGIES.register("fedprox")(FedProx)
