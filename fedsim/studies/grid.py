@@ -33,7 +33,7 @@ def run_all(
     FedsimError for the first cell that fails, after the cells that were running; what is finished
     stays.
     """
-    paths = {name: folder / "cells" / config.identity()[:16] for name, config in cells.items()}
+    paths = {name: folder_of(config, folder) for name, config in cells.items()}
     missing = {paths[name]: cells[name] for name in cells if not _finished(paths[name])}
     done = len(cells) - sum(paths[name] in missing for name in cells)
     failed: FedsimError | None = None
@@ -61,6 +61,11 @@ def run_all(
     if failed:
         raise failed
     return {name: Run.open(path) for name, path in paths.items()}
+
+
+def folder_of(config: Config, folder: Path) -> Path:
+    """Where a cell's run lies."""
+    return folder / "cells" / config.identity()[:16]
 
 
 def _finished(path: Path) -> bool:
