@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -71,7 +72,7 @@ class Kairouz2021(Finding):
         scale = reported(self.preset, own, None, MANY_USERS)
         return Study(points, asked.seeds, _TUNING, self.preset, (*own, *scale))
 
-    def check(self, overrides: tuple[str, ...] | list[str]) -> None:  # type: ignore[override]
+    def check(self, overrides: Sequence[str]) -> None:
         """See `Finding.check`; the study knows what it varies."""
         frontier.check_overrides(overrides)
 

@@ -51,13 +51,13 @@ class McMahan2017(Arms):
     )
     rule = (
         "Rounds to a target top-1 recall on validation users, a third above what always offering "
-        "the most frequent word gets: 6 % on chat, 5 % on Shakespeare's roles; read off the best "
-        "recall so far, by a line between two evaluations. Shows, where on every corpus each of "
-        "the others needs fewer rounds than FedSGD (E = 1, B = ∞), the 95 % interval of the "
-        "logarithm of the ratio, paired by seed, being above zero; does not show, where one of "
-        "these is below zero; else not resolved. A FedSGD that has not reached the target counts "
-        "with the rounds it had, which can only understate the ratio; another one that has not "
-        "resolves nothing, unless FedSGD had by then."
+        "the most frequent word gets: 6 % on chat, 5 % on Shakespeare's roles and on text that is "
+        "given; read off the best recall so far, by a line between two evaluations. Shows, where "
+        "on every corpus each of the others needs fewer rounds than FedSGD (E = 1, B = ∞), the 95 "
+        "% interval of the logarithm of the ratio, paired by seed, being above zero; does not "
+        "show, where one of these is below zero; else not resolved. A FedSGD that has not reached "
+        "the target counts with the rounds it had, which can only understate the ratio; another "
+        "one that has not resolves nothing, unless FedSGD had by then."
     )
     published = (
         Published("FedSGD (E = 1, B = ∞)", "3,906 rounds", _TABLE),
