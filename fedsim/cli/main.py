@@ -14,6 +14,7 @@ from fedsim.cli import (
     keys,
     privacy,
     report,
+    reproduce,
     show,
     studies,
     suggest,
@@ -44,6 +45,7 @@ app.command("report")(report.report)
 app.command("audit")(audit.audit)
 app.command("selfcheck")(audit.selfcheck)
 app.command("compare")(compare.compare)
+app.command("reproduce")(reproduce.reproduce)
 app.command("suggest")(suggest.suggest)
 app.add_typer(data.app, name="data")
 app.add_typer(deploy.app, name="deploy")

@@ -28,8 +28,14 @@ class Source(_Part):
     kind: Literal["package", "files", "own", "hub", "generated"]
     package: str | None = None
     version: str | None = None
-    file: str | None = Field(default=None, description="path inside the package")
-    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$", description="of that file")
+    file: str | None = Field(
+        default=None, description="path inside the package, with * where it is several files"
+    )
+    sha256: str | None = Field(
+        default=None,
+        pattern="^[0-9a-f]{64}$",
+        description="of that file, or of the JSON list of the hashes of the files, sorted by path",
+    )
     path: str | None = Field(
         default=None, description="glob below FEDSIM_DATA or the recipe's folder"
     )

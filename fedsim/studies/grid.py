@@ -47,6 +47,11 @@ def run_all(
     return {name: run for name in cells if isinstance(run := outcomes[name], Run)}
 
 
+def folder_of(config: Config, folder: Path) -> Path:
+    """Where a cell's run lies."""
+    return folder / "cells" / config.identity()[:16]
+
+
 class Crew:
     """The processes that train a study's cells in `folder`, kept from one stage to the next."""
 
@@ -64,7 +69,7 @@ class Crew:
 
     def path(self, config: Config) -> Path:
         """The folder of a cell's run."""
-        return self.folder / "cells" / config.identity()[:16]
+        return folder_of(config, self.folder)
 
     def work(
         self,

@@ -21,4 +21,5 @@ class FedSGD(FederatedStrategy):
     )
     mechanisms = WITHOUT_DP_SGD
     mechanisms_because = "makes no local steps"
-    search: ClassVar[Mapping[str, Range]] = {}  # its learning rate is the server optimizer's
+    # A gradient is much shorter than what local training makes.
+    search: ClassVar[Mapping[str, Range]] = {"optimizer.lr": Range(1.0, 100.0)}

@@ -1,0 +1,125 @@
+"""A reproduced finding as a page, as Markdown and as CSV: claim, rule, verdict, both figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from fedsim.files import write_atomically
+from fedsim.report.study_page import Section, study_page
+from fedsim.report.svg import COLOURS, house_style, label_ends, panel, to_svg
+from fedsim.studies.findings.base import Finding, Measured, Outcome
+
+CAPTION = "Top-1 recall on validation users; bands go from the lowest to the highest seed."
+# Never by colour alone: every arm has its line style and mark too.
+LOOKS: tuple[tuple[str, Any, str], ...] = (
+    ("federated", "-", "o"),
+    ("trigram", (0, (5, 2)), "s"),
+    ("central", (0, (1.5, 1.5)), "^"),
+    ("other", "-.", "D"),
+)
+
+
+def write_reproduction(
+    folder: Path, name: str, finding: Finding, measured: Measured, outcome: Outcome, made: str
+) -> Path:
+    """Write `NAME.csv` (a row a cell), `NAME-curves.csv` where there are curves, `NAME.md` and
+    `NAME.html`; returns the page. made: with which settings, in a sentence."""
+    write_atomically(folder / f"{name}.csv", measured.rows.to_csv(index=False).encode())
+    if len(measured.curves):
+        text = measured.curves.to_csv(index=False)
+        write_atomically(folder / f"{name}-curves.csv", text.encode())
+    write_atomically(folder / f"{name}.md", markdown(name, finding, outcome, made).encode())
+    path = folder / f"{name}.html"
+    write_atomically(path, _page(name, finding, measured, outcome, made).encode())
+    return path
+
+
+def markdown(name: str, finding: Finding, outcome: Outcome, made: str) -> str:
+    """The whole outcome, as it would stand in an appendix."""
+    parts = [
+        f"# {finding.title}",
+        f"`run_sim.py reproduce {name}`: **{outcome.verdict}**",
+        f"Claim: {finding.claim}",
+        f"Source: {finding.citation}",
+        f"Rule, stated before training: {finding.rule}",
+        "The paper's figures:",
+        table(_published(finding)),
+        "Here:",
+        table(outcome.table),
+        *outcome.sentences,
+        made,
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(rows: pd.DataFrame) -> str:
+    """A Markdown table."""
+    header = [str(column) for column in rows.columns]
+    lines = [header, ["---"] * len(header), *(_texts(row) for row in rows.itertuples(index=False))]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _texts(row: Sequence[Any]) -> list[str]:
+    return [str(value) for value in row]
+
+
+def _published(finding: Finding) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"what": figure.what, "the paper": figure.value, "where": figure.source}
+        for figure in finding.published
+    )
+
+
+def _page(name: str, finding: Finding, measured: Measured, outcome: Outcome, made: str) -> str:
+    said = [
+        f"Verdict: {outcome.verdict}. {finding.claim}",
+        f"The rule, stated before training: {finding.rule}",
+        *outcome.sentences,
+    ]
+    published = _published(finding)
+    sections = [
+        Section("Here", *_cells(outcome.table), intro=made),
+        Section("In the paper", *_cells(published), intro=finding.citation),
+    ]
+    plots = [_curves(panel_name, rows) for panel_name, rows in _panels(measured.curves)]
+    return study_page(finding.title, said, plots, CAPTION if plots else "", sections)
+
+
+def _cells(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    return [str(c) for c in rows.columns], [_texts(row) for row in rows.itertuples(index=False)]
+
+
+def _panels(curves: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """One a corpus, where arms are called "corpus: arm"; without curves none."""
+    if curves.empty:
+        return []
+    parts = curves.arm.str.partition(": ")
+    named = parts[1] != ""
+    corpus = parts[0].where(named, "")
+    arms = parts[2].where(named, parts[0])
+    split = curves.assign(arm=arms, corpus=corpus)
+    return [(str(name), rows) for name, rows in split.groupby("corpus", sort=False)]
+
+
+def _curves(corpus: str, rows: pd.DataFrame) -> Markup:
+    title = f"top-1 recall, %{f' on {corpus}' if corpus else ''}"
+    with house_style(title):
+        figure, axes = panel(title, "round", right=140)
+        labels = []
+        for place, (arm, own) in enumerate(rows.groupby("arm", sort=False)):
+            colour, line, mark = LOOKS[place % len(LOOKS)]
+            by_round = 100 * own.groupby("round").top1.agg(["mean", "min", "max"])
+            x, ink = by_round.index.to_numpy(), COLOURS[colour]
+            marks = max(1, len(x) // 6)
+            axes.plot(x, by_round["mean"], color=ink, linestyle=line, marker=mark, markevery=marks)
+            axes.fill_between(
+                x, by_round["min"], by_round["max"], color=ink, alpha=0.12, linewidth=0
+            )
+            labels.append((float(by_round["mean"].iloc[-1]), str(arm), ink))
+        label_ends(axes, labels)
+        return to_svg(figure, f"{title} by round, one line an arm")

@@ -1,0 +1,141 @@
+"""Findings that compare arms: each is searched alike, then trained on every seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+
+from fedsim.config import Config, load
+from fedsim.errors import FedsimError
+from fedsim.runs import Run
+from fedsim.studies.findings.base import CURVE, Asked, Finding, Measured
+from fedsim.studies.grid import Told, folder_of, run_all
+
+SEARCH_SEED = 1_000_003  # far from the seeds that are reported
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One of what is compared. choices: the settings that are searched, each a tuple of overrides;
+    a single one is no search."""
+
+    name: str
+    keys: tuple[str, ...]
+    choices: tuple[tuple[str, ...], ...] = ((),)
+
+
+class Arms(Finding):
+    """Search on validation users with a seed of its own, then train and score on test users."""
+
+    preset: ClassVar[str] = "privacy"
+    shared: ClassVar[tuple[str, ...]] = ()  # keys of every cell beside the preset's
+
+    def arms(self, asked: Asked) -> tuple[Arm, ...]:
+        """What is compared."""
+        raise NotImplementedError
+
+    def score(self, run: Run, arm: Arm) -> tuple[float, ...]:
+        """Of a trial; the highest is chosen. By default top-1 recall on validation users."""
+        return (float(validation(run).top1_recall.iloc[-1]),)
+
+    def row(self, run: Run, arm: Arm) -> dict[str, Any]:
+        """What the rule reads of a run."""
+        return {"top1": float(run.results.top1_recall.iloc[0])}
+
+    def config(self, asked: Asked, arm: Arm, choice: tuple[str, ...], seed: int) -> Config:
+        """One cell."""
+        own = (*self.shared, *arm.keys, *choice, f"seed={seed}")
+        return load(self.preset, [*own, *asked.overrides])
+
+    def cells(self, asked: Asked) -> dict[str, Config]:
+        """See `Finding.cells`."""
+        return {
+            f"{arm.name}, seed {seed}": self.config(asked, arm, arm.choices[0], seed)
+            for arm in self.arms(asked)
+            for seed in asked.seeds
+        }
+
+    def measure(self, asked: Asked, folder: Path, jobs: int, told: Told) -> Measured:
+        """See `Finding.measure`; the column `chosen` says what the search found."""
+        arms = self.arms(asked)
+        chosen = self._search(asked, arms, folder, jobs, told)
+        cells = {
+            f"{arm.name}, seed {seed}": self.config(asked, arm, chosen[arm], seed)
+            for arm in arms
+            for seed in asked.seeds
+        }
+        runs = run_all(cells, folder, jobs, told)
+        rows, curves = [], []
+        for arm in arms:
+            for seed in asked.seeds:
+                run = runs[f"{arm.name}, seed {seed}"]
+                said = {"chosen": " ".join(chosen[arm]), "digest": run.digest}
+                rows.append({"arm": arm.name, "seed": seed, **self.row(run, arm), **said})
+                curves.append(curve(run, arm.name, seed))
+        return Measured(pd.DataFrame(rows), pd.concat(curves, ignore_index=True))
+
+    def _search(
+        self, asked: Asked, arms: tuple[Arm, ...], folder: Path, jobs: int, told: Told
+    ) -> Mapping[Arm, tuple[str, ...]]:
+        trials = {
+            f"search {arm.name}: {' '.join(choice)}": (arm, choice)
+            for arm in arms
+            for choice in arm.choices
+            if len(arm.choices) > 1
+        }
+        cells = {
+            name: self.config(asked, arm, choice, SEARCH_SEED)
+            for name, (arm, choice) in trials.items()
+        }
+        runs = run_those_that_can(cells, folder, jobs, told)
+        chosen = {arm: arm.choices[0] for arm in arms}
+        best: dict[Arm, tuple[float, ...]] = {}
+        for name, (arm, choice) in trials.items():
+            if name not in runs:
+                continue
+            score = self.score(runs[name], arm)
+            if arm not in best or score > best[arm]:
+                best[arm], chosen[arm] = score, choice
+        return chosen
+
+
+def run_those_that_can(
+    cells: Mapping[str, Config], folder: Path, jobs: int, told: Told
+) -> dict[str, Run]:
+    """As `run_all`, but a trial whose training fails, as at a learning rate that is too large, is
+    left out. Raises FedsimError where none is left, or where it was not the training that failed.
+    """
+    left = dict(cells)
+    while left:
+        try:
+            return run_all(left, folder, jobs, told)
+        except FedsimError:
+            failed = [name for name, config in left.items() if _failed(folder, config)]
+            if not failed or len(failed) == len(left):
+                raise
+            for name in failed:
+                told(f"{name}: training failed, not chosen", len(cells) - len(left) + 1, len(cells))
+                del left[name]
+    return {}
+
+
+def _failed(folder: Path, config: Config) -> bool:
+    path = folder_of(config, folder)
+    return (path / "status.json").is_file() and Run.open(path).status["state"] == "failed"
+
+
+def validation(run: Run) -> pd.DataFrame:
+    """The run's evaluations on validation users."""
+    rows = run.evaluations
+    return rows[rows["split"] == "validation"]
+
+
+def curve(run: Run, arm: str, seed: int) -> pd.DataFrame:
+    """Top-1 recall on validation users by round, with the columns `CURVE`."""
+    rows = validation(run)
+    out = pd.DataFrame({"round": rows["round"], "top1": rows.top1_recall})
+    return out.assign(arm=arm, seed=seed)[list(CURVE)]
