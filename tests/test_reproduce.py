@@ -260,7 +260,7 @@ def shrink(chat: Path) -> list[str]:
 def test_a_finding_from_the_command_to_its_page(
     shrink: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reddi et al. with two trials instead of seventeen, on thirty people; again, from the cache."""
+    """Reddi et al. with two trials and not seventeen, on thirty people; again, from the cache."""
     finding = FINDINGS["reddi2021"]
     arms = finding.arms(finding(), Asked(SEEDS))
     short = tuple(type(arm)(arm.name, arm.keys, arm.choices[: 2 if not i else 1])
