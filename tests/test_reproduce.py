@@ -157,7 +157,7 @@ def test_rounds_to_a_target_are_read_off_the_best_so_far() -> None:
 
 VARIED = {
     "mcmahan2017": {"seed", "data.name", "client.lr", "client.epochs", "client.batch_size",
-                    "server.rounds"},
+                    "server.rounds", "evaluation.every"},
     "hard2018": {"seed"},
     "reddi2021": {"seed", "client.lr", "optimizer"},
     "thakkar2021": {"seed", "evaluation.central", "evaluation.central_epochs",
@@ -260,7 +260,7 @@ def shrink(chat: Path) -> list[str]:
 def test_a_finding_from_the_command_to_its_page(
     shrink: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reddi et al. with two trials instead of sixteen, on thirty people; again, from the cache."""
+    """Reddi et al. with two trials and not seventeen, on thirty people; again, from the cache."""
     finding = FINDINGS["reddi2021"]
     arms = finding.arms(finding(), Asked(SEEDS))
     short = tuple(type(arm)(arm.name, arm.keys, arm.choices[: 2 if not i else 1])

@@ -56,7 +56,7 @@ class Andrew2021(Arms):
     )
     cost = "8 minutes on 2 cores"
     shared = ("canaries.per_cell=0", "data.cap_words=500", "server.cohort=10",
-              "evaluation.every=20")  # fmt: skip
+              "evaluation.every=30")  # fmt: skip
     varied: ClassVar[dict[str, str]] = dict.fromkeys(
         ("privacy", "privacy.clip_norm", "privacy.initial_clip_norm", "optimizer.lr"),
         "clipping and the server's learning rate are what it compares; leave it out",

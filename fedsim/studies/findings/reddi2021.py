@@ -25,7 +25,7 @@ _TABLE = "table 1, Stack Overflow next-word prediction"
 
 @FINDINGS.register("reddi2021")
 class Reddi2021(Arms):
-    """Four server optimizers, each with as many trials of client and server learning rate."""
+    """Four server optimizers, each with its own search of client and server learning rate."""
 
     title = "Adaptive server optimizers beat plain FedAvg"
     citation = (
@@ -61,10 +61,9 @@ class Reddi2021(Arms):
     ) | {"seed": "use --seeds"}
 
     def arms(self, asked: Asked) -> tuple[Arm, ...]:
-        """FedAvg is server SGD at 1, so its four trials are of the client's learning rate."""
-        plain = Arm(
-            PLAIN, ("optimizer=sgd",), tuple((f"client.lr={lr}",) for lr in (1.0, 2.0, 4.0, 8.0))
-        )
+        """FedAvg is server SGD at 1: five trials of the client's rate; the others have four."""
+        lrs = tuple((f"client.lr={lr}",) for lr in (1.0, 2.0, 4.0, 8.0, 16.0))
+        plain = Arm(PLAIN, ("optimizer=sgd",), lrs)
         adaptive = [
             _arm(name, key, (0.03, 0.1) if key == "adagrad" else (0.01, 0.03))
             for name, key in ADAPTIVE.items()
