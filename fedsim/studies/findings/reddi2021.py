@@ -47,7 +47,7 @@ class Reddi2021(Arms):
         Published("FedAdam", "25.2 %", _TABLE),
         Published("FedYogi", "25.2 %", _TABLE),
     )
-    cost = "8 minutes on 2 cores"
+    cost = "16 minutes on 2 cores"
     shared = (
         "canaries.per_cell=0",
         "data.cap_words=500",
