@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -396,18 +395,10 @@ def test_a_self_check_that_fails_is_exit_code_1(
     assert "1 of 1 self-checks failed" in printed.err
 
 
-def test_the_page_names_every_measure_and_its_example_runs(own: Run) -> None:
+def test_the_page_names_every_measure() -> None:
     page = (DOCS / "leakage.md").read_text()
     for name in MEASURES:
         assert f"| `{name}` |" in page, f"docs/leakage.md does not list '{name}'"
-    code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[-1].replace("surprise", "surprise-1")
-    scope: dict[str, object] = {}
-    exec(code, scope)
-    measure = MEASURES["surprise-1"]()
-    found = measure.measure(subject_of(own)).rows[0]
-    assert found.low < found.estimate < found.high
-    assert found.control > 0
-    del MEASURES._things["surprise-1"]
 
 
 def test_every_measure_says_who_the_adversary_is() -> None:

@@ -13,7 +13,7 @@ from fedsim.config import Config, load
 from fedsim.errors import FedsimError
 from fedsim.runs import Run
 from fedsim.studies.findings.base import CURVE, Asked, Finding, Measured
-from fedsim.studies.grid import Told, folder_of, run_all
+from fedsim.studies.grid import Crew, Told, run_all
 
 SEARCH_SEED = 1_000_003  # far from the seeds that are reported
 
@@ -106,26 +106,20 @@ class Arms(Finding):
 def run_those_that_can(
     cells: Mapping[str, Config], folder: Path, jobs: int, told: Told
 ) -> dict[str, Run]:
-    """As `run_all`, but a trial whose training fails, as at a learning rate that is too large, is
-    left out. Raises FedsimError where none is left, or where it was not the training that failed.
+    """As `run_all`, but a trial that fails, as at a learning rate that is too large, is left out.
+
+    Raises FedsimError where none is left.
     """
-    left = dict(cells)
-    while left:
-        try:
-            return run_all(left, folder, jobs, told)
-        except FedsimError:
-            failed = [name for name, config in left.items() if _failed(folder, config)]
-            if not failed or len(failed) == len(left):
-                raise
-            for name in failed:
-                told(f"{name}: training failed, not chosen", len(cells) - len(left) + 1, len(cells))
-                del left[name]
-    return {}
-
-
-def _failed(folder: Path, config: Config) -> bool:
-    path = folder_of(config, folder)
-    return (path / "status.json").is_file() and Run.open(path).status["state"] == "failed"
+    with Crew(folder, jobs) as crew:
+        outcomes = crew.work(cells, told)
+    failed = {name: said for name, said in outcomes.items() if isinstance(said, Exception)}
+    for name, error in failed.items():
+        if not isinstance(error, FedsimError):
+            raise error
+        told(f"{name}: training failed, not chosen", len(cells), len(cells))
+    if failed and len(failed) == len(cells):
+        raise FedsimError(f"All {len(cells)} trials failed: {next(iter(failed.values()))}")
+    return {name: run for name in cells if isinstance(run := outcomes[name], Run)}
 
 
 def validation(run: Run) -> pd.DataFrame:
