@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -210,29 +208,7 @@ def test_what_a_finding_varies_cannot_be_overridden(name: str, override: str) ->
         finding.check([override])
 
 
-class Inline(Executor):
-    """A pool that does everything at once, in this process: no time is lost on starting others."""
-
-    def __init__(self, jobs: int, context: object) -> None:
-        pass
-
-    def submit(self, function: Callable[..., Any], /, *given: Any, **named: Any) -> Future[Any]:
-        """Done when it returns."""
-        future: Future[Any] = Future()
-        try:
-            future.set_result(function(*given, **named))
-        except FedsimError as error:
-            future.set_exception(error)
-        return future
-
-
-@pytest.fixture
-def inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cells are trained in this process."""
-    monkeypatch.setattr("fedsim.studies.grid.ProcessPoolExecutor", Inline)
-
-
-@pytest.mark.usefixtures("inline")
+@pytest.mark.usefixtures("here")
 def test_a_trial_that_diverges_is_left_out(tiny: str, tmp_path: Path) -> None:
     shrunk = ["server.rounds=2", "evaluation.every=2", "client.max_grad_norm=0.0"]
     cells = {f"lr {lr:g}": load(tiny, [*shrunk, f"client.lr={lr!r}"]) for lr in (0.5, 1e30)}
@@ -256,7 +232,7 @@ def shrink(chat: Path) -> list[str]:
             "canaries.held_out=4"]  # fmt: skip
 
 
-@pytest.mark.usefixtures("inline")
+@pytest.mark.usefixtures("here")
 def test_a_finding_from_the_command_to_its_page(
     shrink: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
