@@ -207,6 +207,7 @@ def _run(
         if until:
             with held_back():
                 run.set_status("paused", strategy.state.round)
+            tracking.paused()
             return
         users = federation.scored("test", config.evaluation.users, config.seed)
         reporter.say(f"Scoring {len(users)} unseen test users")

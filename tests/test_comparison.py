@@ -15,7 +15,9 @@ import pandas as pd
 import pytest
 from federations import Here
 from pandas.testing import assert_frame_equal
+from typer.testing import CliRunner
 
+from fedsim.cli.main import app
 from fedsim.errors import FedsimError
 from fedsim.runs import Run
 from fedsim.simulation import simulate
@@ -301,3 +303,11 @@ def test_made_says_what_a_checklist_asks(here: Here, tiny: str, tmp_path: Path) 
     assert made["corpus"]["digest"] == runs[0].corpus_digest
     assert {"optuna", "torch", "flwr"} <= set(made["packages"])
     assert isinstance(pd.Timestamp(made["started"]), pd.Timestamp)
+
+
+@pytest.mark.parametrize("target", ["60", "-0.1"])
+def test_a_target_is_a_share(target: str) -> None:
+    """60 would be trained for and never reached."""
+    result = CliRunner().invoke(app, ["compare", "--target", target])
+    assert result.exit_code == 2
+    assert "0.0<=x<=1.0" in result.output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Mapping
 from dataclasses import replace
@@ -99,6 +100,25 @@ def test_cells_are_trained_once_and_go_on_from_where_they_are(
         crew.work(asked, quiet, {"one": 1, "same": 1})
         assert [given[3] for given in here.given] == [1, 1, None], "only the third goes on"
         assert first["other"].status["state"] == "finished"
+
+
+@pytest.mark.parametrize("left", [[], ["status.json"], ["status.json", "config.json"]])
+def test_a_cell_that_was_killed_before_its_first_checkpoint_begins_anew(
+    left: list[str], here: Here, tiny: str, tmp_path: Path
+) -> None:
+    asked = cells(tiny, one="seed=1")
+    with Crew(tmp_path, 1) as crew:
+        whole = crew.work(asked, quiet)["one"]
+        assert isinstance(whole, Run)
+        config, digest, path = (whole.path / "config.json").read_bytes(), whole.digest, whole.path
+        shutil.rmtree(path)
+        (path / "checkpoints").mkdir(parents=True)
+        files = {"status.json": b'{"state": "running", "round": 0}', "config.json": config}
+        for name in left:
+            (path / name).write_bytes(files[name])
+        again = crew.work(asked, quiet)["one"]
+    assert isinstance(again, Run)
+    assert (again.status["state"], again.digest) == ("finished", digest)
 
 
 def test_a_bug_in_a_cell_is_its_error_too(

@@ -10,6 +10,7 @@ from flwr.serverapp import strategy as flower
 from test_strategies_formulas import reply, theirs_of
 
 from fedsim.config import load
+from fedsim.engines.flower_compat import set_identity
 from fedsim.errors import FedsimError
 from fedsim.updates import UserResult
 from server.strategies.geometric_median import weiszfeld
@@ -31,6 +32,7 @@ def step(
     strategy: FederatedStrategy, updates: list[np.ndarray], sequences: list[int]
 ) -> np.ndarray:
     """The global model's step where users 0, 1, ... send these."""
+    set_identity()
     replies = [
         reply(user, update, n, 0.0)
         for user, (update, n) in enumerate(zip(updates, sequences, strict=True))

@@ -155,6 +155,16 @@ def test_a_resumed_run_has_every_point_once(
     assert untimed(scalars(run)) == untimed(scalars(whole))
 
 
+def test_a_paused_run_has_been_told_whole_and_goes_on(
+    config: Config, whole: Run, tmp_path: Path
+) -> None:
+    """A trial of a search that is stopped there is never told of again."""
+    run = simulate(tracked(config, "tensorboard"), tmp_path / "run", quiet=True, until=2)
+    first = {n: [p for p in points if p[0] <= 2] for n, points in untimed(scalars(whole)).items()}
+    assert untimed(scalars(run)) == {name: points for name, points in first.items() if points}
+    assert untimed(scalars(resume(run.path, quiet=True))) == untimed(scalars(whole))
+
+
 def test_what_a_killed_run_left_in_its_event_file_is_void(
     config: Config, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -382,6 +392,19 @@ def test_wandb_offline_holds_the_run_once_after_a_resume(
     assert losses == pytest.approx(list(run.rounds.train_loss_nats_per_token))
     top1 = run.results.top1_recall.iloc[0]
     assert rows[-1]["results/fedavg/top1_recall"] == pytest.approx(top1)
+
+
+def test_two_paused_runs_of_a_process_are_two_runs_of_wandb(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the trials of a search are; wandb.init gives back a run that nobody has ended."""
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    known = set()
+    for name in ("one", "other"):
+        simulate(tracked(config, "wandb"), tmp_path / name, quiet=True, until=2)
+        known.add(json.loads((tmp_path / name / "tracking.json").read_text())["wandb"])
+    assert len(known) == 2
 
 
 def test_wandb_without_a_key_is_refused_before_training(

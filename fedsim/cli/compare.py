@@ -44,7 +44,11 @@ def compare(
     ] = None,
     target: Annotated[
         float | None,
-        typer.Option(help="top-1 recall on validation users to reach; default: what all reach"),
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="top-1 recall on validation users to reach, a share; default: what all reach",
+        ),
     ] = None,
     leakage: Annotated[
         bool, typer.Option("--leakage", help="attack each model for membership too")

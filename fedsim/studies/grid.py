@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
@@ -12,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fedsim.checkpoints import rounds_kept
 from fedsim.config import Config, EngineOptions
 from fedsim.device import available_cores
 from fedsim.errors import FedsimError
@@ -177,7 +179,7 @@ def _error(future: Future[None]) -> Exception | None:
 
 def _outcome(path: Path, until: int | None) -> Run | FedsimError | None:
     """What earlier calls made of a cell; None where there is something to do."""
-    if not (path / "status.json").is_file():
+    if not all((path / name).is_file() for name in ("config.json", "status.json")):
         return None
     run = Run.open(path)
     state, round = run.status["state"], run.status["round"]
@@ -192,7 +194,10 @@ def _make(train: Train | None, config: Config, path: Path, until: int | None) ->
         train(config, path)
         return
     engine = EngineOptions(**{**config.engine.model_dump(), **_ALONE})
-    if (path / "status.json").is_file():
+    if rounds_kept(path / "checkpoints"):
         resume(path, quiet=True, engine=engine, until=until)
-    else:
-        simulate(replace(config, engine=engine), path, quiet=True, until=until)
+        return
+    if path.exists():  # from a process that was killed before there was anything to go on from
+        with Run(path).locked():
+            shutil.rmtree(path)
+    simulate(replace(config, engine=engine), path, quiet=True, until=until)

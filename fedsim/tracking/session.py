@@ -74,6 +74,13 @@ class Tracking:
             self.notice(f"Interrupted while {', '.join(self._open)} was told; the run is finished.")
             self._open.clear()
 
+    def paused(self) -> None:
+        """The run stops after a whole round, to go on later or never; the next run of this process
+        must not find a tool that still holds this one."""
+        if self._open:
+            self._guarded(list(self._open), self._send)
+        self.close("interrupted")
+
     def close(self, state: str) -> None:
         """The run is over, in this state; a second time nothing happens."""
         for name, tracker in list(self._open.items()):
