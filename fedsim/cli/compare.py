@@ -44,7 +44,11 @@ def compare(
     ] = None,
     target: Annotated[
         float | None,
-        typer.Option(help="top-1 recall on validation users to reach; default: what all reach"),
+        typer.Option(
+            min=0,
+            max=1,
+            help="top-1 recall on validation users to reach, 0.12 is 12 %; default: what all do",
+        ),
     ] = None,
     leakage: Annotated[
         bool, typer.Option("--leakage", help="attack each model for membership too")
