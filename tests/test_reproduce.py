@@ -18,7 +18,7 @@ from fedsim.report.reproduction import write_reproduction
 from fedsim.studies.findings import FINDINGS, andrew2021, hard2018, kairouz2021, mcmahan2017
 from fedsim.studies.findings.arms import run_those_that_can
 from fedsim.studies.findings.base import DOES_NOT_SHOW, SHOWS, UNRESOLVED, Asked
-from fedsim.studies.findings.contrast import paired
+from fedsim.studies.findings.pairing import paired
 from fedsim.studies.memorization import ORDER
 
 SEEDS = (1, 2, 3)
@@ -56,7 +56,7 @@ def andrew(adaptive: Sequence[float], best: Sequence[float], bad: Sequence[float
 
 def kairouz(tree: Sequence[float], amplified: Sequence[float]) -> pd.DataFrame:
     """At epsilon 18 as given, at 2 with a tree that is far worse."""
-    more = {"adjacency": "", "noise_deviation": 0.0, "server_lr": 1.0}
+    more = {"epsilon_with_search": 20.0, "adjacency": "", "noise_deviation": 0.0, "server_lr": 1.0}
     low = rows({"dp-fedavg": [8.0] * len(tree), "tree": [1.0] * len(tree)}, epsilon=2.0, **more)
     high = rows({"dp-fedavg": amplified, "tree": tree}, epsilon=18.0, **more)
     return pd.concat([low, high])

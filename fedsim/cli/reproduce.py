@@ -40,6 +40,8 @@ def reproduce(
     from fedsim.studies.findings import FINDINGS
 
     if name == LIST:
+        if overrides or seeds or out:
+            raise FedsimError("`reproduce list` trains nothing: leave keys, --seeds, --out out.")
         _list(as_json)
         return
     findings = {key: FINDINGS[key]() for key in (FINDINGS if name == ALL else [name])}
@@ -73,9 +75,10 @@ def _one(
     from fedsim.report.reproduction import table, write_reproduction
     from fedsim.studies.findings.base import Asked
 
+    asked = Asked(tuple(range(1, (seeds or finding.seeds) + 1)), overrides)
+    finding.cells(asked)  # what is wrong with a key is said before the rule
     if not quiet:
         _announce(name, finding)
-    asked = Asked(tuple(range(1, (seeds or finding.seeds) + 1)), overrides)
     measured = finding.measure(asked, folder, jobs, told)
     outcome = finding.judge(measured.rows)
     many = f"Seeds 1 to {len(asked.seeds)}" if len(asked.seeds) > 1 else "Seed 1"

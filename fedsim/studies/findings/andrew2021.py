@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import pandas as pd
 
+from fedsim.studies.contrasts import holm
 from fedsim.studies.findings.arms import Arm, Arms
 from fedsim.studies.findings.base import (
     DOES_NOT_SHOW,
@@ -16,7 +17,7 @@ from fedsim.studies.findings.base import (
     Outcome,
     Published,
 )
-from fedsim.studies.findings.contrast import over_seeds, paired
+from fedsim.studies.findings.pairing import over_seeds, p_of, paired
 from fedsim.studies.frontier import reported
 
 ADAPTIVE = "adaptive, median"
@@ -43,9 +44,9 @@ class Andrew2021(Arms):
         "The best fixed norm is that with the highest mean top-1 recall on test users. Shows, "
         "where adaptive clipping is at most 0.5 points below it (the lower end of the 95 % "
         "interval of the difference, paired by seed, is above -0.5) and at least one fixed norm of "
-        "the grid is clearly worse than adaptive clipping (that interval is above zero); does not "
-        "show, where adaptive clipping is clearly more than 0.5 points below the best (the upper "
-        "end is below -0.5); else not resolved."
+        "the grid is clearly worse than adaptive clipping (t-test paired by seed, p below 0.05 "
+        "after Holm's adjustment over the grid); does not show, where adaptive clipping is clearly "
+        "more than 0.5 points below the best (the upper end is below -0.5); else not resolved."
     )
     published = (
         Published(
@@ -81,7 +82,8 @@ class Andrew2021(Arms):
         fixed = [arm for arm in dict.fromkeys(rows.arm) if arm != ADAPTIVE]
         leads = {arm: paired(rows, ADAPTIVE, arm) for arm in fixed}
         best = max(fixed, key=lambda arm: rows[rows.arm == arm].top1.mean())
-        worse = [arm for arm in fixed if leads[arm].above_zero]
+        p = dict(zip(fixed, holm([p_of(rows, ADAPTIVE, arm) for arm in fixed]), strict=True))
+        worse = [arm for arm in fixed if leads[arm].mean > 0 and p[arm] < 0.05]
         near, far = leads[best].low > -MARGIN, leads[best].high < -MARGIN
         verdict = DOES_NOT_SHOW if far else SHOWS if near and worse else UNRESOLVED
         table = pd.DataFrame(
@@ -89,6 +91,7 @@ class Andrew2021(Arms):
                 "clip norm": arm,
                 "here, top-1, %": over_seeds(own.top1).points(),
                 "adaptive minus it, points": leads[arm].signed() if arm in leads else "",
+                "p (Holm)": f"{p[arm]:.3f}" if arm in p else "",
                 "chosen": own.chosen.iloc[0],
             }
             for arm, own in rows.groupby("arm", sort=False)
@@ -97,4 +100,8 @@ class Andrew2021(Arms):
             f"Adaptive minus the best fixed norm ({best}): {leads[best].signed()} points; clearly "
             f"worse than adaptive: {'; '.join(worse) or 'none'}."
         )
-        return Outcome(verdict, table, (said,))
+        searched = (
+            f"Epsilon is that of one run. Each arm's server rate was chosen in {len(SERVER_LRS)} "
+            "trials on the same people, which it does not contain."
+        )
+        return Outcome(verdict, table, (said, searched))

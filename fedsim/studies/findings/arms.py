@@ -13,9 +13,8 @@ from fedsim.config import Config, load
 from fedsim.errors import FedsimError
 from fedsim.runs import Run
 from fedsim.studies.findings.base import CURVE, Asked, Finding, Measured
+from fedsim.studies.frontier import SEARCH_SEED
 from fedsim.studies.grid import Crew, Told, run_all
-
-SEARCH_SEED = 1_000_003  # far from the seeds that are reported
 
 
 @dataclass(frozen=True)
@@ -92,6 +91,12 @@ class Arms(Finding):
             for name, (arm, choice) in trials.items()
         }
         runs = run_those_that_can(cells, folder, jobs, told)
+        for arm in dict.fromkeys(arm for arm, _ in trials.values()):
+            if not any(name in runs for name, (whose, _) in trials.items() if whose == arm):
+                raise FedsimError(
+                    f"Every trial of '{arm.name}' failed, so it cannot be compared; begin with a "
+                    "smaller lr in its grid."
+                )
         chosen = {arm: arm.choices[0] for arm in arms}
         best: dict[Arm, tuple[float, ...]] = {}
         for name, (arm, choice) in trials.items():

@@ -22,7 +22,7 @@ from fedsim.studies.findings.base import (
     Outcome,
     Published,
 )
-from fedsim.studies.findings.contrast import Interval
+from fedsim.studies.findings.pairing import Interval
 from fedsim.studies.grid import Told, run_all
 
 FEDERATED, NGRAM, CENTRAL = "federated CIFG", "n-gram", "central CIFG"

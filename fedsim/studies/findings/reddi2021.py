@@ -16,7 +16,7 @@ from fedsim.studies.findings.base import (
     Outcome,
     Published,
 )
-from fedsim.studies.findings.contrast import Interval, over_seeds, paired
+from fedsim.studies.findings.pairing import Interval, over_seeds, paired
 
 PLAIN = "FedAvg"
 ADAPTIVE = {"FedAdagrad": "adagrad", "FedAdam": "adam", "FedYogi": "yogi"}

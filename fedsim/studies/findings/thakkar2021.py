@@ -21,7 +21,7 @@ from fedsim.studies.findings.base import (
     Outcome,
     Published,
 )
-from fedsim.studies.findings.contrast import over_seeds, written
+from fedsim.studies.findings.pairing import over_seeds, written
 from fedsim.studies.grid import Told
 from fedsim.studies.memorization import ORDER, SCORES, Private, Study
 from fedsim.studies.ordering import AS_FOUND, REVERSED, Difference, differences, trained, verdict

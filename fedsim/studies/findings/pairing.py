@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fedsim.leakage.intervals import mean_interval
+from fedsim.studies.contrasts import paired_p
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,17 @@ def over_seeds(values: pd.Series | np.ndarray) -> Interval:
 
 def paired(rows: pd.DataFrame, one: str, other: str, score: str = "top1") -> Interval:
     """`one` minus `other`, seed by seed; over the seeds that both have."""
+    return over_seeds(_changes(rows, one, other, score))
+
+
+def p_of(rows: pd.DataFrame, one: str, other: str, score: str = "top1") -> float:
+    """Of the t-test that goes with `paired`; NaN below two seeds."""
+    changes = _changes(rows, one, other, score)
+    return paired_p(changes) if len(changes) > 1 else math.nan
+
+
+def _changes(rows: pd.DataFrame, one: str, other: str, score: str) -> np.ndarray:
     mine, theirs = (
         rows[rows.arm == name].set_index("seed")[score].sort_index() for name in (one, other)
     )
-    return over_seeds((mine - theirs).dropna())
+    return (mine - theirs).dropna().to_numpy(np.float64)
