@@ -24,7 +24,9 @@ LARGEST = 2.0**24  # l2 norm of one user's weight x update
 _BLOCK = 1 << 16
 _LARGEST_SUM = 2.0**34  # of those norms; the integers end at 2^63 x RESOLUTION = 2^35
 
-NOT_FINITE = "the update is not finite, or too large to be averaged; lower client.lr"
+NOT_FINITE = (
+    "the update is not finite, or too large to be averaged; lower client.lr or optimizer.lr"
+)
 
 
 def multiples(update: Tensor, scale: float) -> Tensor:
@@ -119,7 +121,9 @@ class Aggregate:
             raise ValueError(f"user {min(twice)} is in the sum already")
         self._reach += sum(self.contribution.reach(r) for r in update.results)
         if not self._reach * RESOLUTION <= _LARGEST_SUM * self.contribution.resolution:
-            raise FedsimError("The clients' updates are too large to be added; lower client.lr.")
+            raise FedsimError(
+                "The clients' updates are too large to be added; lower client.lr or optimizer.lr."
+            )
         if update.results:
             self._take(update)
         self._results |= {r.user: r for r in update.results}

@@ -26,7 +26,6 @@ class ServerOptimizer:
 
     Options: ClassVar[type[BaseOptions]]
     search: ClassVar[Mapping[str, Range]] = {"lr": Range(0.1, 3.0)}  # of its options, for tuning
-    scale_free: ClassVar[bool] = False  # whether a step is as long whatever the update's scale
 
     def __init__(self, options: BaseOptions) -> None:
         self.options = options
@@ -105,7 +104,6 @@ class _Adaptive(ServerOptimizer):
     Options = AdaptiveOptions
     options: AdaptiveOptions
     search: ClassVar[Mapping[str, Range]] = {"lr": Range(0.001, 0.1)}
-    scale_free = True
 
     def initial_state(self, size: int) -> State:
         """m = 0 and v = tau^2, as the paper asks for v >= tau^2."""

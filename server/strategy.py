@@ -91,8 +91,7 @@ class FederatedStrategy(Strategy):
     one_reply_per_user: ClassVar[bool] = False  # it looks at one user's update at a time
     asks: ClassVar[Mapping[str, Any]] = {}  # of clients, beside training: part of the work record
     models_sent: ClassVar[int] = 1  # to each user of a round, in bytes of a model
-    # What a fair comparison tunes beside the server optimizer's options: config key -> range. One
-    # for such an option replaces the optimizer's own, where its steps depend on an update's scale.
+    # What a fair comparison tunes beside the server optimizer's own: config key -> range.
     search: ClassVar[Mapping[str, Range]] = {"client.lr": Range(0.3, 6.0)}
 
     def __init__(

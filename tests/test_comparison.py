@@ -25,7 +25,6 @@ from fedsim.studies import compare
 from fedsim.studies.cells import Plan, parse_axes, parse_strategies
 from fedsim.studies.compare import Study, run_study
 from fedsim.studies.comparison import Comparison
-from server.optimizers import OPTIMIZERS
 
 ROOT = Path(__file__).resolve().parents[1]
 AXES = (("client.epochs", ("1", "3")),)
@@ -50,22 +49,6 @@ def assert_same(one: Comparison, other: Comparison) -> None:
 
 
 # -- cells ----------------------------------------------------------------------------------------
-
-
-def test_a_gradient_is_searched_for_a_longer_step_unless_the_optimizer_scales_it(
-    tiny: str,
-) -> None:
-    ranges = {
-        optimizer: Plan(("fedavg", "fedsgd"), tiny, (f"optimizer={optimizer}",))
-        for optimizer in ("sgd", "adam")
-    }
-    (averaged, gradient), (_, scaled) = (
-        [plan.searched(cell) for cell in plan.cells()] for plan in ranges.values()
-    )
-    assert set(averaged) == {"client.lr", "optimizer.lr"}
-    assert set(gradient) == set(scaled) == {"optimizer.lr"}
-    assert gradient["optimizer.lr"].low > averaged["optimizer.lr"].low
-    assert scaled["optimizer.lr"] == OPTIMIZERS["adam"].search["lr"]
 
 
 def test_cells_are_strategies_times_axes_with_the_overrides_of_each(tiny: str) -> None:

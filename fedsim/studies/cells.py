@@ -72,13 +72,8 @@ class Plan:
         have no effect or that overrides and axes set."""
         config = self.config(cell, 1)
         strategy = STRATEGIES[config.strategy.name]
-        optimizer = OPTIMIZERS[config.optimizer.name]
-        ranges = {f"optimizer.{key}": given for key, given in optimizer.search.items()}
-        ranges |= {
-            key: given
-            for key, given in strategy.search.items()
-            if not (optimizer.scale_free and key in ranges)
-        }
+        own = {f"optimizer.{k}": r for k, r in OPTIMIZERS[config.optimizer.name].search.items()}
+        ranges = {**strategy.search, **own}
         ranges |= {key: given for key, given in self._given(cell.strategy).items() if key in ranges}
         skipped = {*strategy.without_effect, *cell.pinned}
         return {key: ranges[key] for key in sorted(ranges) if key not in skipped}

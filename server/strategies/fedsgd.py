@@ -21,5 +21,4 @@ class FedSGD(FederatedStrategy):
     )
     mechanisms = WITHOUT_DP_SGD
     mechanisms_because = "makes no local steps"
-    # A gradient is much shorter than what local training makes.
-    search: ClassVar[Mapping[str, Range]] = {"optimizer.lr": Range(1.0, 100.0)}
+    search: ClassVar[Mapping[str, Range]] = {}  # its learning rate is the server optimizer's
