@@ -353,11 +353,12 @@ def _check_together(config: Config) -> None:
 def _check_strategy(config: Config) -> None:
     chosen, mechanism = config.strategy.name, config.privacy.name
     strategy = load_reference(NAMED_SECTIONS["strategy"])[chosen]
-    if strategy.mechanisms is not None and mechanism not in strategy.mechanisms:
+    allowed = strategy.mechanisms
+    if allowed is not None and mechanism not in ("none", *allowed):
+        another = f", or another privacy of: {', '.join(allowed)}" if allowed else ""
         raise FedsimError(
             f"privacy = '{mechanism}' cannot go with strategy '{chosen}', which "
-            f"{strategy.mechanisms_because}; set strategy=fedavg, or another privacy of: "
-            f"{', '.join(strategy.mechanisms)}."
+            f"{strategy.mechanisms_because}; set strategy=fedavg{another}."
         )
     if strategy.one_reply_per_user and config.audit.update_canaries:
         raise FedsimError(

@@ -95,10 +95,11 @@ class Dispatch:
         for attempt in range(1 + self._server.retries):
             failures: dict[int, str] = {}
             complete = _with(messages, beside)
+            known = {} if contribution is None else self._sequences(messages)
             for message, reply in self._timed(exchange(grid, complete, timeout_s, at_once)):
                 if beside:
                     _strip(message)
-                content = inspected(message, reply, self._size, contribution)
+                content = inspected(message, reply, self._size, contribution, known)
                 failures |= failures_in(content)
                 if (timing := timing_in(content)) is not None:
                     self._profile.heard(*timing)
@@ -113,6 +114,13 @@ class Dispatch:
     def nodes(self) -> int:
         """How many nodes have answered what they host: so many work at the same time."""
         return self._nodes.count if self._nodes is not None else 0
+
+    def _sequences(self, messages: Sequence[Message]) -> dict[int, int]:
+        """User -> the number that it trains on."""
+        users = [user for message in messages for user in _users(message)]
+        sizes = self._federation.sizes(users)[:, 0]
+        self._federation.corpus.forget_pages()
+        return dict(zip(users, sizes.tolist(), strict=True))
 
     def _timed(self, pairs: Iterator[Pair]) -> Iterator[Pair]:
         """The same pairs; the time until each is there counts as waiting."""

@@ -6,7 +6,7 @@ Whatever is not as the client app writes it becomes a failure of the users that 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,11 +31,16 @@ class Malformed(Exception):
 
 
 def inspected(
-    message: Message, reply: Message, size: int, contribution: Contribution | None = None
+    message: Message,
+    reply: Message,
+    size: int,
+    contribution: Contribution | None = None,
+    known: Mapping[int, int] | None = None,
 ) -> RecordDict:
     """The reply's content where it is sound, else why each user that was asked has failed.
 
-    `size` is the number of the model's parameters, `contribution` what a user may add to a sum.
+    `size` is the number of the model's parameters, `contribution` what a user may add to a sum,
+    `known` how many sequences each user trains on, which are its weight: nobody claims more.
     """
     asked: Any = record_of(message.content, "config", ConfigRecord)["users"]
     if reply.has_error():
@@ -47,6 +52,7 @@ def inspected(
         else:
             _check_update(reply.content, list(asked), size, contribution or Contribution())
             _check_start(reply.content, message)
+            _check_claims(reply.content, known or {})
     except Malformed as error:
         return failed(dict.fromkeys(asked, f"the node sent a malformed reply: {error}"))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
@@ -103,6 +109,16 @@ def _check_start(content: RecordDict, message: Message) -> None:
         nats = result.start_nats
         if not (0 < nats < math.inf if scored else nats == 0):
             raise Malformed(f"user {result.user} scores the model at {nats} nats")
+
+
+def _check_claims(content: RecordDict, known: Mapping[int, int]) -> None:
+    """What users say of how much they have."""
+    for result in decode_update(content).results:
+        if result.sequences != known.get(result.user, result.sequences):
+            raise Malformed(
+                f"user {result.user} claims {result.sequences} sequences and has "
+                f"{known[result.user]}"
+            )
 
 
 def _parts(total: np.ndarray) -> Iterator[np.ndarray]:

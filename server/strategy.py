@@ -83,7 +83,8 @@ class FederatedStrategy(Strategy):
     Options: ClassVar[type[Options]] = NoOptions
     message_type: ClassVar[str] = "train"
     without_effect: ClassVar[tuple[str, ...]] = ()  # config keys that this strategy ignores
-    # Privacy mechanisms that may go with it, None: all; and the reason why others may not.
+    # Privacy mechanisms that may go with it ("none" always does), None: all; and the reason why
+    # others may not.
     mechanisms: ClassVar[tuple[str, ...] | None] = None
     mechanisms_because: ClassVar[str] = ""
     # Config values that it sets unless the user does, by key; a section's name stands for its name.

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -411,6 +412,34 @@ def test_a_worker_that_hangs_does_not_outlive_a_killed_main_process() -> None:
         worker = psutil.Process(int(main.stdout.readline()))
         main.kill()
         worker.wait(timeout=60)
+
+
+@pytest.mark.skipif(not starting.FORKS, reason="else a worker inherits no handler")
+def test_a_worker_that_is_ended_at_work_says_nothing() -> None:
+    """The command line turns SIGTERM into a Ctrl-C of its own, and workers are forked from it."""
+    code = (
+        "import signal\n"
+        "from fedsim.engines import starting\n"
+        "signal.signal(signal.SIGTERM, signal.default_int_handler)\n"
+        "starting.prepare()\n"
+        "import test_engines\n"
+        "from fedsim.engines.pool import PoolGrid\n"
+        "grid = PoolGrid('toy_apps:app', workers=1)\n"
+        "assert len(list(grid.send_and_receive(test_engines.orders('answer')))) == 1\n"
+        "grid.push_messages(test_engines.orders('hang'))\n"
+        "grid.close()\n"
+        "print(grid._workers[0].process.exitcode)\n"
+    )
+    search = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": search},
+    )
+    assert done.stderr == ""
+    assert int(done.stdout) == -signal.SIGTERM
 
 
 def test_shared_memory_that_cannot_be_had_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,6 +125,16 @@ def test_mechanisms_go_with_a_strategy_or_are_refused_with_the_fix(name: str) ->
             assert "set strategy=fedavg" in said
 
 
+def test_a_strategy_that_goes_with_no_mechanism_still_goes_without_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for mechanisms, another in (((), ""), (("none",), ", or another privacy of: none")):
+        monkeypatch.setattr(STRATEGIES["fednova"], "mechanisms", mechanisms)
+        assert load("default", ["strategy=fednova"]).privacy.name == "none"
+        said = refused(["strategy=fednova", "privacy=dp-fedavg", "canaries.per_cell=0"])
+        assert said.endswith(f"set strategy=fedavg{another}.")
+
+
 @pytest.mark.parametrize("name", list(STRATEGIES))
 def test_what_looks_at_single_updates_has_no_chunks_and_no_update_canaries(name: str) -> None:
     keys = [f"strategy={name}"]

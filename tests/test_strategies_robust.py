@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.optimize
-from federations import fresh_strategy, play
+from federations import AdverseGrid, fresh_strategy, play
+from flwr.app import Message
 from flwr.serverapp import strategy as flower
 from test_strategies_formulas import reply, theirs_of
 
@@ -15,6 +16,7 @@ from fedsim.errors import FedsimError
 from fedsim.updates import UserResult
 from server.strategies.geometric_median import weiszfeld
 from server.strategies.robust import Robust, squared_distances
+from server.strategies.trimmed_mean import fewest, trimmed
 from server.strategy import FederatedStrategy
 
 ROBUST = ["trimmed-mean", "median", "krum", "multi-krum", "geometric-median"]
@@ -26,6 +28,14 @@ def fresh(tiny: str, name: str, *keys: str) -> FederatedStrategy:
     strategy, _, _ = fresh_strategy(load(tiny, [f"strategy={name}", *cohort, *keys]))
     strategy.state.parameters.flat[:] = 0
     return strategy
+
+
+def know(
+    monkeypatch: pytest.MonkeyPatch, strategy: FederatedStrategy, sequences: list[int]
+) -> None:
+    """The server knows that users 0, 1, ... have these."""
+    sizes = np.array([[n, 10 * n] for n in sequences])
+    monkeypatch.setattr(strategy.federation, "sizes", lambda users: sizes[users])
 
 
 def step(
@@ -84,13 +94,15 @@ def test_the_centre_is_flowers(
     assert not np.allclose(expected, np.mean(updates, axis=0), atol=1e-3)
 
 
-def test_by_hand_on_three_to_five_users(tiny: str) -> None:
+def test_by_hand_on_three_to_five_users(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each coordinate alike: numbers on a line."""
 
     def of(name: str, numbers: list[float], *keys: str) -> float:
         strategy = fresh(tiny, name, f"server.cohort={len(numbers)}", *keys)
         ones = np.ones(len(strategy.state.parameters.flat), np.float32)
-        found = step(strategy, [x * ones for x in numbers], [1, 2, 4, 8, 16][: len(numbers)])
+        sequences = [1, 2, 4, 8, 16][: len(numbers)]
+        know(monkeypatch, strategy, sequences)
+        found = step(strategy, [x * ones for x in numbers], sequences)
         assert np.ptp(found) < 1e-6
         return float(found[0])
 
@@ -133,16 +145,22 @@ def test_the_geometric_median_is_the_brute_force_minimum(users: int) -> None:
     np.testing.assert_allclose(found, best.x, atol=2e-3)
 
 
-def test_the_geometric_median_weighs_users_by_their_sequences(tiny: str) -> None:
+def test_the_geometric_median_weighs_users_by_the_sequences_that_the_server_knows(
+    tiny: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A liar that claims half of all text would be the centre."""
     strategy = fresh(tiny, "geometric-median")
+    know(monkeypatch, strategy, [5, 5, 5])
     size = len(strategy.state.parameters.flat)
     corners = [np.zeros(size, np.float32) for _ in range(3)]
     for i, corner in enumerate(corners):
         corner[i] = 1.0
-    even = step(strategy, corners, [5, 5, 5])
+    even = step(strategy, corners, [5, 5000, 5])
     np.testing.assert_allclose(even[:3], 1 / 3, rtol=1e-5)
     # A user with half of the weight or more is the median.
-    heavy = step(fresh(tiny, "geometric-median"), corners, [5, 10, 5])
+    another = fresh(tiny, "geometric-median")
+    know(monkeypatch, another, [5, 10, 5])
+    heavy = step(another, corners, [5, 5, 5])
     np.testing.assert_allclose(heavy[:3], [0, 1, 0], atol=0.02)
 
 
@@ -195,6 +213,7 @@ def test_the_median_of_private_updates_is_post_processing(tiny: str) -> None:
         (["strategy=krum", "server.sampler=poisson"], "set server.sampler=fixed."),
         (["strategy=multi-krum", "strategy.kept=7"], "set it to at most 6."),
         (["strategy=trimmed-mean", "strategy.trimmed_share=0.1"], "set it to at least 0.143"),
+        (["strategy=trimmed-mean", "server.sampler=poisson"], "set server.sampler=fixed."),
         (["strategy=trimmed-mean", "strategy.trimmed_share=0.5"], "strategy.trimmed_share = 0.5"),
         (["strategy=trimmed-mean", "server.cohort=2"], "nothing to trim"),
     ],
@@ -211,6 +230,45 @@ def test_a_round_of_krum_that_too_few_complete_stops_the_run(tiny: str) -> None:
     with pytest.raises(FedsimError, match=r"Only 6 users completed round 1, .* needs 7"):
         step(strategy, updates, [5] * 6)
     assert strategy.state is before
+
+
+def test_a_round_that_leaves_nobody_to_trim_stops_the_run(tiny: str) -> None:
+    """A fifth of four is nobody: the plain mean, which one liar moves anywhere."""
+    strategy = fresh(tiny, "trimmed-mean", "server.cohort=5")
+    updates, before = drawn(strategy, 4), strategy.state
+    said = r"Only 4 users completed round 1, .*trimmed_share = 0\.2, to trim any, needs 5; resume"
+    with pytest.raises(FedsimError, match=said):
+        step(strategy, updates, [5] * 4)
+    assert strategy.state is before
+
+
+@pytest.mark.parametrize("hundredths", range(1, 50))
+def test_the_trimmed_share_of_a_hundred_users_is_exact(hundredths: int) -> None:
+    """In floats 0.29 * 100 is 28.999..."""
+    share = hundredths / 100
+    assert trimmed(share, 100) == hundredths
+    assert trimmed(share, fewest(share)) == 1
+    assert trimmed(share, fewest(share) - 1) == 0
+
+
+def test_who_claims_more_sequences_than_it_has_is_left_out(tiny: str) -> None:
+    """Its weight in the mean would be what it likes; the others' round is as without it."""
+    _, notes = play(load(tiny, ["engine.chunk=1"]))
+    liar = int(notes.outcomes[0].cohort[2])
+
+    def lies(replies: list[Message]) -> list[Message]:
+        for answer in replies:
+            results = answer.content.metric_records.get("results", {})
+            if results.get("user") == [liar]:
+                results["sequences"] = [5000]
+        return replies
+
+    grid = AdverseGrid("clients.app:app", lies)
+    _, told = play(load(tiny, ["engine.chunk=1"]), grid)
+    (outcome,) = told.outcomes
+    assert list(outcome.failures) == [liar]
+    assert f"user {liar} claims 5000 sequences and has" in outcome.failures[liar]
+    assert outcome.results == [r for r in notes.outcomes[0].results if r.user != liar]
 
 
 def test_a_base_has_no_centre_of_its_own(tiny: str) -> None:

@@ -44,6 +44,8 @@ class Done:
 def work(pipe: Connection, client_app: str, workers: int) -> None:
     """Serve tasks from `pipe` until it closes. Runs in a process of its own, one of `workers`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
+    # Nothing is to be saved here: the main process's handler would only raise in a client.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_main, daemon=True).start()
     from flwr.app import Message
 

@@ -21,6 +21,7 @@ class GeometricOptions(Options):
 class GeometricMedian(Robust):
     """The point with the least sum of weight x distance to the updates, weights as in FedAvg.
 
+    As the server knows them: a liar that claims more sequences than it has gets no more weight.
     Algorithm 2 from the weighted mean, in the coordinates of the rows: every iterate is a weighted
     mean of them, so that their mutual distances are enough.
     """
@@ -30,8 +31,8 @@ class GeometricMedian(Robust):
     def centre(self, rows: list[np.ndarray], results: list[UserResult]) -> np.ndarray:
         """See `Robust.centre`."""
         how = self.config.strategy.options
-        sizes = np.array([r.sequences for r in results], np.float64)
-        shares = weiszfeld(squared_distances(rows), sizes, how.iterations, how.smoothing)
+        known = self.federation.sizes([r.user for r in results])[:, 0].astype(np.float64)
+        shares = weiszfeld(squared_distances(rows), known, how.iterations, how.smoothing)
         return combination(rows, shares)
 
 

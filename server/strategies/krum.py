@@ -12,9 +12,7 @@ from fedsim.errors import FedsimError
 from fedsim.options import Options
 from fedsim.updates import UserResult
 from server.individual import combination
-from server.strategies.robust import Robust, squared_distances
-
-FIXED = ("fixed", "cyclic")  # samplers whose cohorts have the size that is asked for
+from server.strategies.robust import Robust, require_fixed_cohorts, squared_distances
 
 
 class KrumOptions(Options):
@@ -42,11 +40,7 @@ class Krum(Robust):
     def check(cls, config: Config) -> None:
         """The cohort is large enough, and always as large."""
         name, server = config.strategy.name, config.server
-        if server.sampler not in FIXED:
-            raise FedsimError(
-                f"strategy = '{name}' needs cohorts of one size, and server.sampler = "
-                f"'{server.sampler}' draws larger and smaller ones; set server.sampler=fixed."
-            )
+        require_fixed_cohorts(config)
         malicious = config.strategy.options.malicious
         if server.cohort < 2 * malicious + 3:
             raise FedsimError(
@@ -59,14 +53,8 @@ class Krum(Robust):
     def centre(self, rows: list[np.ndarray], results: list[UserResult]) -> np.ndarray:
         """See `Robust.centre`. Raises FedsimError where there are fewer than 2f + 3."""
         n, options = len(rows), self.config.strategy.options
-        needed = 2 * options.malicious + 3
-        if n < needed:
-            raise FedsimError(
-                f"Only {n} users completed round {self.state.round + 1}, and strategy "
-                f"'{self.config.strategy.name}' against strategy.malicious = {options.malicious} "
-                f"needs {needed}; resume, or begin a run with a larger cohort or more "
-                "server.retries."
-            )
+        against = f"against strategy.malicious = {options.malicious}"
+        self._require(n, 2 * options.malicious + 3, against)
         near = n - options.malicious - 2
         distances = squared_distances(rows)
         np.fill_diagonal(distances, np.inf)

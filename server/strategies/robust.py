@@ -12,9 +12,12 @@ import torch
 
 from fedsim.config import Config
 from fedsim.device import threads
+from fedsim.errors import FedsimError
 from fedsim.updates import Aggregate, UserResult
 from server.individual import Rows, blocks, row_bytes
 from server.strategy import FederatedStrategy
+
+FIXED = ("fixed", "cyclic")  # samplers whose cohorts have the size that is asked for
 
 
 class Robust(FederatedStrategy):
@@ -39,6 +42,25 @@ class Robust(FederatedStrategy):
     def centre(self, rows: list[np.ndarray], results: list[UserResult]) -> np.ndarray:
         """float32 (size,) from at least one row (size,) and result a user, ascending by user."""
         raise NotImplementedError
+
+    def _require(self, completed: int, needed: int, why: str) -> None:
+        """Raises FedsimError, which stops the run, where fewer completed than protect anybody."""
+        if completed < needed:
+            raise FedsimError(
+                f"Only {completed} users completed round {self.state.round + 1}, and strategy "
+                f"'{self.config.strategy.name}' {why} needs {needed}; resume, or begin a run with "
+                "a larger cohort or more server.retries."
+            )
+
+
+def require_fixed_cohorts(config: Config) -> None:
+    """Raises FedsimError for a sampler that may draw fewer than a strategy can work with."""
+    sampler = config.server.sampler
+    if sampler not in FIXED:
+        raise FedsimError(
+            f"strategy = '{config.strategy.name}' needs cohorts of one size, and server.sampler = "
+            f"'{sampler}' draws larger and smaller ones; set server.sampler=fixed."
+        )
 
 
 def squared_distances(rows: list[np.ndarray]) -> np.ndarray:
