@@ -76,6 +76,24 @@ def test_halving_by_hand(tiny: str) -> None:
     ]
 
 
+def test_where_the_leaders_diverge_those_that_were_stopped_come_back(tiny: str) -> None:
+    (cell,) = Plan(("fedavg",), tiny).cells()
+    values = [{"client.lr": float(i + 1)} for i in range(4)]
+    search = Search(cell, {"client.lr": Range(0.5, 8.0)}, values, (2, 4, 8))
+    search.tell({0: 0.05, 1: 0.06, 2: 0.20, 3: 0.30})
+    assert search.due == {2: 4, 3: 4}
+    search.tell({2: None, 3: None})
+    assert search.due == {1: 4}  # the better half of the other two
+    search.tell({1: 0.10})
+    assert search.due == {1: 8}
+    search.tell({1: None})
+    assert search.due == {0: 8}
+    search.tell({0: 0.07})
+    assert search.due == {}
+    assert search.chosen == {"client.lr": 1.0}
+    assert [row["state"] for row in search.rows] == ["finished", "failed", "failed", "failed"]
+
+
 def test_a_search_of_failures_ends_with_nothing(tiny: str) -> None:
     (cell,) = Plan(("fedavg",), tiny).cells()
     search = Search(cell, RANGES, design(dict.fromkeys(RANGES, 1.0), RANGES, 2), (1, 2))

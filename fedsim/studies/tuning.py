@@ -107,7 +107,11 @@ class Search:
         return dict.fromkeys(self._standing, self.rungs[self._rung])
 
     def tell(self, scores: Mapping[int, float | None]) -> None:
-        """The validation top-1 of every trial that was due; None of one that failed."""
+        """The validation top-1 of every trial that was due; None of one that failed.
+
+        Where all that were left fail, the better half of those stopped last takes their place: a
+        rate that is too large leads until it diverges.
+        """
         round, last = self.rungs[self._rung], self._rung == len(self.rungs) - 1
         known: dict[int, float] = {}
         for trial in self._standing:
@@ -119,11 +123,23 @@ class Search:
                 known[trial] = score
                 if self.record:
                     self.record.reached(trial, round, score)
-        self._standing = sorted(known) if last else better_half(known)
-        for trial in known:
-            if last or trial not in self._standing:
-                self._end(trial, "finished" if last else "stopped")
-        self._rung = len(self.rungs) if not self._standing else self._rung + 1
+        if known:
+            self._rung += 1
+        if last:
+            for trial in known:
+                self._end(trial, "finished")
+        self._standing = [] if known and last else better_half(known or self._stopped_last())
+        if not self._standing:
+            self._rung = len(self.rungs)
+            for row in self.rows:
+                if row["state"] == "stopped":
+                    self._end(row["trial"], "stopped")
+
+    def _stopped_last(self) -> dict[int, float]:
+        """The trials that got furthest of those that did not fail, and their scores there."""
+        stopped = [row for row in self.rows if row["state"] == "stopped" and row["rounds"]]
+        most = max((row["rounds"] for row in stopped), default=0)
+        return {row["trial"]: row["top1"] for row in stopped if row["rounds"] == most}
 
     @property
     def chosen(self) -> Values | None:
