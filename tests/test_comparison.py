@@ -18,6 +18,7 @@ from pandas.testing import assert_frame_equal
 from typer.testing import CliRunner
 
 from fedsim.cli.main import app
+from fedsim.data.store import open_corpus
 from fedsim.errors import FedsimError
 from fedsim.runs import Run
 from fedsim.simulation import simulate
@@ -301,6 +302,12 @@ def test_made_says_what_a_checklist_asks(here: Here, tiny: str, tmp_path: Path) 
     assert made["compute_seconds"] == pytest.approx(sum(r.profile["wall_seconds"] for r in runs))
     assert 0 < made["tuning_seconds"] < made["compute_seconds"]
     assert made["corpus"]["digest"] == runs[0].corpus_digest
+    corpus = open_corpus(runs[0].config.data)
+    assert made["corpus"]["licence"] == corpus.licence
+    assert made["corpus"]["citation"] == corpus.citation
+    assert made["data"]["splits"]["train"] == corpus.split_counts("train")
+    assert sum(part["users"] for part in made["data"]["splits"].values()) == corpus.users
+    assert made["data"]["options"]["min_words"] == 10
     assert {"optuna", "torch", "flwr"} <= set(made["packages"])
     assert isinstance(pd.Timestamp(made["started"]), pd.Timestamp)
 

@@ -442,11 +442,23 @@ def test_the_checklist_is_filled_in() -> None:
     text = checklist(made_up(4, tuned=True))
     for fact in ("fedavg, fedsgd, fedprox, fedadam; reference: fedavg", "Seeds: 1, 2, 3 (3)",
                  "chitchat", "CC-BY-4.0", "commit a044c2a", "run_sim.py compare --strategies",
-                 "torch: 2.13.0", "1.50 hours", "8 trials a strategy, 32 in all, of which 16",
+                 "torch: 2.13.0", "1.50 hours", "8 trials a strategy, 32 in all, of which 16 were stopped early and 0 failed",
                  "| fedadam | optimizer.lr | 0.0985 | 0.001 to 0.1 | yes |",
                  "95 % interval of the mean over seeds", "Holm"):  # fmt: skip
         assert fact in text, fact
     assert text.count("**For the author:**") >= 5
+
+
+def test_the_checklist_tells_the_data_and_how_it_was_cut() -> None:
+    corpus = {**MADE["corpus"], "citation": "Somebody 2020"}
+    data = {"splits": {"train": {"users": 23}, "test": {"users": 4}}, "options": {"max_words": 30}}
+    made = {**MADE, "corpus": corpus, "data": data}
+    text = checklist(dataclasses.replace(made_up(2), made=made))
+    for line in ("Data set: name: chitchat, digest: sha256:12", "Licence of the data: CC-BY-4.0",
+                 "Citation of the data: Somebody 2020",
+                 "Splits and preprocessing: splits: (train: (users: 23), test: (users: 4)), "
+                 "options: (max_words: 30)"):  # fmt: skip
+        assert f"- {line}\n" in text
 
 
 def test_the_checklist_says_what_it_cannot_know() -> None:

@@ -48,12 +48,13 @@ def _claims(cells: Cells) -> Iterator[str]:
 
 
 def _data(made: dict[str, Any]) -> Iterator[str]:
-    corpus = made.get("corpus")
-    yield f"- Data set: {_told(corpus)}"
-    if isinstance(corpus, dict) and any(key in corpus for key in ("licence", "license")):
-        yield f"- Licence of the data: {corpus.get('licence') or corpus.get('license')}"
-    else:
-        yield f"- Licence of the data: {UNKNOWN} `run_sim.py data show NAME` prints it."
+    corpus = made.get("corpus") or {}
+    about = {key: value for key, value in corpus.items() if key not in ("licence", "citation")}
+    yield f"- Data set: {_told(about)}"
+    licence = corpus.get("licence") or f"{UNKNOWN} `run_sim.py data show NAME` prints it."
+    yield f"- Licence of the data: {licence}"
+    if corpus.get("citation"):
+        yield f"- Citation of the data: {corpus['citation']}"
     yield f"- Splits and preprocessing: {_told(made.get('data'))}"
     yield (
         "- Users of the training, validation and test splits are different people; tuning and the "
@@ -83,10 +84,11 @@ def _search(cells: Cells) -> Iterator[str]:
     trials = compared.trials.groupby(["strategy", *compared.axes]).size()
     low, high = int(trials.min()), int(trials.max())
     told = count(low, "trial") if low == high else f"{low} to {high} trials"
-    stopped = int((compared.trials["state"] != "finished").sum())
+    states = compared.trials["state"]
+    stopped, failed = (int((states == state).sum()) for state in ("stopped", "failed"))
     yield (
         f"- {told} a strategy{' and setting' if compared.axes else ''}, {len(compared.trials)} in "
-        f"all, of which {stopped} were stopped early or failed"
+        f"all, of which {stopped} were stopped early and {failed} failed"
     )
     tuning = cells.comparison.made.get("tuning")
     if tuning:
