@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from typer.testing import CliRunner
 from fedsim.cli.main import app
 from fedsim.data.store import open_corpus
 from fedsim.errors import FedsimError
+from fedsim.privacy.accountants import exact_gaussian
 from fedsim.runs import Run
 from fedsim.simulation import simulate
 from fedsim.studies import compare
@@ -310,6 +312,26 @@ def test_made_says_what_a_checklist_asks(here: Here, tiny: str, tmp_path: Path) 
     assert made["data"]["options"]["min_words"] == 10
     assert {"optuna", "torch", "flwr"} <= set(made["packages"])
     assert isinstance(pd.Timestamp(made["started"]), pd.Timestamp)
+
+
+def test_a_private_cell_says_what_it_costs_with_its_search(
+    here: Here, tiny: str, tmp_path: Path
+) -> None:
+    """Of cyclic cohorts the runs of a search are one Gaussian mechanism with less noise."""
+    keys = ("server.rounds=2", "privacy=dp-fedavg", "privacy.clip_norm=0.5",
+            "privacy.noise_multiplier=4", "server.sampler=cyclic",
+            "fedsgd:privacy.noise_multiplier=0")  # fmt: skip
+    asked = Study(Plan(("fedavg", "fedsgd"), tiny, keys), (1, 2), trials=2)
+    found = run_study(asked, tmp_path, 1, quiet)
+    mine, other = found.privacy.to_dict("records")
+    guarantee = Run.open(tmp_path / found.runs.run[0]).privacy["guarantee"]
+    assert (mine["epsilon"], mine["trials"]) == (guarantee["epsilon"], 2)
+    deviation = 4 / math.sqrt(3) / guarantee["sensitivity"]
+    assert mine["epsilon_with_search"] == pytest.approx(
+        exact_gaussian(deviation, guarantee["delta"]), rel=1e-3
+    )
+    assert math.isnan(other["epsilon"])
+    assert "no guarantee" in other["note"]
 
 
 @pytest.mark.parametrize("target", ["60", "-0.1"])

@@ -347,6 +347,29 @@ def test_caveats_name_tuning_edges_and_what_was_not_measured() -> None:
     assert "Not measured: membership in fedavg." in said(missed)
 
 
+@pytest.mark.parametrize("computable", [True, False])
+def test_the_search_is_a_part_of_what_privacy_costs(computable: bool, tmp_path: Path) -> None:
+    row = {"mechanism": "dp-fedavg", "unit": "user", "adjacency": "zero-out", "delta": 1e-5,
+           "epsilon": 4.0, "trials": 8,
+           "epsilon_with_search": 13.25 if computable else np.nan,
+           "note": "" if computable else "no composition with the search is computable"}  # fmt: skip
+    rows = pd.DataFrame([{"strategy": name, **row} for name in ("fedavg", "fedsgd")])
+    comparison = dataclasses.replace(made_up(2, tuned=True), privacy=rows)
+    sentence = (
+        "Privacy of fedavg; fedsgd: epsilon of one run 4.00 (user, delta 1e-05); with the 8 trials "
+        "of the search, which saw the same users: "
+        + ("at most 13.25." if computable else "no composition with the search is computable.")
+    )
+    page, _ = written(comparison, tmp_path)
+    for text in (said(comparison), markdown(comparison, summarised(comparison)),
+                 checklist(comparison), page.text):  # fmt: skip
+        assert sentence in text
+    table = markdown_rows(comparison, "| strategy | mechanism")
+    assert {r["epsilon, search included"] for r in table} == {"13.25" if computable else MISSING}
+    assert "Privacy of" not in said(made_up(2, tuned=True))
+    assert "No cell has a privacy mechanism" in checklist(made_up(2))
+
+
 # -- the page --------------------------------------------------------------------------------
 
 
@@ -442,7 +465,8 @@ def test_the_checklist_is_filled_in() -> None:
     text = checklist(made_up(4, tuned=True))
     for fact in ("fedavg, fedsgd, fedprox, fedadam; reference: fedavg", "Seeds: 1, 2, 3 (3)",
                  "chitchat", "CC-BY-4.0", "commit a044c2a", "run_sim.py compare --strategies",
-                 "torch: 2.13.0", "1.50 hours", "8 trials a strategy, 32 in all, of which 16 were stopped early and 0 failed",
+                 "torch: 2.13.0", "1.50 hours", "8 trials a strategy, 32 in all, of which 16 were stopped early and 0 "
+                 "failed",
                  "| fedadam | optimizer.lr | 0.0985 | 0.001 to 0.1 | yes |",
                  "95 % interval of the mean over seeds", "Holm"):  # fmt: skip
         assert fact in text, fact

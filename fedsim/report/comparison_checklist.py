@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fedsim.report.comparison_cells import Cells, shown
+from fedsim.report.comparison_findings import privacy
 from fedsim.report.comparison_rows import BOLD, as_markdown, chosen
 from fedsim.report.formats import count, duration, missing, size
 
@@ -30,6 +31,7 @@ def as_checklist(cells: Cells) -> str:
         ("Data, splits and preprocessing", _data(made)),
         ("What was compared", _compared(cells)),
         ("Hyper-parameters", _search(cells)),
+        ("Privacy", _privacy(cells)),
         ("Statistics", _statistics(cells)),
         ("Compute", _compute(cells)),
         ("Software, code and command", _software(made)),
@@ -97,6 +99,14 @@ def _search(cells: Cells) -> Iterator[str]:
     yield "- Ranges, on logarithmic axes, and final values:"
     yield ""
     yield as_markdown(chosen(cells)) if len(compared.chosen) else "No trial finished."
+
+
+def _privacy(cells: Cells) -> Iterator[str]:
+    told = list(privacy(cells))
+    if not told:
+        yield "- No cell has a privacy mechanism, so nothing is guaranteed to anybody."
+    for sentence in told:
+        yield f"- {sentence}"
 
 
 def _statistics(cells: Cells) -> Iterator[str]:

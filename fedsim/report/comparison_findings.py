@@ -44,7 +44,8 @@ def results(cells: Cells) -> list[str]:
 
 def caveats(cells: Cells) -> list[str]:
     """What a reader must bear in mind: seeds, tuning, values at an edge, failed runs."""
-    return [*_seeds(cells), *_tuning(cells), *_failures(cells), *_not_measured(cells)]
+    return [*_seeds(cells), *_tuning(cells), *privacy(cells), *_failures(cells),
+            *_not_measured(cells)]  # fmt: skip
 
 
 def _extent(cells: Cells) -> str:
@@ -277,6 +278,30 @@ def at_edge(value: float, low: float, high: float) -> bool:
         return False
     place = math.log(value / low) / math.log(high / low)
     return place <= EDGE or place >= 1 - EDGE
+
+
+def privacy(cells: Cells) -> Iterator[str]:
+    """What one run guarantees, and that the search saw the same users: told once for all cells of
+    which the same can be said."""
+    compared = cells.comparison
+    whose: dict[str, list[str]] = {}
+    for row in compared.privacy.to_dict("records"):
+        cell = cells.at(row["strategy"], tuple(row[axis] for axis in compared.axes))
+        whose.setdefault(_guaranteed(row), []).append(cell)
+    for text, names in whose.items():
+        yield f"Privacy of {_named(names, 4)}: {text}."
+
+
+def _guaranteed(row: dict[str, Any]) -> str:
+    if missing(row["epsilon"]):
+        return str(row["note"])
+    text = f"epsilon of one run {row['epsilon']:.2f} ({row['unit']}, delta {row['delta']:.3g})"
+    if not row["trials"]:
+        return f"{text}; nothing was searched"
+    text += f"; with the {row['trials']} trials of the search, which saw the same users: "
+    if missing(row["epsilon_with_search"]):
+        return text + str(row["note"])
+    return text + f"at most {row['epsilon_with_search']:.2f}"
 
 
 def _failures(cells: Cells) -> Iterator[str]:

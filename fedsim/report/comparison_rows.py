@@ -150,6 +150,19 @@ def _plain(value: Any) -> Any:
     return float(f"{value:.4g}") if isinstance(value, float) and not missing(value) else value
 
 
+def privacy(cells: Cells) -> Table:
+    """What a run of each private cell guarantees, alone and with the trials of its search."""
+    axes = cells.comparison.axes
+    rows = [
+        [row["strategy"], *(shown(row[axis]) for axis in axes), row["mechanism"],
+         row["unit"] or MISSING, shown(row["delta"]), number(row["epsilon"], 2), str(row["trials"]),
+         number(row["epsilon_with_search"], 2), row["note"] or MISSING]
+        for row in cells.comparison.privacy.to_dict("records")
+    ]  # fmt: skip
+    return ["strategy", *axes, "mechanism", "protects", "delta", "epsilon of one run", "trials",
+            "epsilon, search included", "note"], rows  # fmt: skip
+
+
 def failures(cells: Cells) -> Table:
     """Every run that did not finish, with its error."""
     axes = cells.comparison.axes

@@ -19,6 +19,7 @@ from fedsim.studies.cells import Cell, Plan
 from fedsim.studies.comparison import Comparison, assemble, membership
 from fedsim.studies.frontier import SEARCH_SEED
 from fedsim.studies.grid import Crew
+from fedsim.studies.guarantees import guarantees
 from fedsim.studies.ledger import Ledger, Said
 from fedsim.studies.origin import origin
 from fedsim.studies.tuning import (
@@ -107,6 +108,7 @@ def run_study(study: Study, folder: Path, jobs: int, said: Said) -> Comparison:
             [dict(s.cell.columns) | row for s in searches.values() for row in s.rows]
         ),
         made=made | {"not_measured": missed},
+        privacy=guarantees(outcomes, dict.fromkeys(searches, study.trials)),
     )
 
 
