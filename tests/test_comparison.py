@@ -19,6 +19,7 @@ from pandas.testing import assert_frame_equal
 from typer.testing import CliRunner
 
 from fedsim.cli.main import app
+from fedsim.cli.studying import check_out
 from fedsim.data.store import open_corpus
 from fedsim.errors import FedsimError
 from fedsim.privacy.accountants import exact_gaussian
@@ -340,3 +341,27 @@ def test_a_target_is_a_share(target: str) -> None:
     result = CliRunner().invoke(app, ["compare", "--target", target])
     assert result.exit_code == 2
     assert "0.0<=x<=1.0" in result.output
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_an_out_that_is_no_study_is_refused_before_anything_is_trained(
+    what: str, here: Here, tiny: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    if what == "file":
+        out.write_text("mine")
+    else:
+        out.mkdir()
+        (out / "mine.txt").write_text("mine")
+    result = CliRunner().invoke(app, ["compare", "--preset", tiny, "--out", str(out)])
+    assert isinstance(result.exception, FedsimError)
+    assert f"--out {out} " in str(result.exception)
+    assert not here.given
+
+
+def test_an_out_of_an_earlier_study_or_an_empty_one_goes_on(tmp_path: Path) -> None:
+    check_out(tmp_path / "new")
+    check_out(tmp_path)
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "mine.txt").touch()
+    check_out(tmp_path)
