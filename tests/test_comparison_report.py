@@ -213,6 +213,7 @@ def test_the_page_has_the_table_of_the_markdown(tmp_path: Path) -> None:
         comparison, summarised(comparison)
     )
     assert "13.00 %" in page.text
+    assert "Bytes to the target are uploads alone; what a whole run sends down" in page.text
     assert source.count("<svg") == 6  # scores, 2 curves, 2 costs, fairness
 
 
