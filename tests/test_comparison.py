@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -18,7 +19,10 @@ from pandas.testing import assert_frame_equal
 from typer.testing import CliRunner
 
 from fedsim.cli.main import app
+from fedsim.cli.studying import check_out
+from fedsim.data.store import open_corpus
 from fedsim.errors import FedsimError
+from fedsim.privacy.accountants import exact_gaussian
 from fedsim.runs import Run
 from fedsim.simulation import simulate
 from fedsim.studies import compare
@@ -284,8 +288,34 @@ def test_made_says_what_a_checklist_asks(here: Here, tiny: str, tmp_path: Path) 
     assert made["compute_seconds"] == pytest.approx(sum(r.profile["wall_seconds"] for r in runs))
     assert 0 < made["tuning_seconds"] < made["compute_seconds"]
     assert made["corpus"]["digest"] == runs[0].corpus_digest
+    corpus = open_corpus(runs[0].config.data)
+    assert made["corpus"]["licence"] == corpus.licence
+    assert made["corpus"]["citation"] == corpus.citation
+    assert made["data"]["splits"]["train"] == corpus.split_counts("train")
+    assert sum(part["users"] for part in made["data"]["splits"].values()) == corpus.users
+    assert made["data"]["options"]["min_words"] == 10
     assert {"optuna", "torch", "flwr"} <= set(made["packages"])
     assert isinstance(pd.Timestamp(made["started"]), pd.Timestamp)
+
+
+def test_a_private_cell_says_what_it_costs_with_its_search(
+    here: Here, tiny: str, tmp_path: Path
+) -> None:
+    """Of cyclic cohorts the runs of a search are one Gaussian mechanism with less noise."""
+    keys = ("server.rounds=2", "privacy=dp-fedavg", "privacy.clip_norm=0.5",
+            "privacy.noise_multiplier=4", "server.sampler=cyclic",
+            "fedsgd:privacy.noise_multiplier=0")  # fmt: skip
+    asked = Study(Plan(("fedavg", "fedsgd"), tiny, keys), (1, 2), trials=2)
+    found = run_study(asked, tmp_path, 1, quiet)
+    mine, other = found.privacy.to_dict("records")
+    guarantee = Run.open(tmp_path / found.runs.run[0]).privacy["guarantee"]
+    assert (mine["epsilon"], mine["trials"]) == (guarantee["epsilon"], 2)
+    deviation = 4 / math.sqrt(3) / guarantee["sensitivity"]
+    assert mine["epsilon_with_search"] == pytest.approx(
+        exact_gaussian(deviation, guarantee["delta"]), rel=1e-3
+    )
+    assert math.isnan(other["epsilon"])
+    assert "no guarantee" in other["note"]
 
 
 @pytest.mark.parametrize("target", ["60", "-0.1"])
@@ -294,3 +324,27 @@ def test_a_target_is_a_share(target: str) -> None:
     result = CliRunner().invoke(app, ["compare", "--target", target])
     assert result.exit_code == 2
     assert "0.0<=x<=1.0" in result.output
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_an_out_that_is_no_study_is_refused_before_anything_is_trained(
+    what: str, here: Here, tiny: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    if what == "file":
+        out.write_text("mine")
+    else:
+        out.mkdir()
+        (out / "mine.txt").write_text("mine")
+    result = CliRunner().invoke(app, ["compare", "--preset", tiny, "--out", str(out)])
+    assert isinstance(result.exception, FedsimError)
+    assert f"--out {out} " in str(result.exception)
+    assert not here.given
+
+
+def test_an_out_of_an_earlier_study_or_an_empty_one_goes_on(tmp_path: Path) -> None:
+    check_out(tmp_path / "new")
+    check_out(tmp_path)
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "mine.txt").touch()
+    check_out(tmp_path)

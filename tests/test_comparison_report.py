@@ -120,6 +120,7 @@ def summarised(comparison: Comparison) -> pd.DataFrame:
         if cell[0] == comparison.strategies[0]:
             gain = gain[:0]
         row |= mean_and_ends(gain, "difference")
+        row["pairs"] = len(gain)
         row["p"] = stats.ttest_1samp(gain, 0).pvalue if len(gain) > 1 else np.nan
         rows.append(row)
     table = pd.DataFrame(rows)
@@ -212,6 +213,7 @@ def test_the_page_has_the_table_of_the_markdown(tmp_path: Path) -> None:
         comparison, summarised(comparison)
     )
     assert "13.00 %" in page.text
+    assert "Bytes to the target are uploads alone; what a whole run sends down" in page.text
     assert source.count("<svg") == 6  # scores, 2 curves, 2 costs, fairness
 
 
@@ -281,6 +283,101 @@ def test_one_seed_gives_no_interval_and_no_verdict(tmp_path: Path) -> None:
                    for row in markdown_rows(comparison) for cell in row.values())  # fmt: skip
 
 
+def test_two_seeds_give_no_verdict() -> None:
+    comparison = made_up(3, seeds=2, spread=0.0)
+    table = summarised(comparison)
+    table.loc[1, ["difference", "difference_low", "difference_high", "p"]] = -0.03, -0.04, -0.02, 0
+    text = "\n".join(findings(comparison, table))
+    assert "2 seeds resolve nothing: at least 3 are needed" in text
+    assert "2 seeds give no verdict on its lead" in text
+    for word in ("Better than", "Worse than", "is resolved", "not resolved", "are resolved"):
+        assert word not in text
+    assert not any("**" in cell for row in markdown_rows(comparison) for cell in row.values())
+
+
+def test_a_lead_that_is_the_same_in_every_seed_is_not_bold() -> None:
+    """Half of the canaries against a quarter, three times."""
+    comparison = made_up(2, leakage=True)
+    half = comparison.runs["strategy"] == "fedavg"
+    runs = comparison.runs.assign(canaries_extracted=np.where(half, 0.5, 0.25))
+    comparison = dataclasses.replace(comparison, runs=runs)
+    shown = [row["canaries extracted, %"] for row in markdown_rows(comparison)]
+    assert shown == ["50.0 ± 0.0", "25.0 ± 0.0"]
+    assert "Lowest canaries extracted: fedsgd, 25.0 ± 0.0 %; its lead over the others is not" in (
+        said(comparison)
+    )
+
+
+def test_an_interval_without_zero_that_holm_does_not_resolve_is_explained() -> None:
+    comparison = made_up(2)
+    table = summarised(comparison)
+    table.loc[1, ["difference", "difference_low", "difference_high", "p"]] = 0.01, 0.001, 0.02, 0.08
+    told = "intervals of differences are not adjusted for the number of comparisons"
+    assert told in "\n".join(findings(comparison, table))
+    table.loc[1, "difference_low"] = -0.001
+    assert told not in "\n".join(findings(comparison, table))
+    assert told in markdown(comparison, table), "in the caption, always"
+    uncorrected = "leads are not corrected for the number of settings"
+    assert uncorrected not in markdown(comparison, table)
+    several = made_up(2, axes={"client.epochs": [1, 5]})
+    assert uncorrected in markdown(several, summarised(several))
+
+
+# -- who shares a place ----------------------------------------------------------------------
+
+
+def tied(axes: dict[str, list[Any]] | None = None, **columns: Any) -> Comparison:
+    """A comparison of three in which all are equal in these columns."""
+    comparison = made_up(3, axes=axes, leakage=True)
+    return dataclasses.replace(comparison, runs=comparison.runs.assign(**columns))
+
+
+def test_equal_figures_have_no_winner() -> None:
+    rounds = {"rounds_to_target": 5, "bytes_to_target": 10**9}
+    text = said(tied(top1=0.1, canaries_extracted=0.0, **rounds))
+    assert "Lowest canaries extracted: equal for all, 0.0 %." in text
+    assert "The highest mean top-1 on the test users, 10.00 %, is that of all strategies" in text
+    assert "All cells that always get to 13.00 % validation top-1 take 5.0 rounds on" in text
+    assert "; all with the fewest uploaded bytes (1.0 GB)" in text
+    assert "0.00 points above" not in text
+
+
+def test_two_that_share_the_first_place_are_both_named() -> None:
+    comparison = made_up(3, leakage=True)
+    pair = comparison.runs["strategy"].isin(["fedavg", "fedprox"])
+    runs = comparison.runs.assign(
+        top1=np.where(pair, 0.2, 0.1), canaries_extracted=np.where(pair, 0.0, 0.25),
+        rounds_to_target=np.where(pair, 5, 9), bytes_to_target=np.where(pair, 10**9, 2 * 10**9),
+    )  # fmt: skip
+    text = said(dataclasses.replace(comparison, runs=runs))
+    assert "Lowest canaries extracted: fedavg and fedprox alike, 0.0 %." in text
+    assert "top-1 on the test users, 20.00 %, is that of fedavg and fedprox alike." in text
+    assert "fedavg and fedprox get to 13.00 % validation top-1 in the fewest rounds on" in text
+
+
+def test_equal_figures_have_no_winner_in_any_setting() -> None:
+    comparison = tied({"client.epochs": [1, 5]}, canaries_extracted=0.0)
+    text = said(comparison)
+    assert "Lowest canaries extracted: equal for all in 2 of 2 settings. Best of all: 0.0 %" in text
+    assert "0.0 %, in 6 cells alike." in text
+    first = comparison.runs["strategy"].eq("fedavg") & comparison.runs["client.epochs"].eq(1)
+    runs = comparison.runs.assign(canaries_extracted=np.where(first, 0.0, 0.5))
+    text = said(dataclasses.replace(comparison, runs=runs))
+    assert "Lowest canaries extracted: fedavg in 1, equal for all in 1 of 2 settings; the" in text
+
+
+def test_a_target_of_zero_is_no_target_and_one_never_reached_says_what_was() -> None:
+    assert "validation top-1 in" not in said(made_up(2, target=0.0))
+    comparison = made_up(2, target=0.9)
+    highest = comparison.curves["top1"].max()
+    text = said(comparison)
+    assert (
+        f"No run gets to 90.00 % validation top-1; the highest that any reaches is "
+        f"{100 * highest:.2f} % (fedavg, seed "
+    ) in text
+    assert "Not always at" not in text
+
+
 # -- what is missing is said -----------------------------------------------------------------
 
 
@@ -345,6 +442,32 @@ def test_caveats_name_tuning_edges_and_what_was_not_measured() -> None:
     assert "The tuning was not equal: 5 to 8 trials" in said(uneven)
     missed = dataclasses.replace(tuned, made={**MADE, "not_measured": ["membership in fedavg"]})
     assert "Not measured: membership in fedavg." in said(missed)
+
+
+NO_COMPOSITION = "no composition with the search is computable"
+
+
+@pytest.mark.parametrize("computable", [True, False])
+def test_the_search_is_a_part_of_what_privacy_costs(computable: bool, tmp_path: Path) -> None:
+    row = {"mechanism": "dp-fedavg", "unit": "user", "adjacency": "zero-out", "delta": 1e-5,
+           "epsilon": 4.0, "trials": 8,
+           "epsilon_with_search": 13.25 if computable else np.nan,
+           "note": "" if computable else NO_COMPOSITION}  # fmt: skip
+    rows = pd.DataFrame([{"strategy": name, **row} for name in ("fedavg", "fedsgd")])
+    comparison = dataclasses.replace(made_up(2, tuned=True), privacy=rows)
+    sentence = (
+        "Privacy of fedavg; fedsgd: epsilon of one run 4.00 (user, delta 1e-05); with the 8 trials "
+        "of the search, which saw the same users: "
+        + ("at most 13.25." if computable else f"{NO_COMPOSITION}.")
+    )
+    page, _ = written(comparison, tmp_path)
+    for text in (said(comparison), markdown(comparison, summarised(comparison)),
+                 checklist(comparison), page.text):  # fmt: skip
+        assert sentence in text
+    table = markdown_rows(comparison, "| strategy | mechanism")
+    assert {r["epsilon, search included"] for r in table} == {"13.25" if computable else MISSING}
+    assert "Privacy of" not in said(made_up(2, tuned=True))
+    assert "No cell has a privacy mechanism" in checklist(made_up(2))
 
 
 # -- the page --------------------------------------------------------------------------------
@@ -442,11 +565,24 @@ def test_the_checklist_is_filled_in() -> None:
     text = checklist(made_up(4, tuned=True))
     for fact in ("fedavg, fedsgd, fedprox, fedadam; reference: fedavg", "Seeds: 1, 2, 3 (3)",
                  "chitchat", "CC-BY-4.0", "commit a044c2a", "run_sim.py compare --strategies",
-                 "torch: 2.13.0", "1.50 hours", "8 trials a strategy, 32 in all, of which 16",
+                 "torch: 2.13.0", "1.50 hours", "8 trials a strategy, 32 in all, of which",
+                 "16 were stopped early and 0 failed",
                  "| fedadam | optimizer.lr | 0.0985 | 0.001 to 0.1 | yes |",
                  "95 % interval of the mean over seeds", "Holm"):  # fmt: skip
         assert fact in text, fact
     assert text.count("**For the author:**") >= 5
+
+
+def test_the_checklist_tells_the_data_and_how_it_was_cut() -> None:
+    corpus = {**MADE["corpus"], "citation": "Somebody 2020"}
+    data = {"splits": {"train": {"users": 23}, "test": {"users": 4}}, "options": {"max_words": 30}}
+    made = {**MADE, "corpus": corpus, "data": data}
+    text = checklist(dataclasses.replace(made_up(2), made=made))
+    for line in ("Data set: name: chitchat, digest: sha256:12", "Licence of the data: CC-BY-4.0",
+                 "Citation of the data: Somebody 2020",
+                 "Splits and preprocessing: splits: (train: (users: 23), test: (users: 4)), "
+                 "options: (max_words: 30)"):  # fmt: skip
+        assert f"- {line}\n" in text
 
 
 def test_the_checklist_says_what_it_cannot_know() -> None:

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from fedsim.studies.comparison import Comparison, default_target, reached
-from fedsim.studies.contrasts import holm, paired_p, summary
+from fedsim.studies.contrasts import holm, is_significant, paired_p, summary
 
 # Top-1 by strategy and seed, made up.
 TOP1 = {
@@ -65,9 +65,23 @@ def test_holm_by_hand() -> None:
     assert math.isnan(holm([0.6, math.nan, 0.9])[1])
 
 
-def test_equal_models_are_no_evidence() -> None:
-    assert paired_p(np.zeros(3)) == 1.0
-    assert paired_p(np.full(3, 0.5)) == 0.0
+@pytest.mark.parametrize("step", [0.0, 0.25, 0.1 + 0.2])
+def test_equal_changes_resolve_nothing(step: float) -> None:
+    """0.5 against 0.25 of the canaries in every seed is no certainty: it comes in few steps."""
+    before = np.array([0.1, 0.3, 0.7])
+    for n in (2, 3):
+        p = paired_p((before + step - before)[:n])
+        assert math.isnan(p)
+        assert not is_significant(p, n)
+
+
+def test_two_seeds_resolve_nothing() -> None:
+    changes = np.array([0.1, 0.1001])
+    assert paired_p(changes) == pytest.approx(stats.ttest_1samp(changes, 0).pvalue)
+    assert paired_p(changes) < 0.001
+    assert not is_significant(paired_p(changes), 2)
+    assert is_significant(0.049, 3)
+    assert not is_significant(0.051, 3)
 
 
 def test_a_pair_is_of_the_same_seed_and_the_same_axes() -> None:
@@ -77,6 +91,7 @@ def test_a_pair_is_of_the_same_seed_and_the_same_axes() -> None:
     table = summary(comparison(rows, ("client.epochs",))).set_index(["strategy", "client.epochs"])
     assert table.n.tolist() == [2, 3, 3, 3, 3, 3]
     two = np.array([0.16 - 0.12, 0.14 - 0.11])
+    assert table.pairs.tolist() == [0, 2, 2, 0, 3, 3]
     assert table.loc[("b", 1), "difference"] == pytest.approx(two.mean())
     assert table.loc[("b", 5), "difference"] == pytest.approx(np.mean([0.03, 0.04, 0.03]))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from federations import Here, assert_same_record
+from federations import Here, assert_same_record, write_chat
 
 from fedsim.config import Config, load
 from fedsim.errors import FedsimError
@@ -100,6 +100,32 @@ def test_cells_are_trained_once_and_go_on_from_where_they_are(
         crew.work(asked, quiet, {"one": 1, "same": 1})
         assert [given[3] for given in here.given] == [1, 1, None], "only the third goes on"
         assert first["other"].status["state"] == "finished"
+
+
+@pytest.mark.parametrize("until", [None, 1])
+@pytest.mark.parametrize("which", ["own", "first"])
+def test_a_cell_of_a_text_that_was_changed_is_not_served(
+    until: int | None, which: str, here: Here, tiny: str, tmp_path: Path
+) -> None:
+    """The config, and so the cell's name, is the same: it names the file only."""
+    chats = {name: write_chat(tmp_path / f"{name}.csv", seed=i)
+             for i, name in enumerate(("own", "first"))}  # fmt: skip
+    keys = [f"data.path={chats['own']}", "data.min_words=10", "server.rounds=2"]
+    keys += [f"pretrain.path={chats['first']}", "pretrain.min_words=10", "pretrain.epochs=0"]
+    asked = {"one": load(tiny, keys)}
+    until_of = {"one": until} if until else None
+    with Crew(tmp_path, 1) as crew:
+        first = crew.work(asked, quiet, until_of)["one"]
+        assert isinstance(first, Run)
+        again = crew.work(asked, quiet, until_of)["one"]
+        assert isinstance(again, Run)
+    write_chat(chats[which], seed=9)
+    named = "'own'" if which == "own" else "the first corpus"
+    for rounds in (until_of, None):
+        said = f"The text of {named} was changed .* choose another --out"
+        with Crew(tmp_path, 1) as crew, pytest.raises(FedsimError, match=said):
+            crew.work(asked, quiet, rounds, retry=True)
+    assert len(here.given) == 1
 
 
 @pytest.mark.parametrize("left", [[], ["status.json"], ["status.json", "config.json"]])

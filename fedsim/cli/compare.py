@@ -109,7 +109,8 @@ def _say_failures(found: Comparison) -> None:
 def _as_json(
     found: Comparison, table: pd.DataFrame, findings: list[str], folder: Path
 ) -> dict[str, Any]:
-    tables = {"cells": table, "runs": found.runs, "chosen": found.chosen, "trials": found.trials}
+    tables = {"cells": table, "runs": found.runs, "chosen": found.chosen, "trials": found.trials,
+              "privacy": found.privacy}  # fmt: skip
     return {
         "target_top1": found.target,
         "findings": findings,

@@ -11,6 +11,10 @@ from typing import Annotated
 
 import typer
 
+from fedsim.errors import FedsimError
+
+_LEFT = ("cells", "central", "tuning.db")  # what a study that was begun has left in its folder
+
 Seeds = Annotated[int, typer.Option(min=1, help="runs of each cell")]
 Jobs = Annotated[int, typer.Option(min=0, help="cells at a time; 0: one a core")]
 Out = Annotated[
@@ -29,9 +33,27 @@ def told(name: str, done: int, of: int, seconds_left: float = 0.0) -> None:
     print(f"{done}/{of}  {name}{left}", file=sys.stderr, flush=True)
 
 
+def check_out(out: Path) -> None:
+    """Raises FedsimError for a file, and for a folder with files that no study left there."""
+    if out.exists() and not out.is_dir():
+        raise FedsimError(f"--out {out} is a file; name a folder, or one that does not exist yet.")
+    if not out.is_dir() or any(name in _LEFT for name in (p.name for p in out.iterdir())):
+        return
+    if any(out.iterdir()) and not any(out.glob("*/cells")):  # of `reproduce all`: one a finding
+        raise FedsimError(
+            f"--out {out} holds files that are of no study; name an empty folder, or one that does "
+            "not exist yet."
+        )
+
+
 @contextmanager
 def resumable(out: Path | None, folder: Path) -> Iterator[None]:
-    """A Ctrl-C inside says the command that goes on in `folder`, and ends with exit code 130."""
+    """A Ctrl-C inside says the command that goes on in `folder`, and ends with exit code 130.
+
+    Raises FedsimError before anything inside where `out` is no folder for a study.
+    """
+    if out is not None:
+        check_out(out)
     try:
         yield
     except KeyboardInterrupt:

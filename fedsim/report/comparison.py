@@ -52,6 +52,8 @@ def markdown(comparison: Comparison, table: pd.DataFrame) -> str:
         tables.as_markdown(tables.costs(cells)),
         _cost_note(cells),
     ]
+    if len(comparison.privacy):
+        parts += ["Privacy:", tables.as_markdown(tables.privacy(cells)), _PRIVATE]
     if len(cells.failed):
         parts += ["Failed:", tables.as_markdown(tables.failures(cells))]
     return "\n\n".join(parts) + "\n"
@@ -95,6 +97,9 @@ def _page(cells: Cells) -> str:
         sections.append(
             Section("Leakage against utility", plots=list(plots.leakage(cells)), note=_LEAKAGE)
         )
+    if len(compared.privacy):
+        sections.append(Section("Privacy", *tables.as_html(tables.privacy(cells), wrapped="note"),
+                                note=_PRIVATE))  # fmt: skip
     if len(cells.failed):
         failed = tables.as_html(tables.failures(cells), wrapped="error")
         sections.append(Section("What failed", *failed))
@@ -125,7 +130,8 @@ def _cost_note(cells: Cells) -> str:
         goal = (
             f"The target is {percent(target)} top-1 on validation users, looked at in every "
             "evaluated round; rounds and bytes to it are means over runs, and not given where one "
-            "did not get there: a mean of the others would flatter. "
+            "did not get there: a mean of the others would flatter. Bytes to the target are "
+            "uploads alone; what a whole run sends down is in the column download. "
         )
     return (
         f"{goal}Bytes are of all clients of a run together; time is that of the simulation and "
@@ -150,5 +156,10 @@ _FAIR = (
 _LEAKAGE = (
     "The adversary holds the final model. A mark further right suggests better words, a lower one "
     "gives less away; thin lines are 95 % intervals over seeds."
+)
+_PRIVATE = (
+    "Search included: one run together with all trials of its cell's search, which saw the same "
+    "users; a trial that was stopped early counts as a whole run. Each further seed is a run more, "
+    "which is not counted here: it is there to measure chance, not to be published."
 )
 _EDGE = "At an edge: in the outer 5 % of the range, so that a wider one may hold something better."

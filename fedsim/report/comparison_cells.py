@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
 from fedsim.report.formats import MISSING, missing, number
 from fedsim.studies.comparison import Comparison
+from fedsim.studies.contrasts import is_significant, paired_p
 
 Setting = tuple[Any, ...]
-LEVEL = 0.05
 
 
 class Measure(NamedTuple):
@@ -152,41 +150,50 @@ class Cells:
         known = [name for name, mean in means.items() if not math.isnan(mean)]
         return sorted(known, key=lambda name: sign * means[name])
 
+    def tied(self, setting: Setting, column: str, measure: Measure) -> list[str]:
+        """The strategies whose mean is, as it is shown, the best one; empty where none has one."""
+        ranked = self.ranked(setting, column, measure)
+        means = [mean_text(self.row(name, setting), column, measure) for name in ranked]
+        return [name for name, mean in zip(ranked, means, strict=True) if mean == means[0]]
+
     def leads(self, setting: Setting, column: str, measure: Measure) -> bool:
         """Whether the best mean is better than each other strategy's beyond chance.
 
         Paired t-tests over common seeds against all k - 1 others, each p times k - 1 and below
         0.05: that bounds the chance of calling a strategy the best that is not, although which one
-        is tested was chosen by looking. Never with one strategy or where one has a single seed.
+        is tested was chosen by looking. Never with one strategy, where one has fewer than three
+        seeds, or where two are equal as they are shown.
         """
         best = self.best(setting, column, measure)
         others = [s for s in self.comparison.strategies
                   if s != best and len(self.runs(s, setting))]  # fmt: skip
-        if best is None or not others:
+        if best is None or not others or len(self.tied(setting, column, measure)) > 1:
             return False
         sign = 1.0 if measure.more_is_better else -1.0
         mine = self.values(best, setting, column)
         for other in others:
             gain = sign * (mine - self.values(other, setting, column)).dropna()
-            if len(gain) < 2 or paired_p(gain.to_numpy()) * len(others) >= LEVEL:
+            p = paired_p(gain.to_numpy()) * len(others)
+            if not (is_significant(p, len(gain)) and gain.mean() > 0):
                 return False
         return True
 
 
-def paired_p(gains: np.ndarray) -> float:
-    """Two-sided p of Student's t that the mean gain is zero; 1 where the mean is not above it."""
-    if gains.mean() <= 0:
-        return 1.0
-    if np.ptp(gains) == 0:
-        return 0.0
-    return float(stats.ttest_1samp(gains, 0.0).pvalue)
-
-
 def resolved(row: dict[str, Any]) -> bool:
-    """Whether a difference to the reference is more than chance: its interval does not hold zero
-    and its p, adjusted for the comparisons of the table, is below 0.05."""
-    low, high, p = (value_of(row, name) for name in ("difference_low", "difference_high", "p"))
-    return (low > 0 or high < 0) and p < LEVEL  # never where one is NaN
+    """Whether a difference to the reference is more than chance: of at least three seeds, its
+    interval does not hold zero, and its p, adjusted for the comparisons of the table, is below
+    0.05."""
+    return holds_no_zero(row) and is_significant(value_of(row, "p"), row["pairs"])
+
+
+def holds_no_zero(row: dict[str, Any]) -> bool:
+    """Of the interval of the difference, which is not adjusted; never where it is NaN."""
+    return value_of(row, "difference_low") > 0 or value_of(row, "difference_high") < 0
+
+
+def mean_text(row: dict[str, Any], column: str, measure: Measure) -> str:
+    """The mean in the measure's unit."""
+    return number(measure.scale * row[column], measure.digits)
 
 
 def with_half(row: dict[str, Any], column: str, measure: Measure) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fedsim.report.comparison_cells import Cells, shown
+from fedsim.report.comparison_findings import privacy
 from fedsim.report.comparison_rows import BOLD, as_markdown, chosen
 from fedsim.report.formats import count, duration, missing, size
 
@@ -30,6 +31,7 @@ def as_checklist(cells: Cells) -> str:
         ("Data, splits and preprocessing", _data(made)),
         ("What was compared", _compared(cells)),
         ("Hyper-parameters", _search(cells)),
+        ("Privacy", _privacy(cells)),
         ("Statistics", _statistics(cells)),
         ("Compute", _compute(cells)),
         ("Software, code and command", _software(made)),
@@ -48,12 +50,13 @@ def _claims(cells: Cells) -> Iterator[str]:
 
 
 def _data(made: dict[str, Any]) -> Iterator[str]:
-    corpus = made.get("corpus")
-    yield f"- Data set: {_told(corpus)}"
-    if isinstance(corpus, dict) and any(key in corpus for key in ("licence", "license")):
-        yield f"- Licence of the data: {corpus.get('licence') or corpus.get('license')}"
-    else:
-        yield f"- Licence of the data: {UNKNOWN} `run_sim.py data show NAME` prints it."
+    corpus = made.get("corpus") or {}
+    about = {key: value for key, value in corpus.items() if key not in ("licence", "citation")}
+    yield f"- Data set: {_told(about)}"
+    licence = corpus.get("licence") or f"{UNKNOWN} `run_sim.py data show NAME` prints it."
+    yield f"- Licence of the data: {licence}"
+    if corpus.get("citation"):
+        yield f"- Citation of the data: {corpus['citation']}"
     yield f"- Splits and preprocessing: {_told(made.get('data'))}"
     yield (
         "- Users of the training, validation and test splits are different people; tuning and the "
@@ -83,10 +86,11 @@ def _search(cells: Cells) -> Iterator[str]:
     trials = compared.trials.groupby(["strategy", *compared.axes]).size()
     low, high = int(trials.min()), int(trials.max())
     told = count(low, "trial") if low == high else f"{low} to {high} trials"
-    stopped = int((compared.trials["state"] != "finished").sum())
+    states = compared.trials["state"]
+    stopped, failed = (int((states == state).sum()) for state in ("stopped", "failed"))
     yield (
         f"- {told} a strategy{' and setting' if compared.axes else ''}, {len(compared.trials)} in "
-        f"all, of which {stopped} were stopped early or failed"
+        f"all, of which {stopped} were stopped early and {failed} failed"
     )
     tuning = cells.comparison.made.get("tuning")
     if tuning:
@@ -95,6 +99,14 @@ def _search(cells: Cells) -> Iterator[str]:
     yield "- Ranges, on logarithmic axes, and final values:"
     yield ""
     yield as_markdown(chosen(cells)) if len(compared.chosen) else "No trial finished."
+
+
+def _privacy(cells: Cells) -> Iterator[str]:
+    told = list(privacy(cells))
+    if not told:
+        yield "- No cell has a privacy mechanism, so nothing is guaranteed to anybody."
+    for sentence in told:
+        yield f"- {sentence}"
 
 
 def _statistics(cells: Cells) -> Iterator[str]:

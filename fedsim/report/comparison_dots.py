@@ -19,7 +19,7 @@ from fedsim.report.comparison_cells import (
     value_of,
     with_half,
 )
-from fedsim.report.comparison_findings import reached
+from fedsim.report.comparison_leads import reached
 from fedsim.report.comparison_plots import LETTER, bytes_axis, framed, look
 from fedsim.report.formats import number, size
 from fedsim.report.svg import COLOURS, house_style, to_svg

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -12,19 +11,21 @@ import pandas as pd
 from fedsim.report.comparison_cells import (
     SCORES,
     Cells,
-    Measure,
     Setting,
     difference,
+    holds_no_zero,
     p_value,
-    points,
     resolved,
     shown,
-    value_of,
-    with_half,
-)  # fmt: skip
-from fedsim.report.formats import count, missing, number, percent, size
+)
+from fedsim.report.comparison_leads import MOST_NAMED, best, leader, named, to_target
+from fedsim.report.formats import count, missing
+from fedsim.studies.ordering import LEAST_SEEDS
 
-MOST_NAMED = 11  # told one by one; more are counted
+UNADJUSTED = (
+    "The intervals of differences are not adjusted for the number of comparisons, the verdict is "
+    "that of Holm's p, which is: an interval that does not hold zero may still not be resolved."
+)
 EDGE = 0.05  # of a range's length on its axis
 
 
@@ -34,9 +35,9 @@ def results(cells: Cells) -> list[str]:
         return [_extent(cells), "No run finished, so there is nothing to compare."]
     return [
         _extent(cells),
-        *_best(cells),
+        *best(cells),
         *_against_reference(cells),
-        *_to_target(cells),
+        *to_target(cells),
         *_fairest(cells),
         *_leakage(cells),
     ]
@@ -44,7 +45,14 @@ def results(cells: Cells) -> list[str]:
 
 def caveats(cells: Cells) -> list[str]:
     """What a reader must bear in mind: seeds, tuning, values at an edge, failed runs."""
-    return [*_seeds(cells), *_tuning(cells), *_failures(cells), *_not_measured(cells)]
+    return [
+        *_seeds(cells),
+        *_unadjusted(cells),
+        *_tuning(cells),
+        *privacy(cells),
+        *_failures(cells),
+        *_not_measured(cells),
+    ]
 
 
 def _extent(cells: Cells) -> str:
@@ -61,63 +69,6 @@ def _extent(cells: Cells) -> str:
     return f"{text}, {count(len(compared.seeds), 'seed')}: {finished} of {len(runs)} runs finished."
 
 
-def _best(cells: Cells) -> Iterator[str]:
-    """Who has the highest mean, and whether that is more than chance."""
-    measure = SCORES["top1"]
-    if len(cells.settings) > 1:
-        yield from _over_settings(cells, "Highest mean top-1 on the test users", "top1", measure)
-        return
-    best = cells.best(cells.settings[0], "top1", measure)
-    if best is None:
-        return
-    row = cells.row(best, cells.settings[0])
-    text = f"{best} has the highest mean top-1 on the test users: "
-    text += f"{with_half(row, 'top1', measure)} %"
-    ranked = cells.ranked(cells.settings[0], "top1", measure)
-    if len(ranked) > 1:
-        lead = row["top1"] - cells.row(ranked[1], cells.settings[0])["top1"]
-        text += f", {points(lead).lstrip('+')} points above {ranked[1]}"
-        text += f"; {_lead(cells, cells.settings[0], 'top1', measure)}"
-    yield f"{text}."
-
-
-def _over_settings(cells: Cells, what: str, column: str, measure: Measure) -> Iterator[str]:
-    """In how many settings each strategy is best, and the best cell of all."""
-    best = {s: cells.best(s, column, measure) for s in cells.settings}
-    won = Counter(name for name in best.values() if name is not None)
-    if not won:
-        return
-    told = ", ".join(f"{name} in {times}" for name, times in won.most_common())
-    clear = [cells.named(s) for s in cells.settings if cells.leads(s, column, measure)]
-    text = f"{what}: {told} of {len(cells.settings)} settings"
-    if len(cells.comparison.strategies) > 1:
-        text += f"; {_leads(cells, clear)}"
-    sign = 1.0 if measure.more_is_better else -1.0
-    top = max(
-        ((name, s) for s, name in best.items() if name is not None),
-        key=lambda cell: sign * float(cells.row(*cell)[column]),
-    )
-    value = with_half(cells.row(*top), column, measure)
-    yield f"{text}. Best of all: {cells.at(*top)}, {value} {measure.unit}".rstrip() + "."
-
-
-def _leads(cells: Cells, clear: Sequence[str]) -> str:
-    if len(cells.comparison.seeds) == 1:
-        return "one seed gives no verdict on a lead"
-    if not clear:
-        return "the lead is resolved in none of them"
-    return f"the lead is resolved in {len(clear)} of them ({_named(clear, 4)})"
-
-
-def _lead(cells: Cells, setting: Setting, column: str, measure: Measure) -> str:
-    runs = [cells.runs(s, setting) for s in cells.comparison.strategies]
-    if any(len(own) == 1 for own in runs):
-        return "one seed gives no verdict on its lead"
-    if cells.leads(setting, column, measure):
-        return "its lead over every other strategy is resolved"
-    return "its lead over the others is not resolved"
-
-
 def _against_reference(cells: Cells) -> Iterator[str]:
     """The paired differences to the first strategy, the largest first."""
     reference = cells.reference
@@ -126,7 +77,7 @@ def _against_reference(cells: Cells) -> Iterator[str]:
     rows.sort(key=lambda pair: -abs(pair[1]["difference"]))
     if not rows:
         return
-    tested = [(name, row) for name, row in rows if not missing(row.get("p"))]
+    tested = [(name, row) for name, row in rows if _tested(row)]
     clear = [(name, row) for name, row in tested if resolved(row)]
     told: dict[bool, list[str]] = {True: [], False: []}
     for name, row in clear:
@@ -138,17 +89,21 @@ def _against_reference(cells: Cells) -> Iterator[str]:
         )
     most = MOST_NAMED if len(cells.settings) == 1 else 4
     if told[True]:
-        yield f"Better than {reference}: {_named(told[True], most)}."
+        yield f"Better than {reference}: {named(told[True], most)}."
     if told[False]:
-        yield f"Worse than {reference}: {_named(told[False], most)}."
+        yield f"Worse than {reference}: {named(told[False], most)}."
     rest = [f"{name} {difference(row)}" for name, row in tested if not resolved(row)]
     if len(rest) > MOST_NAMED:
         yield f"Not resolved against {reference}: {len(rest)} differences, all in the table."
     elif rest:
-        yield f"Not resolved against {reference}: {_named(rest)}."
-    unknown = [f"{name} {difference(row)}" for name, row in rows if missing(row.get("p"))]
+        yield f"Not resolved against {reference}: {named(rest)}."
+    unknown = [f"{name} {difference(row)}" for name, row in rows if not _tested(row)]
     if unknown:
-        yield f"Points of test top-1 above {reference}, with no verdict: {_named(unknown, most)}."
+        yield f"Points of test top-1 above {reference}, with no verdict: {named(unknown, most)}."
+
+
+def _tested(row: dict[str, Any]) -> bool:
+    return not missing(row.get("p")) and row["pairs"] >= LEAST_SEEDS
 
 
 def _p(row: dict[str, Any]) -> str:
@@ -156,72 +111,15 @@ def _p(row: dict[str, Any]) -> str:
     return text if text.startswith("<") else f"= {text}"
 
 
-def _named(told: Sequence[str], most: int = MOST_NAMED) -> str:
-    rest = len(told) - most
-    text = "; ".join(told[:most])
-    return f"{text}; and {rest} more in the table" if rest > 0 else text
-
-
-def _to_target(cells: Cells) -> Iterator[str]:
-    """Which cells get to the target at all, and which are cheapest of those that always do."""
-    target = cells.comparison.target
-    if target is None:
-        return
-    always, never = [], []
-    for cell in cells:
-        got, asked = reached(cells, *cell)
-        if asked and got == asked:
-            always.append(cell)
-        elif asked:
-            never.append(f"{cells.at(*cell)} in {got} of {asked} runs")
-    goal = f"{percent(target)} validation top-1"
-    if always:
-        rounds, uploaded = (
-            min(always, key=lambda cell: value_of(cells.row(*cell), column))
-            for column in ("rounds_to_target", "bytes_to_target")
-        )
-        fewest = value_of(cells.row(*rounds), "rounds_to_target")
-        least = value_of(cells.row(*uploaded), "bytes_to_target")
-        yield (
-            f"{cells.at(*rounds)} gets to {goal} in the fewest rounds on average "
-            f"({number(fewest, 1)})"
-            + (" and the" if uploaded == rounds else f", {cells.at(*uploaded)} with the")
-            + f" fewest uploaded bytes ({size(least)}); differences in cost are not tested."
-        )
-    else:
-        yield f"No cell gets to {goal} in every run."
-    if never:
-        yield f"Not always at {goal}: {_named(never, 6)}."
-
-
-def reached(cells: Cells, strategy: str, setting: Setting) -> tuple[int, int]:
-    """How many of the cell's finished runs got to the target, and of how many."""
-    values = cells.values(strategy, setting, "rounds_to_target")
-    return len(values), len(cells.runs(strategy, setting))
-
-
 def _fairest(cells: Cells) -> Iterator[str]:
     """Who serves the worst-served tenth best."""
     column = "worst_decile_top1"
-    yield from _leader(cells, "Best for the worst-served tenth of users", column, SCORES[column])
+    yield from leader(cells, "Best for the worst-served tenth of users", column, SCORES[column])
 
 
 def _leakage(cells: Cells) -> Iterator[str]:
     for column, measure in cells.leakage.items():
-        yield from _leader(cells, f"Lowest {measure.name}", column, measure)
-
-
-def _leader(cells: Cells, what: str, column: str, measure: Measure) -> Iterator[str]:
-    if len(cells.settings) > 1:
-        yield from _over_settings(cells, what, column, measure)
-        return
-    setting = cells.settings[0]
-    best = cells.best(setting, column, measure)
-    if best is None:
-        return
-    text = f"{what}: {best}, {with_half(cells.row(best, setting), column, measure)} {measure.unit}"
-    alone = len(cells.comparison.strategies) == 1
-    yield f"{text.rstrip()}{'' if alone else '; ' + _lead(cells, setting, column, measure)}."
+        yield from leader(cells, f"Lowest {measure.name}", column, measure)
 
 
 def _seeds(cells: Cells) -> Iterator[str]:
@@ -229,9 +127,19 @@ def _seeds(cells: Cells) -> Iterator[str]:
     if seeds == 1:
         yield ("One seed cannot say whether a difference is more than chance: there is no "
                "interval and no verdict.")  # fmt: skip
+    elif seeds < LEAST_SEEDS:
+        yield (f"{seeds} seeds resolve nothing: at least {LEAST_SEEDS} are needed for a verdict, "
+               "and more show smaller differences.")  # fmt: skip
     elif seeds < 5:
         yield (f"{seeds} seeds give wide intervals: what is not resolved may still be there, and "
                "more seeds may show it.")  # fmt: skip
+
+
+def _unadjusted(cells: Cells) -> Iterator[str]:
+    """Where a reader would take an interval for a verdict that Holm's p does not give."""
+    rows = [cells.row(*cell) for cell in cells]
+    if any(_tested(row) and holds_no_zero(row) and not resolved(row) for row in rows if row):
+        yield UNADJUSTED
 
 
 def _tuning(cells: Cells) -> Iterator[str]:
@@ -268,7 +176,7 @@ def _edges(cells: Cells) -> Iterator[str]:
             cell = cells.at(row["strategy"], tuple(row[axis] for axis in compared.axes))
             edges.append(f"{row['key']} = {shown(row['value'])} of {cell}")
     if edges:
-        yield f"Chosen at an edge of its range, where a wider one may do better: {_named(edges)}."
+        yield f"Chosen at an edge of its range, where a wider one may do better: {named(edges)}."
 
 
 def at_edge(value: float, low: float, high: float) -> bool:
@@ -279,13 +187,37 @@ def at_edge(value: float, low: float, high: float) -> bool:
     return place <= EDGE or place >= 1 - EDGE
 
 
+def privacy(cells: Cells) -> Iterator[str]:
+    """What one run guarantees, and that the search saw the same users: told once for all cells of
+    which the same can be said."""
+    compared = cells.comparison
+    whose: dict[str, list[str]] = {}
+    for row in compared.privacy.to_dict("records"):
+        cell = cells.at(row["strategy"], tuple(row[axis] for axis in compared.axes))
+        whose.setdefault(_guaranteed(row), []).append(cell)
+    for text, names in whose.items():
+        yield f"Privacy of {named(names, 4)}: {text}."
+
+
+def _guaranteed(row: dict[str, Any]) -> str:
+    if missing(row["epsilon"]):
+        return str(row["note"])
+    text = f"epsilon of one run {row['epsilon']:.2f} ({row['unit']}, delta {row['delta']:.3g})"
+    if not row["trials"]:
+        return f"{text}; nothing was searched"
+    text += f"; with the {row['trials']} trials of the search, which saw the same users: "
+    if missing(row["epsilon_with_search"]):
+        return text + str(row["note"])
+    return text + f"at most {row['epsilon_with_search']:.2f}"
+
+
 def _failures(cells: Cells) -> Iterator[str]:
     failed: pd.DataFrame = cells.failed
     if failed.empty:
         return
     names = [cells.at(*cell) for cell in cells if _lost(failed, cells, *cell)]
     yield (
-        f"{count(len(failed), 'run')} failed ({_named(names)}); means are over the seeds that "
+        f"{count(len(failed), 'run')} failed ({named(names)}); means are over the seeds that "
         "finished, and the errors are listed below."
     )
 
@@ -293,7 +225,7 @@ def _failures(cells: Cells) -> Iterator[str]:
 def _not_measured(cells: Cells) -> Iterator[str]:
     missed = cells.comparison.made.get("not_measured")
     if missed:
-        yield f"Not measured: {_named([str(one) for one in missed])}."
+        yield f"Not measured: {named([str(one) for one in missed])}."
 
 
 def _lost(failed: pd.DataFrame, cells: Cells, name: str, setting: Setting) -> bool:

@@ -16,13 +16,15 @@ from fedsim.report.comparison_cells import (
     shown,
     with_half,
 )  # fmt: skip
-from fedsim.report.comparison_findings import at_edge, reached
+from fedsim.report.comparison_findings import UNADJUSTED, at_edge
+from fedsim.report.comparison_leads import reached
 from fedsim.report.formats import MISSING, duration, missing, number, size
 
 Table = tuple[list[str], list[list[str]]]
 BOLD = (
     "Bold: the best mean among the strategies at the same axes, only where the differences to all "
-    "others, paired by seed, have p below 0.05 (two-sided t-test, times the number of others)."
+    "others, paired by three seeds or more, have p below 0.05 (two-sided t-test, times the number "
+    "of others)."
 )
 
 
@@ -41,8 +43,14 @@ def caption(cells: Cells) -> str:
             "Means over seeds ± half the width of the 95 % interval (Student's t over seeds), on "
             "test users. Difference: top-1 in percentage points against "
             f"{reference} at the same axes, paired by seed, with its 95 % interval; p of the "
-            "paired t-test, adjusted by Holm over the comparisons of the table. " + BOLD
+            "paired t-test, adjusted by Holm over the comparisons of the table. "
+            f"{UNADJUSTED} {BOLD}"
         )
+        if len(cells.settings) > 1:
+            intervals += (
+                " Each setting is tested by itself: leads are not corrected for the number of "
+                "settings, and among many some are there by chance."
+            )
     return f"{intervals} Worst tenth: mean top-1 of the tenth of users that it is lowest for."
 
 
@@ -148,6 +156,19 @@ def trials(cells: Cells) -> Table:
 
 def _plain(value: Any) -> Any:
     return float(f"{value:.4g}") if isinstance(value, float) and not missing(value) else value
+
+
+def privacy(cells: Cells) -> Table:
+    """What a run of each private cell guarantees, alone and with the trials of its search."""
+    axes = cells.comparison.axes
+    rows = [
+        [row["strategy"], *(shown(row[axis]) for axis in axes), row["mechanism"],
+         row["unit"] or MISSING, shown(row["delta"]), number(row["epsilon"], 2), str(row["trials"]),
+         number(row["epsilon_with_search"], 2), row["note"] or MISSING]
+        for row in cells.comparison.privacy.to_dict("records")
+    ]  # fmt: skip
+    return ["strategy", *axes, "mechanism", "protects", "delta", "epsilon of one run", "trials",
+            "epsilon, search included", "note"], rows  # fmt: skip
 
 
 def failures(cells: Cells) -> Table:

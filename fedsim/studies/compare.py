@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +12,6 @@ import pandas as pd
 from fedsim.config import Config
 from fedsim.device import available_cores
 from fedsim.errors import FedsimError
-from fedsim.federation import open_federation
-from fedsim.provenance import provenance
 from fedsim.runs import Run
 from fedsim.simulation import check
 from fedsim.studies.audit import audit_run
@@ -23,7 +19,9 @@ from fedsim.studies.cells import Cell, Plan
 from fedsim.studies.comparison import Comparison, assemble, membership
 from fedsim.studies.frontier import SEARCH_SEED
 from fedsim.studies.grid import Crew
+from fedsim.studies.guarantees import guarantees
 from fedsim.studies.ledger import Ledger, Said
+from fedsim.studies.origin import origin
 from fedsim.studies.tuning import (
     Search,
     Values,
@@ -110,6 +108,7 @@ def run_study(study: Study, folder: Path, jobs: int, said: Said) -> Comparison:
             [dict(s.cell.columns) | row for s in searches.values() for row in s.rows]
         ),
         made=made | {"not_measured": missed},
+        privacy=guarantees(outcomes, dict.fromkeys(searches, study.trials)),
     )
 
 
@@ -234,12 +233,9 @@ def _made(
 ) -> dict[str, Any]:
     """What a reproducibility checklist asks; seconds are those of processes with one core each."""
     config = study.plan.config(cells[0], study.seeds[0])
-    corpus = open_federation(config).corpus
-    kernel = str(runs[0].provenance.get("kernel", "")) if runs else ""
     trained = sum(run.profile["wall_seconds"] for run in runs)
     tuned = sum(run.profile["wall_seconds"] for run in trials.values())
-    return provenance(corpus.name, corpus.digest, kernel) | {
-        "command": shlex.join(["python", "run_sim.py", *sys.argv[1:]]),
+    return origin(config, runs) | {
         "cores": available_cores(),
         "jobs": jobs,
         "compute_seconds": trained + tuned,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,9 @@ class Comparison:
     trials: strategy, axes, trial, a column for each searched key, rounds (trained), top1
     (validation users, after these), state (finished, stopped, failed).
     made: what a reproducibility checklist asks.
+    privacy: a cell with a mechanism: strategy, axes, mechanism, unit, adjacency, delta, epsilon (of
+    one run), trials (of its search), epsilon_with_search (of these and one run together), note
+    (why a figure is missing); empty where no cell has a mechanism.
     """
 
     axes: tuple[str, ...]
@@ -55,6 +58,7 @@ class Comparison:
     chosen: pd.DataFrame
     trials: pd.DataFrame
     made: dict[str, Any]
+    privacy: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def measures(self) -> list[str]:

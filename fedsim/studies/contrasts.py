@@ -10,8 +10,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from fedsim.leakage.intervals import mean_interval
+from fedsim.leakage.intervals import LEVEL, mean_interval
 from fedsim.studies.comparison import Comparison
+from fedsim.studies.ordering import LEAST_SEEDS
+
+SIGNIFICANT = 1 - LEVEL  # p below it, as an interval of LEVEL that does not hold zero
+_NO_SPREAD = 1e-9  # of the largest change: what rounding leaves of differences that are equal
 
 
 def summary(comparison: Comparison) -> pd.DataFrame:
@@ -21,7 +25,8 @@ def summary(comparison: Comparison) -> pd.DataFrame:
     mean over those that reached a target would flatter. `difference` with its interval is that of
     top1 to the first strategy at the same axes, paired by seed (common random numbers: the same
     cohorts, canaries and first model), and `p` its paired t-test, Holm-adjusted over all of the
-    table; NaN for the first strategy itself, and below two common seeds.
+    table; NaN for the first strategy itself, below two common seeds (`pairs`), and where all seeds
+    differ by the same.
     """
     runs, keys = comparison.runs, ["strategy", *comparison.axes]
     rows = []
@@ -40,6 +45,7 @@ def summary(comparison: Comparison) -> pd.DataFrame:
 def _difference(comparison: Comparison, cell: dict[str, Any]) -> dict[str, float]:
     """Of a cell's top1 and that of the reference, and the p of its own test."""
     nothing = dict.fromkeys(("difference", "difference_low", "difference_high", "p"), math.nan)
+    nothing["pairs"] = 0
     reference = {**cell, "strategy": comparison.strategies[0]}
     if reference == cell:
         return nothing
@@ -47,10 +53,10 @@ def _difference(comparison: Comparison, cell: dict[str, Any]) -> dict[str, float
         [_top1(comparison.runs, reference), _top1(comparison.runs, cell)], axis=1, join="inner"
     ).to_numpy(np.float64)
     if len(pairs) < 2:
-        return nothing
+        return nothing | {"pairs": len(pairs)}
     changes = pairs[:, 1] - pairs[:, 0]
     mean, low, high = mean_interval(changes)
-    return dict(zip(nothing, (mean, low, high, paired_p(changes)), strict=True))
+    return dict(zip(nothing, (mean, low, high, paired_p(changes), len(pairs)), strict=True))
 
 
 def _top1(runs: pd.DataFrame, cell: dict[str, Any]) -> pd.Series:
@@ -62,12 +68,21 @@ def _top1(runs: pd.DataFrame, cell: dict[str, Any]) -> pd.Series:
 
 
 def paired_p(changes: np.ndarray) -> float:
-    """Two-sided t-test of no change; 1 where no seed changes at all, as with equal models."""
-    if not changes.any():
-        return 1.0
-    if np.ptp(changes) == 0:
-        return 0.0
+    """Two-sided t-test of no change; NaN where there is nothing to test with.
+
+    That is below two seeds, and where all seeds change by the same: a t-test would take that for
+    certainty, while scores that come in few steps, such as the share of canaries that are
+    extracted, do so by chance.
+    """
+    if len(changes) < 2 or np.ptp(changes) <= _NO_SPREAD * np.abs(changes).max():
+        return math.nan
     return float(stats.ttest_1samp(changes, 0.0).pvalue)
+
+
+def is_significant(p: float, pairs: int) -> bool:
+    """Whether a test resolves a difference: never from fewer than three seeds, nor where p is
+    NaN."""
+    return pairs >= LEAST_SEEDS and p < SIGNIFICANT
 
 
 def holm(values: Sequence[float]) -> list[float]:

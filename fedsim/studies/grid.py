@@ -19,9 +19,12 @@ from fedsim.device import available_cores
 from fedsim.errors import FedsimError
 from fedsim.runs import Run
 from fedsim.simulation import resume, simulate
+from fedsim.studies.texts import Texts
 
 # One process trains one cell: no time is lost at the ends of rounds. It changes no result.
 _ALONE = {"name": "local", "workers": 0, "address": ""}
+
+_KEPT = ("finished", "paused")  # what a study takes from earlier calls; others go on or fail
 
 Train = Callable[[Config, Path], None]  # a function of a module, for it goes to other processes
 Told = Callable[[str, int, int], None]  # a cell is done: its name, how many are, of how many
@@ -60,6 +63,7 @@ class Crew:
     def __init__(self, folder: Path, jobs: int, train: Train | None = None) -> None:
         """jobs, train: see `run_all`."""
         self.folder, self.jobs, self._train = folder, jobs or available_cores(), train
+        self._texts = Texts()
         self._pool: Executor | None = None
         self._workers = 0
 
@@ -85,14 +89,18 @@ class Crew:
 
         until: the round after which a cell is paused, see `simulate`. go_on: else nothing new is
         begun after the first failure. retry: train those again that failed before; else their
-        error is the outcome, since the same config would fail in the same way.
+        error is the outcome, since the same config would fail in the same way. Raises FedsimError
+        where the text that a cell was trained on was changed since, before anything is trained.
         """
         rounds = until or {}
         paths = {name: self.path(config) for name, config in cells.items()}
         outcomes: Outcomes = {}
         tasks: dict[Path, tuple[Config, int | None]] = {}
         for name, path in paths.items():
-            said = _outcome(path, rounds.get(name))
+            run = _begun(path)
+            if run and run.status["state"] in _KEPT:
+                self._texts.check(run, cells[name])
+            said = _outcome(run, rounds.get(name))
             if said is None or (retry and isinstance(said, Exception)):
                 tasks[path] = (cells[name], rounds.get(name))
             else:
@@ -177,11 +185,17 @@ def _error(future: Future[None]) -> Exception | None:
     return None
 
 
-def _outcome(path: Path, until: int | None) -> Run | FedsimError | None:
-    """What earlier calls made of a cell; None where there is something to do."""
+def _begun(path: Path) -> Run | None:
+    """None where a process was killed before there was a run to speak of."""
     if not all((path / name).is_file() for name in ("config.json", "status.json")):
         return None
-    run = Run.open(path)
+    return Run.open(path)
+
+
+def _outcome(run: Run | None, until: int | None) -> Run | FedsimError | None:
+    """What earlier calls made of a cell; None where there is something to do."""
+    if run is None:
+        return None
     state, round = run.status["state"], run.status["round"]
     if state == "finished" or (state == "paused" and until is not None and round >= until):
         return run
