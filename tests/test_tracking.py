@@ -23,7 +23,8 @@ from fedsim.runs import Run
 from fedsim.simulation import resume, simulate
 from fedsim.studies import workbench
 from fedsim.tables import SCORES
-from fedsim.tracking import TRACKERS, Story, Tracker
+from fedsim.tracking import TRACKERS, Story, Tracker, require
+from fedsim.tracking.base import parameters, without_login
 from fedsim.tracking.tensorboard import TensorBoard
 
 Points = dict[str, list[tuple[int, float]]]
@@ -239,6 +240,58 @@ def test_a_private_run_tells_its_clipping_and_keeps_its_secret(
         assert values["privacy/users_clipped"] == row.users_clipped
         assert values["privacy/noise_deviation"] == row.noise_deviation
     assert memory.states == ["finished"]
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_noise_that_anybody_could_make_again_is_not_given_away(
+    name: str, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seed and config are sent; without a key the noise follows from them."""
+    monkeypatch.setattr(TRACKERS[name], "require", lambda name: None)
+    tree = tracked(config, name).as_dict()
+    tree["privacy"] = {"name": "dp-fedavg", "noise_multiplier": 1.0, "clip_norm": 0.01}
+    tree["server"] |= {"sampler": "poisson"}
+    with pytest.raises(FedsimError, match=r"set server\.noise_key=SECRET, which is never sent"):
+        simulate(from_dict(tree), tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+    require(from_dict({**tree, "server": {**tree["server"], "noise_key": "hunter2"}}))
+    require(from_dict({**tree, "tracking": {"to": ["tensorboard"]}}))
+    require(tracked(config, name))
+
+
+def test_folders_of_this_machine_stay(config: Config) -> None:
+    home = "/home/ann"
+    tree = config.as_dict()
+    tree["data"] |= {"path": f"{home}/chat.csv"}
+    tree["engine"] |= {"name": "deploy", "address": f"{home}/nodes"}
+    sent = parameters(from_dict(tree))
+    assert home not in json.dumps(sent)
+    tree["data"] = {"name": f"{home}/recipes/mine.toml"}
+    tree["pretrain"] = {"name": f"{home}/recipes/first.toml"}
+    sent = parameters(from_dict(tree))
+    assert home not in json.dumps(sent)
+    assert (sent["data"], sent["pretrain"]) == ("mine.toml", "first.toml")
+
+
+def test_a_login_in_an_address_is_not_printed(
+    config: Config,
+    tmp_path: Path,
+    memory: type[Remembering],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert without_login("http://ann:p@ss@lab.org:5000/x") == "http://lab.org:5000/x"
+    for plain in ("sqlite:////home/a@b.db", "https://lab.org/@ann"):
+        assert without_login(plain) == plain
+
+    def fails(*_: Any) -> None:
+        raise OSError("request to http://ann:hunter2@lab.org/api failed")
+
+    monkeypatch.setattr(memory, "send", fails)
+    simulate(tracked(config, "tensorboard"), tmp_path / "run")
+    err = capfd.readouterr().err
+    assert "request to http://lab.org/api failed" in err
+    assert "hunter2" not in err
 
 
 def test_an_audit_on_the_way_is_told(

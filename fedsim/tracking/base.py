@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from fedsim.errors import FedsimError
 from fedsim.registry import Registry
 
 SECRET = ("server.noise_key",)
+OF_THIS_MACHINE = ("data.path", "pretrain.path", "engine.address")  # folders, with a user's name
 STUDY_FOLDERS = ("cells", "runs")  # say nothing of which study
 
 
@@ -22,7 +24,7 @@ STUDY_FOLDERS = ("cells", "runs")  # say nothing of which study
 class Story:
     """What a tracker is told of a run when it is opened.
 
-    folder: the run's. parameters: the config as one value a key, but for secrets. known_as: what
+    folder: the run's. parameters: the config as one value a key, see `parameters`. known_as: what
     the tracker called the run when it was begun, where it was begun before; else "".
     """
 
@@ -55,6 +57,7 @@ class Tracker(ABC):
 
     module: ClassVar[str]  # what has to be installed
     install: ClassVar[str]  # the command that does it
+    sends: ClassVar[bool] = True  # off this machine, or so it may be set up
 
     known_as: str = ""
     where: str = ""
@@ -87,7 +90,8 @@ TRACKERS: Registry[type[Tracker]] = Registry("tracker")
 
 
 def parameters(config: Config) -> dict[str, str | int | float | bool]:
-    """The config as `section.key` -> value, lists as JSON, without secrets."""
+    """The config as `section.key` -> value, lists as JSON, without secrets and this machine's
+    folders."""
     flat: dict[str, Any] = {}
     for section, values in config.as_dict().items():
         if section == "tracking":
@@ -98,7 +102,16 @@ def parameters(config: Config) -> dict[str, str | int | float | bool]:
         for key, value in values.items():
             name = section if key == "name" else f"{section}.{key}"
             flat[name] = value if isinstance(value, str | int | float) else json.dumps(value)
-    return {name: value for name, value in flat.items() if name not in SECRET}
+    for name in ("data", "pretrain"):  # a recipe of one's own
+        if str(flat[name]).endswith(".toml"):
+            flat[name] = Path(flat[name]).name
+    unsent = (*SECRET, *OF_THIS_MACHINE)
+    return {name: value for name, value in flat.items() if name not in unsent}
+
+
+def without_login(text: str) -> str:
+    """The text without the `user:password@` of the addresses in it."""
+    return re.sub(r"(?<=://)[^/\s]*@", "", text)
 
 
 def _study(folder: Path) -> str:

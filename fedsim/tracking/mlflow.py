@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from fedsim.tracking.base import TRACKERS, Story, Tracker
+from fedsim.tracking.base import TRACKERS, Story, Tracker, without_login
 
 STATES = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 WAITS_S = (2.0, 4.0, 8.0)
@@ -32,7 +32,7 @@ class MLflow(Tracker):
         for name in ("mlflow", "alembic"):  # which tell of every table that they make
             logging.getLogger(name).setLevel(logging.WARNING)
         self._client, experiment = _opened(story.project)
-        self.where = f"mlflow ui, with {self._client.tracking_uri}"
+        self.where = f"mlflow ui, with {without_login(self._client.tracking_uri)}"
         if story.known_as:
             self.known_as = story.known_as
             self._client.update_run(self.known_as, status="RUNNING")

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from fedsim.config import Config
-from fedsim.errors import last_line
+from fedsim.errors import FedsimError, last_line
 from fedsim.files import write_atomically
+from fedsim.privacy.mechanisms import MECHANISMS
 from fedsim.runs import Run
-from fedsim.tracking.base import TRACKERS, Story, Tracker
+from fedsim.tracking.base import TRACKERS, Story, Tracker, without_login
 from fedsim.tracking.figures import SENT, figures
 
 MEMORY = "tracking.json"  # tracker -> what it calls the run
@@ -23,8 +24,16 @@ Notice = Callable[[str], None]
 
 
 def require(config: Config) -> None:
-    """Raise FedsimError for a tracker of the config that cannot be used here."""
+    """Raise FedsimError for a tracker of the config that cannot be used here, or must not be: the
+    noise of a private run follows from its config, unless a secret goes with it."""
+    guessed = MECHANISMS[config.privacy.name].draws_in_secret and not config.server.noise_key
     for name in config.tracking.to:
+        if guessed and TRACKERS[name].sends:
+            raise FedsimError(
+                f"tracking.to = '{name}' is sent the config, from which anybody can make the noise "
+                f"of privacy = '{config.privacy.name}' again while server.noise_key is empty; set "
+                "server.noise_key=SECRET, which is never sent."
+            )
         TRACKERS[name].require(name)
 
 
@@ -129,7 +138,7 @@ class Tracking:
         except Exception as error:
             for name in names:
                 self._open.pop(name, None)
-            reason = last_line(str(error) or type(error).__name__).rstrip(".")
+            reason = without_login(last_line(str(error) or type(error).__name__)).rstrip(".")
             self.notice(
                 f"Tracking by {', '.join(names)} stopped ({reason}); the run goes on without it."
             )

@@ -23,6 +23,7 @@ class TensorBoard(Tracker):
 
     module = "tensorboard"
     install = "pip install tensorboard"
+    sends = False
 
     def __init__(self, story: Story) -> None:
         from torch.utils.tensorboard import SummaryWriter
