@@ -116,7 +116,9 @@ class Dispatch:
         return self._nodes.count if self._nodes is not None else 0
 
     def _sequences(self, messages: Sequence[Message]) -> dict[int, int]:
-        """User -> the number that it trains on."""
+        """User -> the number that it trains on; nobody's where the server has no text."""
+        if self._federation.corpus.shard is not None:
+            return {}
         users = [user for message in messages for user in _users(message)]
         sizes = self._federation.sizes(users)[:, 0]
         self._federation.corpus.forget_pages()

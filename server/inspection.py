@@ -40,7 +40,7 @@ def inspected(
     """The reply's content where it is sound, else why each user that was asked has failed.
 
     `size` is the number of the model's parameters, `contribution` what a user may add to a sum,
-    `known` how many sequences each user trains on, which are its weight: nobody claims more.
+    `known` how many sequences users train on, as far as the server knows: nobody claims more.
     """
     asked: Any = record_of(message.content, "config", ConfigRecord)["users"]
     if reply.has_error():
@@ -52,7 +52,8 @@ def inspected(
         else:
             _check_update(reply.content, list(asked), size, contribution or Contribution())
             _check_start(reply.content, message)
-            _check_claims(reply.content, known or {})
+            if not isinstance(contribution, Clipped):  # there each weighs one, whatever it claims
+                _check_claims(reply.content, known or {})
     except Malformed as error:
         return failed(dict.fromkeys(asked, f"the node sent a malformed reply: {error}"))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:

@@ -22,6 +22,7 @@ class GeometricMedian(Robust):
     """The point with the least sum of weight x distance to the updates, weights as in FedAvg.
 
     As the server knows them: a liar that claims more sequences than it has gets no more weight.
+    A server without the text, which knows none, gives each user the same.
     Algorithm 2 from the weighted mean, in the coordinates of the rows: every iterate is a weighted
     mean of them, so that their mutual distances are enough.
     """
@@ -31,8 +32,10 @@ class GeometricMedian(Robust):
     def centre(self, rows: list[np.ndarray], results: list[UserResult]) -> np.ndarray:
         """See `Robust.centre`."""
         how = self.config.strategy.options
-        known = self.federation.sizes([r.user for r in results])[:, 0].astype(np.float64)
-        shares = weiszfeld(squared_distances(rows), known, how.iterations, how.smoothing)
+        weights = np.ones(len(rows))
+        if self.federation.corpus.shard is None:
+            weights *= self.federation.sizes([r.user for r in results])[:, 0]
+        shares = weiszfeld(squared_distances(rows), weights, how.iterations, how.smoothing)
         return combination(rows, shares)
 
 
