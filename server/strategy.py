@@ -109,6 +109,7 @@ class FederatedStrategy(Strategy):
         self.federation = federation
         self.state = state
         self.listener = listener
+        self.folder = folder
         optimizer = OPTIMIZERS[config.optimizer.name]
         self.optimizer = optimizer(config.optimizer.options)
         self.profile = profile or Profile()

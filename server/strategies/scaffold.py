@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,16 +19,14 @@ from flwr.serverapp import Grid
 from fedsim.config import Config
 from fedsim.engines.wire import CORRECTION, correction_record
 from fedsim.errors import FedsimError
-from fedsim.federation import Federation
 from fedsim.privacy.base import Release
-from fedsim.profile import Profile
 from fedsim.updates import Aggregate, ChunkUpdate
 from server.client_vectors import ClientVectors
 from server.dispatch import Beside
 from server.individual import Reweighed, update_of
 from server.optimizers import State
 from server.state import ServerState
-from server.strategy import FederatedStrategy, Listener
+from server.strategy import FederatedStrategy
 
 
 class Scaffold(FederatedStrategy):
@@ -44,19 +42,6 @@ class Scaffold(FederatedStrategy):
     mechanisms_because = "remembers each user's update"
     implies: ClassVar[Mapping[str, Any]] = {"optimizer": "sgd"}
     models_sent = 2
-
-    def __init__(
-        self,
-        config: Config,
-        federation: Federation,
-        state: ServerState,
-        listener: Listener,
-        profile: Profile | None = None,
-        folder: Path | None = None,
-    ) -> None:
-        super().__init__(config, federation, state, listener, profile, folder)
-        self._vectors = ClientVectors(folder, state.parameters.layout.size)
-        self._vectors.forget_after(state.round)
 
     @classmethod
     def check(cls, config: Config) -> None:
@@ -129,6 +114,12 @@ class Scaffold(FederatedStrategy):
     def finished(self) -> None:
         """No file is left."""
         self._vectors.forget_all()
+
+    @cached_property
+    def _vectors(self) -> ClientVectors:
+        vectors = ClientVectors(self.folder, self.state.parameters.layout.size)
+        vectors.forget_after(self.state.round)
+        return vectors
 
     @property
     def _c(self) -> np.ndarray:
