@@ -276,10 +276,18 @@ def from_dict(tree: Mapping[str, Any]) -> Config:
     sections = ["seed", *NAMED_SECTIONS, *PLAIN_SECTIONS]
     for key in tree:
         if key not in sections:
-            raise FedsimError(f"Unknown config section '{key}': {nearest(key, sections)}")
+            raise FedsimError(f"Unknown config section '{key}': {_meant(key, sections)}")
     config = _with_sampler(Config(**_built(_with_implied(tree), sections)))
     _check_together(config)
     return config
+
+
+def _meant(key: str, sections: list[str]) -> str:
+    """A hint for what is no section: the key of that name in one, or the nearest section."""
+    plain = {name: load_reference(target) if isinstance(target, str) else target
+             for name, target in PLAIN_SECTIONS.items()}  # fmt: skip
+    there = [f"'{name}.{key}'" for name, cls in plain.items() if key in cls.model_fields]
+    return f"did you mean {' or '.join(there)}?" if there else nearest(key, sections)
 
 
 def _built(tree: Mapping[str, Any], sections: Iterable[str]) -> dict[str, Any]:

@@ -290,3 +290,13 @@ def test_clients_get_their_own_part_of_the_config() -> None:
     config = load("default")
     assert client_config(config.for_clients().as_json()) == config.for_clients()
     assert "server" not in config.for_clients().as_dict()
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [("rounds", "did you mean 'server.rounds'"), ("batch_size", "'client.batch_size'"),
+     ("clinet", "did you mean 'client'")],
+)  # fmt: skip
+def test_a_key_without_its_section_is_told_where_it_belongs(key: str, hint: str) -> None:
+    with pytest.raises(FedsimError, match=re.escape(hint)):
+        load("default", [f"{key}=3"])

@@ -502,3 +502,9 @@ def test_mlflow_holds_the_run_once_after_a_resume(
     assert points == [(step, pytest.approx(value)) for step, value in losses]
     top1 = run.results.top1_recall.iloc[0]
     assert told.data.metrics["results/fedavg/top1_recall"] == pytest.approx(top1)
+
+
+def test_a_track_option_that_names_nobody_is_refused() -> None:
+    outcome = CliRunner().invoke(app, ["train", "--track", " , "])
+    assert isinstance(outcome.exception, FedsimError)
+    assert "--track names nobody" in str(outcome.exception)

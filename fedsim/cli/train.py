@@ -14,6 +14,7 @@ from rich.table import Table
 
 from fedsim import config as configs
 from fedsim.cli.show import print_run, resume_command
+from fedsim.errors import FedsimError
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="section.key=value, e.g. model=lstm server.rounds=200")
@@ -31,10 +32,13 @@ def train(
         str, typer.Option(help="a data set, or your file: the server trains on it first")
     ] = "",
     track: Annotated[
-        str, typer.Option(help="tensorboard, wandb, mlflow: who else is told, comma-separated")
-    ] = "",
+        str | None,
+        typer.Option(help="tensorboard, wandb, mlflow: who else is told, comma-separated"),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="the run's folder; must not exist")] = None,
-    dry_run: Annotated[bool, typer.Option(help="print the config and the cost, train not")] = False,
+    dry_run: Annotated[
+        bool, typer.Option(help="print the config and the cost, do not train")
+    ] = False,
     profile: ProfileOption = False,
     as_json: Json = False,
 ) -> None:
@@ -43,7 +47,7 @@ def train(
     keys += [f"engine.name={engine}"] if engine else []
     keys += [f"engine.workers={workers}"] if workers is not None else []
     keys += [pretrain_key(pretrain)] if pretrain else []
-    keys += [f"tracking.to={json.dumps(_names(track))}"] if track else []
+    keys += [f"tracking.to={json.dumps(_names(track))}"] if track is not None else []
     config = configs.load(preset, keys)
     if dry_run:
         from fedsim.cli.dry_run import print_plan
@@ -65,7 +69,10 @@ def pretrain_key(corpus: str) -> str:
 
 
 def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise FedsimError("--track names nobody; give one, such as tensorboard, or leave it out.")
+    return names
 
 
 def run_default(as_json: bool = False) -> None:
