@@ -18,11 +18,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from fedsim.config import EngineOptions, load
+from fedsim.config import load
 from fedsim.deploy import keys
 from fedsim.deploy.deployment import Deployment, node_command
 from fedsim.deploy.processes import complaint, environment, free_port
 from fedsim.runs import Run
+from fedsim.sections import EngineOptions
 from fedsim.simulation import simulate
 
 COMMAND = [sys.executable, "-m", "run_sim", "deploy"]

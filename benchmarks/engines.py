@@ -20,8 +20,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from fedsim.config import Config, EngineOptions, load
+from fedsim.config import Config, load
 from fedsim.runs import Run
+from fedsim.sections import EngineOptions
 from fedsim.simulation import simulate
 
 HERE = [("local", 0), ("pool", 1), ("pool", 2), ("pool", 3), ("ray", 2)]

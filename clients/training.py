@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 
-from fedsim.config import ClientOptions
 from fedsim.data.sequences import Sequences
 from fedsim.federation import Federation
 from fedsim.models.batch import Batch
 from fedsim.models.flat import FlatModel
 from fedsim.models.loss import sequence_nats
 from fedsim.parameters import Parameters
+from fedsim.sections import ClientOptions
 from fedsim.seeding import stream, torch_stream
 from fedsim.updates import NOT_FINITE, ChunkUpdate, Contribution, UserResult
 

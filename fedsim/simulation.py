@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fedsim.config import Config, EngineOptions, load
+from fedsim.config import Config, load
 from fedsim.device import resolve_device
 from fedsim.errors import EngineLost, FedsimError
 from fedsim.federation import open_federation
@@ -15,6 +15,7 @@ from fedsim.profile import Profile
 from fedsim.references import load as load_reference
 from fedsim.report import write_report
 from fedsim.runs import Run, new_run_folder
+from fedsim.sections import EngineOptions
 from server.pretraining import first_corpus
 from server.privacy import resolved
 

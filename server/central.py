@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fedsim.config import Config, EvaluationOptions
+from fedsim.config import Config
 from fedsim.data.sequences import Sequences
 from fedsim.device import resolve_device, threads
 from fedsim.federation import Federation
@@ -12,6 +12,7 @@ from fedsim.models import build
 from fedsim.models.base import LanguageModel
 from fedsim.models.flat import flat_model, resolve_kernel
 from fedsim.models.pooled import Plan, train
+from fedsim.sections import EvaluationOptions
 from fedsim.seeding import stream, torch_stream
 
 # A constant, not the machine's cores: the last bits of a sum depend on the number of threads, and

@@ -22,7 +22,7 @@ import fedsim.leakage.checks
 import fedsim.report.leakage_cards  # before a test's own measures are in the registry's place
 import fedsim.studies.audit
 from fedsim.cli import main as cli
-from fedsim.config import AuditOptions, Config, FederationOptions, load
+from fedsim.config import Config, load
 from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
 from fedsim.leakage import selfcheck
@@ -32,6 +32,7 @@ from fedsim.leakage.scoring import score
 from fedsim.models import Batch
 from fedsim.registry import Registry
 from fedsim.runs import Run
+from fedsim.sections import AuditOptions, FederationOptions
 from fedsim.seeding import stream
 from fedsim.simulation import resume, simulate
 from fedsim.studies.audit import audit_run, subject_of

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fedsim.config import CanaryOptions, Config
+from fedsim.config import Config
 from fedsim.errors import FedsimError
 from fedsim.federation import Federation, open_federation
 from fedsim.leakage.canaries import WORDS, Planted, plant, random_sentences
 from fedsim.models import N_SPECIALS
 from fedsim.runs import Run
+from fedsim.sections import CanaryOptions
 
 GRID = CanaryOptions(users=(1, 3), repeats=(1, 6, 8), per_cell=2, sentences=8, held_out=9)
 

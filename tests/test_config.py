@@ -12,20 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedsim.config import (
-    NAMED_SECTIONS,
-    PLAIN_SECTIONS,
-    ClientOptions,
-    Config,
-    client_config,
-    from_dict,
-    load,
-    presets,
-)
+from fedsim.config import Config, client_config, from_dict, load
+from fedsim.config_tree import presets
 from fedsim.errors import FedsimError
 from fedsim.models import MODELS
 from fedsim.options import Options, validated
 from fedsim.registry import Registry, nearest
+from fedsim.sections import NAMED_SECTIONS, PLAIN_SECTIONS, ClientOptions
 from server.optimizers import OPTIMIZERS
 from server.strategies import STRATEGIES
 

@@ -19,11 +19,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.verification import PolicyBuilder, Store
 
-from fedsim.config import Config, EngineOptions
+from fedsim.config import Config
 from fedsim.deploy import keys
 from fedsim.deploy.deployment import Deployment, node_command
 from fedsim.deploy.processes import Process, complaint, free_port, start
 from fedsim.errors import FedsimError
+from fedsim.sections import EngineOptions
 from fedsim.simulation import simulate
 
 ROOT = Path(__file__).parents[1]

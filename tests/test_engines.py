@@ -24,7 +24,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 import fedsim.engines.pool
-from fedsim.config import Config, EngineOptions
+from fedsim.config import Config
 from fedsim.engines import segments as shared_segments
 from fedsim.engines import starting
 from fedsim.engines.broadcast import Broadcaster, Receiver
@@ -42,6 +42,7 @@ from fedsim.engines.wire import (
 from fedsim.errors import FedsimError
 from fedsim.parameters import Parameters
 from fedsim.runs import Run
+from fedsim.sections import EngineOptions
 from fedsim.simulation import simulate
 from fedsim.updates import ChunkUpdate, UserResult
 

@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from fedsim.config import CanaryOptions, Config
+from fedsim.config import Config
 from fedsim.federation import open_federation
 from fedsim.leakage.canaries import WORDS, Canary, Planted, random_sentences
 from fedsim.leakage.decoding import greedy_completions
 from fedsim.leakage.exposure import measure_exposure, sentence_nats
 from fedsim.leakage.ranks import exposure_bits
 from fedsim.models import BOS, MODELS, N_SPECIALS, Batch, LanguageModel, build, training_loss
+from fedsim.sections import CanaryOptions
 from fedsim.seeding import torch_stream
 
 CPU = torch.device("cpu")

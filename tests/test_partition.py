@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from federations import assert_same_record
 
-from fedsim.config import Config, FederationOptions, client_config, load
+from fedsim.config import Config, client_config, load
 from fedsim.data.sequences import Sequences
 from fedsim.data.shards import write_shards
 from fedsim.errors import FedsimError
 from fedsim.federation import Federation, open_federation
 from fedsim.runs import Run
+from fedsim.sections import FederationOptions
 from fedsim.simulation import simulate
 
 

@@ -18,10 +18,11 @@ from flwr.app import Error, Message, RecordDict
 
 import fedsim.engines.ray as engine
 import fedsim.simulation
-from fedsim.config import Config, EngineOptions
+from fedsim.config import Config
 from fedsim.engines.local import LocalGrid
 from fedsim.errors import EngineLost, FedsimError
 from fedsim.runs import Run
+from fedsim.sections import EngineOptions
 from fedsim.simulation import resume, simulate
 
 RAY = EngineOptions(name="ray", workers=2)

@@ -24,9 +24,10 @@ import server.app
 import server.recording
 from clients import app as client_app
 from fedsim.checkpoints import load_arrays, load_latest, save_arrays, save_checkpoint
-from fedsim.config import Config, EngineOptions, load
+from fedsim.config import Config, load
 from fedsim.errors import FedsimError
 from fedsim.runs import Run
+from fedsim.sections import EngineOptions
 from fedsim.simulation import resume, simulate
 from fedsim.tables import TABLES
 

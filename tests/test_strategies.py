@@ -16,13 +16,14 @@ from test_shards import ShardGrid
 
 from clients import app as client_app
 from fedsim.cli.dry_run import estimate
-from fedsim.config import Config, EngineOptions, load
+from fedsim.config import Config, load
 from fedsim.data.shards import write_shards
 from fedsim.data.store import open_corpus
 from fedsim.engines.local import LocalGrid
 from fedsim.engines.wire import CORRECTION, to_record, users_in
 from fedsim.errors import FedsimError
 from fedsim.runs import Run
+from fedsim.sections import EngineOptions
 from fedsim.simulation import resume, simulate
 from server.client_vectors import FOLDER, ClientVectors
 from server.strategies import STRATEGIES

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from federations import play
 
-from fedsim.config import NAMED_SECTIONS, Config, from_dict, load
+from fedsim.config import Config, from_dict, load
 from fedsim.errors import FedsimError
 from fedsim.privacy.mechanisms import MECHANISMS
 from fedsim.references import load as load_reference
+from fedsim.sections import NAMED_SECTIONS
 from server.optimizers import OPTIMIZERS
 from server.strategies import STRATEGIES
 

@@ -17,9 +17,10 @@ from typer.testing import CliRunner
 
 import server.recording
 from fedsim.cli.main import app
-from fedsim.config import Config, EngineOptions, from_dict, load
+from fedsim.config import Config, from_dict, load
 from fedsim.errors import FedsimError
 from fedsim.runs import Run
+from fedsim.sections import EngineOptions
 from fedsim.simulation import resume, simulate
 from fedsim.studies import workbench
 from fedsim.tables import SCORES

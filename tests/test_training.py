@@ -21,12 +21,13 @@ from clients.training import (
     local_sgd,
     train_chunk,
 )
-from fedsim.config import ClientOptions, Config, Named, load
+from fedsim.config import Config, Named, load
 from fedsim.data.sequences import Sequences
 from fedsim.federation import Federation, open_federation
 from fedsim.models import BOS, EOS, MODELS, LanguageModel, build
 from fedsim.models.flat import FlatModel, flat_model, resolve_kernel
 from fedsim.parameters import Parameters
+from fedsim.sections import ClientOptions
 from fedsim.seeding import stream, torch_stream
 from fedsim.updates import RESOLUTION, ChunkUpdate, Contribution
 

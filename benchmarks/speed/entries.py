@@ -52,7 +52,7 @@ ENTRIES = {
 
 def contenders() -> list[str]:
     """Everybody who can be asked for; the torch kernel only where there is a choice of kernels."""
-    from fedsim.config import EngineOptions
+    from fedsim.sections import EngineOptions
 
     chosen = [name for name in ENTRIES if name != GEMM]
     if "kernel" not in EngineOptions.model_fields:

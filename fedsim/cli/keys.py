@@ -13,6 +13,7 @@ from fedsim import config as configs
 from fedsim.cli.train import Json, Overrides
 from fedsim.options import Options
 from fedsim.references import load as load_reference
+from fedsim.sections import NAMED_SECTIONS, PLAIN_SECTIONS
 
 
 def keys(
@@ -34,10 +35,10 @@ def keys(
 
 def _rows(config: configs.Config) -> list[dict[str, Any]]:
     rows = [_row("seed", config.seed, "of all randomness")]
-    for section in (*configs.NAMED_SECTIONS, *configs.PLAIN_SECTIONS):
+    for section in (*NAMED_SECTIONS, *PLAIN_SECTIONS):
         chosen = getattr(config, section)
         if isinstance(chosen, configs.Named):
-            names = sorted(load_reference(configs.NAMED_SECTIONS[section]))
+            names = sorted(load_reference(NAMED_SECTIONS[section]))
             rows.append(_row(section, chosen.name, f"one of: {', '.join(names)}"))
             chosen = chosen.options
         rows += _fields(section, chosen)

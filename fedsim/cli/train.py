@@ -13,8 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from fedsim import config as configs
+from fedsim import config_tree
 from fedsim.cli.show import print_run, resume_command
 from fedsim.errors import FedsimError
+from fedsim.sections import EngineOptions
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="section.key=value, e.g. model=lstm server.rounds=200")
@@ -110,7 +112,7 @@ def resume(
     changed |= {"name": engine} if engine else {}
     changed |= {"workers": workers} if workers is not None else {}
     try:
-        done = resume_run(run, engine=validated(configs.EngineOptions, changed, "engine"))
+        done = resume_run(run, engine=validated(EngineOptions, changed, "engine"))
     except KeyboardInterrupt:
         _say_how_to_resume(run)
         raise typer.Exit(130) from None
@@ -119,7 +121,7 @@ def resume(
 
 def presets(as_json: Json = False) -> None:
     """List the presets."""
-    found = configs.presets()
+    found = config_tree.presets()
     if as_json:
         print(json.dumps(found, indent=2))
         return

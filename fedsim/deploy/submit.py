@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from fedsim import __version__
-from fedsim.config import EngineOptions, from_dict
+from fedsim.config import from_dict
 from fedsim.data.shards import SERVER
 from fedsim.data.store import open_corpus, open_folder
 from fedsim.deploy.deployment import FOLDER, SUPERLINK, Deployment
 from fedsim.deploy.processes import environment, program
 from fedsim.errors import FedsimError
 from fedsim.runs import Run
+from fedsim.sections import EngineOptions
 
 # The code is the installed fedsim of each machine: a bundle that carried it would be a second,
 # older copy as soon as somebody edits the first.

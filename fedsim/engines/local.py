@@ -11,7 +11,6 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
-from fedsim.config import EngineOptions
 from fedsim.engines.flower_compat import (
     FIRST_NODE,
     RUN_ID,
@@ -23,6 +22,7 @@ from fedsim.engines.flower_compat import (
 )
 from fedsim.interrupts import held_back
 from fedsim.references import load
+from fedsim.sections import EngineOptions
 
 if TYPE_CHECKING:
     from fedsim.engines.pool import PoolGrid

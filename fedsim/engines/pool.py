@@ -11,7 +11,6 @@ from typing import Any
 from flwr.app import ArrayRecord, Error, Message, RecordDict
 from flwr.serverapp import Grid
 
-from fedsim.config import EngineOptions
 from fedsim.device import available_cores
 from fedsim.engines import starting
 from fedsim.engines.broadcast import Broadcaster
@@ -26,6 +25,7 @@ from fedsim.engines.local import is_expired, run_server
 from fedsim.engines.outbox import Inbox
 from fedsim.engines.segments import size_of
 from fedsim.engines.worker import Done, Order, Task, work
+from fedsim.sections import EngineOptions
 
 WORKER_DIED = 8
 ATTEMPTS = 2

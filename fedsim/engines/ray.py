@@ -23,11 +23,11 @@ from typing import Any
 from flwr.app import Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
-from fedsim.config import EngineOptions
 from fedsim.device import available_cores, resolve_device
 from fedsim.engines.flower_compat import Run
 from fedsim.errors import EngineLost, FedsimError
 from fedsim.references import load
+from fedsim.sections import EngineOptions
 
 # What Ray calls it in the reason of an error reply when a process that ran clients has died.
 DEAD = ("ActorDiedError", "ActorUnavailableError", "RayActorError", "WorkerCrashedError",

@@ -13,10 +13,10 @@ from typing import Protocol
 
 import numpy as np
 
-from fedsim.config import CanaryOptions
 from fedsim.data.sequences import Sequences
 from fedsim.errors import FedsimError
 from fedsim.models.batch import N_SPECIALS
+from fedsim.sections import CanaryOptions
 from fedsim.seeding import stream
 
 WORDS = 5

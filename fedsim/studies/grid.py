@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from fedsim.checkpoints import rounds_kept
-from fedsim.config import Config, EngineOptions
+from fedsim.config import Config
 from fedsim.device import available_cores
 from fedsim.errors import FedsimError
 from fedsim.runs import Run
+from fedsim.sections import EngineOptions
 from fedsim.simulation import resume, simulate
 from fedsim.studies.texts import Texts
 

@@ -12,7 +12,6 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from fedsim.config import CanaryOptions
 from fedsim.data.sequences import Sequences
 from fedsim.leakage import decoding, examination, ranks
 from fedsim.leakage.canaries import WORDS, Planted, plant
@@ -22,6 +21,7 @@ from fedsim.leakage.selfcheck import CHECKS, Check
 from fedsim.models.base import MODELS, LanguageModel, State, build
 from fedsim.models.batch import BOS, N_SPECIALS, Batch
 from fedsim.models.loss import training_loss
+from fedsim.sections import CanaryOptions
 from fedsim.seeding import stream, torch_stream
 
 VOCABULARY = 304
