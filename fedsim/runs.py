@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
@@ -28,6 +27,7 @@ from fedsim.errors import FedsimError
 from fedsim.files import remove_temporaries, write_atomically
 from fedsim.locks import lock
 from fedsim.profile import Profile, added
+from fedsim.table_files import header, read_rows, rows_text
 from fedsim.tables import TABLES
 
 if TYPE_CHECKING:
@@ -98,23 +98,7 @@ class Run:
         A last row that was cut off (kill -9, a full disk) is left out. Raises FedsimError where
         anything else is not as it was written.
         """
-        schema = TABLES[name]
-        path = self.path / f"{name}.csv"
-        text = _whole_rows(path.read_bytes()) if path.is_file() else b""
-        if not text:
-            return pd.DataFrame({c: pd.Series(dtype=t) for c, t in schema.items()})
-        try:
-            table = pd.read_csv(
-                io.BytesIO(text), dtype=schema, keep_default_na=False, na_values=[""]
-            )
-            if list(table.columns) != list(schema):
-                raise ValueError(f"its columns should be {', '.join(schema)}")
-        except (ValueError, OverflowError) as error:  # pandas' ParserError is a ValueError too
-            reason = str(error).strip().splitlines()[0].rstrip(".")
-            raise FedsimError(
-                f"{path} is damaged ({reason}); restore it from a copy, or train the run anew."
-            ) from None
-        return table
+        return read_rows(self.path / f"{name}.csv", TABLES[name])
 
     @property
     def rounds(self) -> pd.DataFrame:
@@ -235,10 +219,10 @@ class Run:
 
     def append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows to a table's CSV; every row has exactly the schema's columns."""
-        text = _csv(name, rows)
+        text = rows_text(rows, TABLES[name])
         with self._writing(f"{name}.csv") as path, path.open("ab") as file:
-            header = ",".join(TABLES[name]) + "\n" if file.tell() == 0 else ""
-            file.write((header + text).encode())
+            head = header(TABLES[name]) if file.tell() == 0 else ""
+            file.write((head + text).encode())
 
     def replace(self, name: str, rows: pd.DataFrame, keys: list[str]) -> None:
         """Put rows into a table in place of those that agree with one of them in `keys`."""
@@ -249,7 +233,7 @@ class Run:
             self.append(name, rows.to_dict("records"))
             return
         whole = [*old[~replaced].to_dict("records"), *rows.to_dict("records")]
-        text = ",".join(TABLES[name]) + "\n" + _csv(name, whole)
+        text = header(TABLES[name]) + rows_text(whole, TABLES[name])
         write_atomically(self.path / f"{name}.csv", text.encode())
 
     def save_detail(self, measure: str, name: str, rows: pd.DataFrame) -> None:
@@ -373,29 +357,6 @@ class Run:
 
     def _write_json(self, name: str, value: Mapping[str, Any]) -> None:
         write_atomically(self.path / name, (json.dumps(value, indent=2) + "\n").encode())
-
-
-def _csv(name: str, rows: Iterable[Mapping[str, Any]]) -> str:
-    """Rows of a table as its file holds them."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(TABLES[name]), lineterminator="\n")
-    writer.writerows({k: _cell(v) for k, v in row.items()} for row in rows)
-    return text.getvalue()
-
-
-def _whole_rows(text: bytes) -> bytes:
-    """A CSV file up to its last row that ends: a line break between quotes ends none."""
-    end = text.rfind(b"\n") + 1
-    while text.count(b'"', 0, end) % 2:
-        end = text.rfind(b"\n", 0, end - 1) + 1
-    return text[:end]
-
-
-def _cell(value: Any) -> Any:
-    """A value as CSV text that reads back exactly."""
-    if value is None or (isinstance(value, float) and np.isnan(value)):
-        return ""
-    return repr(float(value)) if isinstance(value, float | np.floating) else value
 
 
 def new_run_folder(label: str, root: str | Path = "runs") -> Path:

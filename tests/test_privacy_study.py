@@ -13,7 +13,7 @@ from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
 from fedsim.privacy.accountants import exact_gaussian
 from fedsim.report.frontier import write_frontier
-from fedsim.studies import frontier
+from fedsim.studies import frontier, frontier_results
 from server.privacy import mechanism_of, resolved
 
 
@@ -33,20 +33,20 @@ def points(**recalls: dict[float, tuple[float, float]]) -> pd.DataFrame:
 
 def test_a_crossing_is_one_that_the_intervals_show() -> None:
     clear = points(a={1: (0.09, 0.002), 8: (0.11, 0.002)}, b={1: (0.07, 0.002), 8: (0.14, 0.002)})
-    assert frontier.crossings(clear, "a", "b") == [(1.0, 8.0)]
+    assert frontier_results.crossings(clear, "a", "b") == [(1.0, 8.0)]
     vague = points(a={1: (0.09, 0.03), 8: (0.11, 0.03)}, b={1: (0.07, 0.03), 8: (0.14, 0.03)})
-    assert frontier.crossings(vague, "a", "b") == []
+    assert frontier_results.crossings(vague, "a", "b") == []
     unknown = points(a={1: (0.09, math.nan), 8: (0.1, 0.0)}, b={1: (0.07, 0.0), 8: (0.2, 0.0)})
-    assert frontier.crossings(unknown, "a", "b") == []
+    assert frontier_results.crossings(unknown, "a", "b") == []
     no_change = points(a={1: (0.09, 0.0), 8: (0.2, 0.0)}, b={1: (0.07, 0.0), 8: (0.1, 0.0)})
-    assert frontier.crossings(no_change, "a", "b") == []
+    assert frontier_results.crossings(no_change, "a", "b") == []
 
 
 def test_a_curve_is_monotone_up_to_its_intervals() -> None:
     falling = points(a={1: (0.12, 0.001), 8: (0.10, 0.001), math.inf: (0.13, 0.001)})
-    assert not frontier.is_monotone(falling)
-    assert frontier.is_monotone(points(a={1: (0.12, 0.011), 8: (0.10, 0.011)}))
-    assert frontier.is_monotone(points(a={1: (0.10, 0.0), 8: (0.12, 0.0)}))
+    assert not frontier_results.is_monotone(falling)
+    assert frontier_results.is_monotone(points(a={1: (0.12, 0.011), 8: (0.10, 0.011)}))
+    assert frontier_results.is_monotone(points(a={1: (0.10, 0.0), 8: (0.12, 0.0)}))
 
 
 def test_users_needed_by_hand() -> None:
@@ -54,7 +54,7 @@ def test_users_needed_by_hand() -> None:
     row = {"mechanism": "a", "epsilon": 2.0, "top1_recall": 0.1, "noise_multiplier": 1.0,
            "reported_users": 5000, "delta": 1e-4}  # fmt: skip
     needed = {("a", 8.0): 0.5, ("a", 2.0): 1.0, ("a", 0.5): 3.0}
-    (found,) = frontier.users_needed(pd.DataFrame([row]), needed).to_dict("records")
+    (found,) = frontier_results.users_needed(pd.DataFrame([row]), needed).to_dict("records")
     assert found["8"] == 2500
     assert found["2"] == 5000
     assert math.isnan(found["0.5"]), "15,000 users at a delta of 1e-4 have no guarantee"
@@ -172,9 +172,9 @@ def test_a_study_runs_is_cached_and_tells_what_it_found(tiny: str, tmp_path: Pat
     assert len(told) == 16, "nothing is trained twice"
     pd.testing.assert_frame_equal(rows, again)
 
-    table = frontier.summary(rows)
-    said = frontier.findings(table, rows, simulated=False)
-    needed = frontier.users_needed(table, frontier.noises_needed(rows))
+    table = frontier_results.summary(rows)
+    said = frontier_results.findings(table, rows, simulated=False)
+    needed = frontier_results.users_needed(table, frontier_results.noises_needed(rows))
     page = write_frontier(tmp_path, rows, table, needed, said)
     assert len(pd.read_csv(tmp_path / "frontier.csv")) == 4
     paper = (tmp_path / "frontier.md").read_text()

@@ -59,7 +59,7 @@ def study(
     """Recall, perplexity and memorization against epsilon, mechanism by mechanism."""
     from fedsim.report.frontier import markdown, write_frontier
     from fedsim.runs import new_run_folder
-    from fedsim.studies import frontier
+    from fedsim.studies import frontier, frontier_results
 
     folder = out or new_run_folder("privacy")
     frontier.check_overrides(overrides or [])
@@ -73,9 +73,9 @@ def study(
     )
     with resumable(out, folder):
         rows = frontier.run_study(asked, folder, jobs, told)
-    table = frontier.summary(rows)
-    said = frontier.findings(table, rows, bool(scale))
-    needed = frontier.users_needed(table, frontier.noises_needed(rows))
+    table = frontier_results.summary(rows)
+    said = frontier_results.findings(table, rows, bool(scale))
+    needed = frontier_results.users_needed(table, frontier_results.noises_needed(rows))
     page = write_frontier(folder, rows, table, needed, said)
     if as_json:
         found = json.loads(table.to_json(orient="records", double_precision=15))

@@ -1,0 +1,156 @@
+"""What a privacy study shows: means with intervals, where mechanisms cross, users needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fedsim.studies.frontier import WITHOUT_NOISE
+
+SCORES = ("top1_recall", "top3_recall", "perplexity", "exposure_max", "exposure_mean", "extracted")
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row a mechanism and budget: means over seeds with 95 % half widths (Student's t)."""
+    from scipy import stats
+
+    out = []
+    for (mechanism, epsilon), group in rows.groupby(["mechanism", "epsilon"], sort=False):
+        row: dict[str, Any] = {"mechanism": mechanism, "epsilon": epsilon, "seeds": len(group)}
+        for score in SCORES:
+            values = group[score].to_numpy(np.float64)
+            row[score] = float(values.mean())
+            spread = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+            row[f"{score}_half"] = float(stats.t.ppf(0.975, max(len(values) - 1, 1)) * spread)
+        for name in ("sampler", "adjacency", "clip_norm", "server_lr", "noise_multiplier", "delta",
+                     "noise_deviation", "epsilon_with_search", "reported_users"):  # fmt: skip
+            row[name] = group[name].iloc[0]
+        out.append(row)
+    return pd.DataFrame(out)
+
+
+def is_monotone(points: pd.DataFrame, score: str = "top1_recall") -> bool:
+    """Whether no larger budget scores clearly worse: by more than both intervals together."""
+    for _, group in points.groupby("mechanism"):
+        ordered = group.sort_values("epsilon")
+        values, halves = ordered[score].to_numpy(), ordered[f"{score}_half"].to_numpy()
+        halves = np.nan_to_num(halves)
+        for low in range(len(ordered)):
+            for high in range(low + 1, len(ordered)):
+                if values[low] - halves[low] > values[high] + halves[high]:
+                    return False
+    return True
+
+
+def crossings(
+    points: pd.DataFrame, one: str, other: str, score: str = "top1_recall"
+) -> list[tuple[float, float]]:
+    """Budgets between which the better of two mechanisms changes, as far as intervals tell."""
+    leads = _leads(points, one, other, score)
+    return [(a, b) for (a, x), (b, y) in pairwise(leads) if x * y < 0]
+
+
+def _leads(points: pd.DataFrame, one: str, other: str, score: str) -> list[tuple[float, float]]:
+    """(budget, lead) where the intervals of the two are apart, ascending in the budget."""
+    sign = -1.0 if score == "perplexity" else 1.0
+    mine, theirs = (
+        points[points.mechanism == name].set_index("epsilon").sort_index() for name in (one, other)
+    )
+    out = []
+    for epsilon in mine.index.intersection(theirs.index):
+        a, b = mine.loc[epsilon], theirs.loc[epsilon]
+        lead = sign * float(a[score] - b[score])
+        apart = abs(lead) > a[f"{score}_half"] + b[f"{score}_half"]
+        if math.isfinite(epsilon) and apart:  # never where an interval is not known
+            out.append((float(epsilon), lead))
+    return out
+
+
+def users_needed(points: pd.DataFrame, needed: Mapping[tuple[str, float], float]) -> pd.DataFrame:
+    """How many users each run's noise would take to be private: one row a point, one column a
+    budget.
+
+    `needed` is the noise multiplier of each mechanism and budget. The same share of the users
+    takes part in a round, so that only the cohort grows; what is trained then has the same noise
+    on its mean, z C / m, and so the recall that was measured. NaN where the run's delta would be
+    no guarantee any more, which it is below 1 / users only.
+    """
+    budgets = sorted({epsilon for _, epsilon in needed})
+    out = []
+    for row in points.itertuples():
+        if not row.noise_multiplier:
+            continue
+        users = {}
+        for epsilon in budgets:
+            ratio = needed.get((row.mechanism, epsilon), math.nan) / row.noise_multiplier
+            count = row.reported_users * ratio
+            users[f"{epsilon:g}"] = count if count * row.delta < 1 else math.nan
+        out.append({"mechanism": row.mechanism, "trained at": row.epsilon,
+                    "top1_recall": row.top1_recall, **users})  # fmt: skip
+    return pd.DataFrame(out)
+
+
+def noises_needed(rows: pd.DataFrame) -> dict[tuple[str, float], float]:
+    """The noise multiplier of each mechanism and budget, as the runs had it."""
+    noisy = rows[rows.noise_multiplier > 0]
+    return {
+        (row.mechanism, row.epsilon): row.noise_multiplier
+        for row in noisy.drop_duplicates(["mechanism", "epsilon"]).itertuples()
+    }
+
+
+def findings(points: pd.DataFrame, rows: pd.DataFrame, simulated: bool) -> list[str]:
+    """What the study shows, in sentences, honest about what it cannot show."""
+    out = []
+    private = points[np.isfinite(points.epsilon)]
+    free = points[~np.isfinite(points.epsilon)]
+    users = sorted({int(n) for n in (private if len(private) else points).reported_users})
+    many = " to ".join(f"{n:,}" for n in dict.fromkeys((users[0], users[-1])))
+    if simulated and len(private):
+        out.append(
+            f"Simulated: the noise is that of larger cohorts among {many} users, and every epsilon "
+            "is theirs. The model was trained on far fewer."
+        )
+    else:
+        out.append(f"Every epsilon is that of the {many} users that were really there.")
+    if len(private) and len(free):
+        best = private.loc[private.top1_recall.idxmax()]
+        bound = free.top1_recall.max()
+        out.append(
+            f"Without noise top-1 recall is {bound:.2%}; the best private run, {best.mechanism} "
+            f"at epsilon {best.epsilon:g}, has {best.top1_recall:.2%}."
+        )
+    if points.top1_recall_half.isna().any():
+        return [*out, "One seed has no intervals: nothing can be said of differences; give more."]
+    shape = "does not fall" if is_monotone(points) else "falls somewhere"
+    out.append(f"Recall {shape} with a larger budget by more than the intervals allow.")
+    others = [m for m in dict.fromkeys(points.mechanism) if m != WITHOUT_NOISE]
+    for other in others if WITHOUT_NOISE in set(points.mechanism) else ():
+        for score, name in (("top1_recall", "top-1 recall"), ("perplexity", "perplexity")):
+            out.append(f"By {name}: {_compared(points, WITHOUT_NOISE, other, score)}")
+    if (rows.epsilon_with_search > rows.epsilon).any():
+        out.append(
+            "Clip norm and server learning rate were searched on the same users: the column "
+            "'epsilon, search included' composes the run with all its trials."
+        )
+    return out
+
+
+def _compared(points: pd.DataFrame, one: str, other: str, score: str) -> str:
+    """Where one is better than the other, and where they cross, as far as the intervals tell."""
+    leads = _leads(points, one, other, score)
+    if not leads:
+        return f"between {other} and {one} these seeds settle nothing, their intervals overlap."
+    better = {
+        name: [f"{epsilon:g}" for epsilon, lead in leads if (lead > 0) == (name == one)]
+        for name in (one, other)
+    }
+    told = [f"{name} is better at epsilon {', '.join(at)}" for name, at in better.items() if at]
+    crossed = [f"between {a:g} and {b:g}" for a, b in crossings(points, one, other, score)]
+    where = f"; they cross {' and '.join(crossed)}" if crossed else ""
+    return f"of {one} and {other}, {' and '.join(told)}{where}."
