@@ -122,7 +122,7 @@ class Here(Executor):
 
     def submit(self, does: Callable[..., Any], /, *given: Any, **_: Any) -> Future[Any]:
         """See `concurrent.futures.Executor`."""
-        self.given.append(given)
+        self.given.append(given[1:])  # without the task itself, which `stoppable` calls
         future: Future[Any] = Future()
         try:
             future.set_result(does(*given))

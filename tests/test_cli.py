@@ -662,3 +662,22 @@ def test_ctrl_c_while_the_workers_start_is_quiet_too(tiny: str, tmp_path: Path) 
     assert "Traceback" not in err
     assert not folder.exists(), "there was no run yet"
     assert psutil.wait_procs(below, timeout=30)[1] == [], "nothing is left behind"
+
+
+@pytest.mark.slow
+def test_a_stop_for_the_main_process_alone_stops_a_study(tiny: str, tmp_path: Path) -> None:
+    """As a scheduler sends it: no cell is trained to its end first."""
+    folder = tmp_path / "study"
+    keys = ["--preset", tiny, "server.rounds=100000", "evaluation.every=100000", "--seeds", "2"]
+    process = start(["compare", *keys, "--jobs", "2", "--out", str(folder)])
+    while len(list(folder.glob("cells/*/rounds.csv"))) < 2 and process.poll() is None:
+        time.sleep(0.01)
+    below = psutil.Process(process.pid).children(recursive=True)
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert err.splitlines()[-1].startswith("Interrupted; continue with: python run_sim.py compare")
+    assert psutil.wait_procs(below, timeout=30)[1] == [], "nothing is left behind"
+    runs = [Run.open(path) for path in (folder / "cells").iterdir()]
+    assert {run.status["state"] for run in runs} == {"interrupted"}

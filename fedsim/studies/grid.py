@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import shutil
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +18,7 @@ from fedsim.runs import Run
 from fedsim.sections import EngineOptions
 from fedsim.simulation import resume, simulate
 from fedsim.studies.texts import Texts
+from fedsim.studies.workers import new_pool, stop_all, stoppable
 
 # One process trains one cell: no time is lost at the ends of rounds. It changes no result.
 _ALONE = {"name": "local", "workers": 0, "address": ""}
@@ -71,7 +69,9 @@ class Crew:
     def __enter__(self) -> Crew:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and not issubclass(kind, Exception):  # Ctrl-C, a scheduler's stop
+            stop_all()
         self._dismiss()
 
     def path(self, config: Config) -> Path:
@@ -131,7 +131,7 @@ class Crew:
             broken = False
             try:
                 for key, given in waiting.items():
-                    futures[pool.submit(does, *given)] = key
+                    futures[pool.submit(stoppable, does, *given)] = key
             except BrokenProcessPool:  # already, before all of them were submitted
                 broken = True
             for future in as_completed(futures):
@@ -159,23 +159,6 @@ class Crew:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
-
-
-def new_pool(workers: int) -> Executor:
-    """Processes that start from nothing and end with this one, however it ends."""
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent)
-
-
-def _end_with_parent() -> None:
-    """Else a study that was killed would leave processes that train on, and lock their runs."""
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _error(future: Future[None]) -> Exception | None:
