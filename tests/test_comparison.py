@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from federations import Here
+from federations import Here, write_chat, write_preset
 from pandas.testing import assert_frame_equal
 from typer.testing import CliRunner
 
@@ -26,6 +29,7 @@ from fedsim.privacy.accountants import exact_gaussian
 from fedsim.runs import Run
 from fedsim.simulation import simulate
 from fedsim.studies import compare
+from fedsim.studies.audit import audit_run
 from fedsim.studies.cells import Plan, parse_axes, parse_strategies
 from fedsim.studies.compare import Study, run_study
 from fedsim.studies.comparison import Comparison
@@ -205,22 +209,36 @@ def test_what_fails_is_listed_and_the_others_go_on(here: Here, tiny: str, tmp_pa
     assert tuned.chosen.set_index("key")["value"]["client.lr"] == 1.0
 
 
-def test_membership_is_measured_once_and_kept(
-    here: Here, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_membership_is_that_of_one_attack_whatever_was_audited(here: Here, tmp_path: Path) -> None:
+    """A user's audit in between, of fewer people, changes no figure, and is not lost either."""
+    crowd = write_preset(tmp_path / "crowd.toml", write_chat(tmp_path / "crowd.csv", people=80))
+    keys = ["--preset", str(crowd), "--strategies", "fedavg", "--seeds", "1", "server.cohort=12"]
+    command = ["compare", *keys, "--leakage", "--json", "--out", str(tmp_path / "out")]
+
+    def compared() -> dict[str, Any]:
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0, result.output
+        return dict(json.loads(result.stdout))
+
+    (row,) = compared()["runs"]
+    path = tmp_path / "out" / row["run"]
+    audit_run(Run.open(path), ["membership"], ["membership.users=20", "membership.sentences=2"])
+    audited = Run.open(path).table("leakage")
+    theirs = audited.query("quantity == 'auc' and group == 'score=reference'").estimate
+    assert theirs.tolist() != [row["membership_auc"]], "else this test can tell nothing"
+    done = len(here.given)
+    assert compared()["runs"][0]["membership_auc"] == row["membership_auc"]
+    assert len(here.given) == done, "neither trained nor attacked again"
+    assert_frame_equal(Run.open(path).table("leakage"), audited)
+    shutil.rmtree(path / "audit")
+    assert compared()["runs"][0]["membership_auc"] == row["membership_auc"], "it is made again"
+
+
+def test_membership_that_cannot_be_measured_is_said(here: Here, tiny: str, tmp_path: Path) -> None:
     asked = Study(Plan(("fedavg",), tiny, ("server.rounds=2",)), (1,), leakage=True)
     found = run_study(asked, tmp_path, 1, quiet)
     assert "membership_auc" not in found.runs
     assert "never took part" in found.made["not_measured"][0], "the tiny federation is too small"
-    path = tmp_path / found.runs.run[0]
-    run = Run.open(path)
-    row = {"round": 2, "measure": "membership", "threat": "", "quantity": "auc",
-           "group": "score=reference", "estimate": 0.6, "n": 9, "low": 0.5, "high": 0.7,
-           "interval": "", "control": 0.5, "note": ""}  # fmt: skip
-    run.append("leakage", [row])
-    again = run_study(asked, tmp_path, 1, quiet)
-    assert again.runs.membership_auc.tolist() == [0.6]
-    assert again.made["not_measured"] == []
 
 
 def test_a_search_of_one_and_ranges_without_a_search_are_refused(tiny: str) -> None:

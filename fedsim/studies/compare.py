@@ -14,9 +14,9 @@ from fedsim.device import available_cores
 from fedsim.errors import FedsimError
 from fedsim.runs import Run
 from fedsim.simulation import check
-from fedsim.studies.audit import audit_run
+from fedsim.studies.attack import attack, membership
 from fedsim.studies.cells import Cell, Plan
-from fedsim.studies.comparison import Comparison, assemble, membership
+from fedsim.studies.comparison import Comparison, assemble
 from fedsim.studies.frontier import SEARCH_SEED
 from fedsim.studies.grid import Crew
 from fedsim.studies.guarantees import guarantees
@@ -30,9 +30,6 @@ from fedsim.studies.tuning import (
     search_of,
     trial_config,
 )
-
-# Of the membership measure: enough for an AUC, without the attacks that take the longest.
-_CHEAP = ("membership.neighbour_sentences=0",)
 
 Chosen = dict[Cell, Values | FedsimError]
 
@@ -194,21 +191,17 @@ def _runs(
 def _attack(
     outcomes: Mapping[tuple[Cell, int], Run | Exception], crew: Crew, said: Said
 ) -> list[str]:
-    """Measure membership where it is not in the run's folder yet; returns why where it cannot."""
+    """Attack membership in the runs that were not attacked so yet; returns why where it cannot."""
     runs = {o.path: key for key, o in outcomes.items() if isinstance(o, Run)}
     waiting = {path: (path,) for path in runs if membership(Run.open(path)) is None}
     missed = []
-    for done, (path, error) in enumerate(crew.each(_membership, waiting), 1):
+    for done, (path, error) in enumerate(crew.each(attack, waiting), 1):
         cell, seed = runs[path]
         name = f"membership in {cell.name}, seed {seed}"
         said(name, done, len(waiting), 0.0)
         if error:
             missed.append(f"{name}: {error}")
     return missed
-
-
-def _membership(path: Path) -> None:
-    audit_run(Run.open(path), ["membership"], _CHEAP)
 
 
 def _chosen_rows(searches: Mapping[Cell, Search], chosen: Chosen) -> pd.DataFrame:

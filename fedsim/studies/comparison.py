@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from fedsim.runs import Run
+from fedsim.studies.attack import membership
 from fedsim.studies.cells import Cell
 
 # A run's column -> the column of its table `results`, on test users.
@@ -109,13 +110,6 @@ def _leaked(run: Run) -> dict[str, float]:
         out["canaries_extracted"] = float(seen.extracted.mean())
     auc = membership(run)
     return out if auc is None else out | {"membership_auc": auc}
-
-
-def membership(run: Run) -> float | None:
-    """The AUC of the attack with a reference model on sentences; None where nobody measured it."""
-    rows = run.table("leakage").query("measure == 'membership' and quantity == 'auc'")
-    found = rows[rows.group == "score=reference"].estimate
-    return float(found.iloc[-1]) if len(found) else None
 
 
 def default_target(curves: pd.DataFrame, keys: list[str]) -> float:
