@@ -115,7 +115,12 @@ def summarised(comparison: Comparison) -> pd.DataFrame:
         row = dict(zip(keys, cell, strict=True)) | {"n": len(own)}
         for column in columns:
             values = own[column].astype("Float64").to_numpy(float, na_value=np.nan)
-            row |= mean_and_ends(values, column)
+            logs = mean_and_ends(np.log(values), column) if column == "perplexity" else None
+            row |= (
+                {name: np.exp(value) for name, value in logs.items()}
+                if logs
+                else mean_and_ends(values, column)
+            )
         gain = (own["top1"] - base.set_index("seed")["top1"]).dropna().to_numpy(float)
         if cell[0] == comparison.strategies[0]:
             gain = gain[:0]
@@ -191,7 +196,8 @@ def test_the_summary_has_the_numbers_of_the_frame() -> None:
         numbers = table.loc[row["strategy"]]
         half = (numbers["top1_high"] - numbers["top1_low"]) / 2
         assert row["top-1, %"].strip("*") == f"{100 * numbers['top1']:.2f} ± {100 * half:.2f}"
-        assert row["perplexity"].strip("*").startswith(f"{numbers['perplexity']:.1f} ± ")
+        perplexity = [f"{numbers[f'perplexity{end}']:.1f}" for end in ("", "_low", "_high")]
+        assert row["perplexity"].strip("*") == "{} ({} to {})".format(*perplexity)
         assert row["mean exposure of canaries, bits"].split()[0].strip("*") == (
             f"{numbers['exposure_bits']:.2f}"
         )

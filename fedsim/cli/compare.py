@@ -109,11 +109,14 @@ def _say_failures(found: Comparison) -> None:
 def _as_json(
     found: Comparison, table: pd.DataFrame, findings: list[str], folder: Path
 ) -> dict[str, Any]:
+    from fedsim.studies.comparison import GEOMETRIC
+
     tables = {"cells": table, "runs": found.runs, "chosen": found.chosen, "trials": found.trials,
               "privacy": found.privacy}  # fmt: skip
     return {
         "target_top1": found.target,
         "findings": findings,
+        "geometric_means": list(GEOMETRIC),
         **{
             name: json.loads(rows.to_json(orient="records", double_precision=15))
             for name, rows in tables.items()

@@ -41,7 +41,8 @@ def caption(cells: Cells) -> str:
     else:
         intervals = (
             "Means over seeds ± half the width of the 95 % interval (Student's t over seeds), on "
-            "test users. Difference: top-1 in percentage points against "
+            "test users; of perplexity the geometric mean and its interval, made on logarithms. "
+            "Difference: top-1 in percentage points against "
             f"{reference} at the same axes, paired by seed, with its 95 % interval; p of the "
             "paired t-test, adjusted by Holm over the comparisons of the table. "
             f"{UNADJUSTED} {BOLD}"

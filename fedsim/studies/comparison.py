@@ -22,6 +22,7 @@ SCORES = {
     "keystrokes_saved": "keystroke_savings",
     "worst_decile_top1": "top1_recall_worst_tenth",
 }
+GEOMETRIC = ("perplexity",)  # averaged over seeds on a logarithmic scale
 ABOUT = ("strategy", "seed", "state", "error", "run")  # the other columns that are no measure
 
 
