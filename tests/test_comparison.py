@@ -153,7 +153,10 @@ def test_a_comparison_holds_what_its_runs_hold_and_comes_from_the_cache(
         curve = curve[curve["client.epochs"] == row["client.epochs"]].set_index("round")
         assert row["validation_top1"] == curve.top1[3]
         assert curve.tokens[2] == rounds.tokens[:2].sum()
-        assert row["rounds_to_target"] == curve.index[curve.top1 >= found.target][0]
+        first = curve.index[curve.top1 >= found.target][0]
+        assert row["rounds_to_target"] == first
+        assert row["bytes_to_target"] == rounds.upload_bytes[:first].sum()
+        assert row["download_to_target"] == rounds.download_bytes[:first].sum()
     assert found.target == found.runs.validation_top1.min()
     assert found.trials.empty
     assert found.chosen.empty

@@ -19,7 +19,7 @@ from test_report import EVIL, Page
 from fedsim.report.comparison import checklist, findings, latex, markdown, write_comparison
 from fedsim.report.comparison_cells import Cells
 from fedsim.report.comparison_latex import escaped
-from fedsim.report.formats import MISSING
+from fedsim.report.formats import MISSING, size
 from fedsim.studies.comparison import Comparison
 
 NAMES = ("fedavg", "fedsgd", "fedprox", "fedadam", "fedyogi", "scaffold", "fedadagrad", "fedavgm",
@@ -56,7 +56,8 @@ def made_up(
             curve = (end * (1 - np.exp(-evaluated / SPEED[name]))
                      + rng.normal(0, 0.05, len(evaluated)).cumsum() * 0.3)  # fmt: skip
             curve = np.clip(curve, 0.01, None) / 100
-            each = 1_270_000 * 10 * (2 if name == "scaffold" else 1)
+            each = 1_270_000 * 10
+            down = each * (2 if name == "scaffold" else 1)
             hit = np.flatnonzero(curve >= (target or 2))
             first = int(evaluated[hit[0]]) if len(hit) else None
             curves.append(pd.DataFrame({**where, "seed": seed, "round": evaluated, "top1": curve,
@@ -71,9 +72,10 @@ def made_up(
                     "keystrokes_saved": 0.3 + end / 300,
                     "worst_decile_top1": (end - 9 + rng.normal(0, 0.2)) / 100,
                     "validation_top1": curve[-1], "rounds": rounds, "tokens": rounds * 11_000,
-                    "upload_bytes": rounds * each, "download_bytes": rounds * each,
+                    "upload_bytes": rounds * each, "download_bytes": rounds * down,
                     "seconds": 41.0 + seed, "rounds_to_target": first,
                     "bytes_to_target": None if first is None else first * each,
+                    "download_to_target": None if first is None else first * down,
                 }
                 | ({"exposure_bits": 1.4 + end / 5 + rng.normal(0, 0.2),
                     "canaries_extracted": max(0.0, end / 200 + rng.normal(0, 0.01))}
@@ -90,7 +92,7 @@ def made_up(
                                        "state": "stopped" if trial % 2 else "finished",
                                        "top1": 0.1 + trial / 300})  # fmt: skip
     frame = pd.DataFrame(runs)
-    for column in ("rounds_to_target", "bytes_to_target"):
+    for column in ("rounds_to_target", "bytes_to_target", "download_to_target"):
         frame[column] = frame[column].astype("Int64")
     keys = ["strategy", *axes]
     heads = ([*keys, "key", "low", "high", "value"], [*keys, "trial", "rounds", "top1", "state"])
@@ -219,8 +221,7 @@ def test_the_page_has_the_table_of_the_markdown(tmp_path: Path) -> None:
         comparison, summarised(comparison)
     )
     assert "13.00 %" in page.text
-    assert "Bytes to the target are uploads alone; what a whole run sends down" in page.text
-    assert source.count("<svg") == 6  # scores, 2 curves, 2 costs, fairness
+    assert source.count("<svg") == 7  # scores, 2 curves, 3 costs, fairness
 
 
 def test_frames_come_back_from_parquet(tmp_path: Path) -> None:
@@ -339,12 +340,12 @@ def tied(axes: dict[str, list[Any]] | None = None, **columns: Any) -> Comparison
 
 
 def test_equal_figures_have_no_winner() -> None:
-    rounds = {"rounds_to_target": 5, "bytes_to_target": 10**9}
+    rounds = {"rounds_to_target": 5, "bytes_to_target": 10**9, "download_to_target": 10**9}
     text = said(tied(top1=0.1, canaries_extracted=0.0, **rounds))
     assert "Lowest canaries extracted: equal for all, 0.0 %." in text
     assert "The highest mean top-1 on the test users, 10.00 %, is that of all strategies" in text
     assert "All cells that always get to 13.00 % validation top-1 take 5.0 rounds on" in text
-    assert "; all with the fewest uploaded bytes (1.0 GB)" in text
+    assert "; all with the fewest uploaded bytes (1.0 GB) and the fewest downloaded bytes" in text
     assert "0.00 points above" not in text
 
 
@@ -354,11 +355,16 @@ def test_two_that_share_the_first_place_are_both_named() -> None:
     runs = comparison.runs.assign(
         top1=np.where(pair, 0.2, 0.1), canaries_extracted=np.where(pair, 0.0, 0.25),
         rounds_to_target=np.where(pair, 5, 9), bytes_to_target=np.where(pair, 10**9, 2 * 10**9),
+        download_to_target=np.where(comparison.runs["strategy"] == "fedprox", 10**9, 2 * 10**9),
     )  # fmt: skip
     text = said(dataclasses.replace(comparison, runs=runs))
     assert "Lowest canaries extracted: fedavg and fedprox alike, 0.0 %." in text
     assert "top-1 on the test users, 20.00 %, is that of fedavg and fedprox alike." in text
-    assert "fedavg and fedprox get to 13.00 % validation top-1 in the fewest rounds on" in text
+    assert (
+        "fedavg and fedprox get to 13.00 % validation top-1 in the fewest rounds on average (5.0) "
+        "and the fewest uploaded bytes (1.0 GB), fedprox with the fewest downloaded bytes (1.0 GB)"
+        in text
+    )
 
 
 def test_equal_figures_have_no_winner_in_any_setting() -> None:
@@ -423,18 +429,31 @@ def test_a_target_that_is_not_reached_is_said_and_has_no_mean(tmp_path: Path) ->
     comparison = made_up(3)
     runs = comparison.runs.copy()
     lost = (runs["strategy"] == "fedprox") & (runs["seed"] == 1)
-    runs.loc[lost, ["rounds_to_target", "bytes_to_target"]] = pd.NA
+    runs.loc[lost, ["rounds_to_target", "bytes_to_target", "download_to_target"]] = pd.NA
     comparison = dataclasses.replace(comparison, runs=runs)
     text = said(comparison)
     assert "at 13.00 % validation top-1: fedsgd in 0 of 3 runs; fedprox in 2 of 3" in text
     assert "fedavg gets to 13.00 % validation top-1 in the fewest rounds on average" in text
     page, source = written(comparison, tmp_path)
     assert "fedprox 3 of 3" not in page.text
-    assert "fedprox 2 of 3 not always not always" in page.text
-    assert "fedsgd 0 of 3 never never" in page.text
+    assert "fedprox 2 of 3 not always not always not always" in page.text
+    assert "fedsgd 0 of 3 never never never" in page.text
     assert ">2 of 3 runs<" in source
     mean = summarised(comparison).set_index("strategy").loc["fedavg", "rounds_to_target"]
     assert f"fedavg 3 of 3 {mean:.1f} ± " in page.text
+
+
+def test_what_was_downloaded_until_the_target_stands_beside_what_was_uploaded() -> None:
+    """SCAFFOLD sends its clients two models a round: as much up, twice as much down."""
+    comparison = made_up(6)
+    means = summarised(comparison).set_index("strategy")
+    rows = {r["strategy"]: r for r in markdown_rows(comparison, "| strategy | reached by")}
+    assert rows["scaffold"]["upload to target"] == size(means.loc["scaffold", "bytes_to_target"])
+    assert rows["scaffold"]["download to target"] == size(
+        2 * means.loc["scaffold", "bytes_to_target"]
+    )
+    assert rows["fedavg"]["download to target"] == rows["fedavg"]["upload to target"]
+    assert rows["fedsgd"]["download to target"] == "never"
 
 
 def test_caveats_name_tuning_edges_and_what_was_not_measured() -> None:
@@ -493,7 +512,7 @@ def test_every_strategy_and_setting_is_on_the_page(count: int, axes: int, tmp_pa
     page, source = written(comparison, tmp_path)
     settings = (1, 3, 6)[axes]
     panels = -(-count // 8)
-    assert source.count("<svg") == settings * (4 + 2 * panels + 2 * panels)
+    assert source.count("<svg") == settings * (5 + 2 * panels + 2 * panels)
     drawn = " ".join(re.findall(r"<svg.*?</svg>", source, re.DOTALL))
     assert all(f">{name}<" in drawn for name in comparison.strategies)
     assert "#010" not in drawn

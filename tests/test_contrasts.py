@@ -131,8 +131,10 @@ def test_a_cell_of_failures_keeps_its_row() -> None:
 
 def test_the_target_is_reached_at_the_first_evaluation_above_it() -> None:
     curve = pd.DataFrame({"round": [5, 10, 15], "top1": [0.05, 0.12, 0.08],
-                          "upload_bytes": [500, 1000, 1500]})  # fmt: skip
-    assert reached(curve, 0.08) == {"rounds_to_target": 10, "bytes_to_target": 1000}
+                          "upload_bytes": [500, 1000, 1500],
+                          "download_bytes": [900, 1800, 2700]})  # fmt: skip
+    assert reached(curve, 0.08) == {"rounds_to_target": 10, "bytes_to_target": 1000,
+                                    "download_to_target": 1800}  # fmt: skip
     assert all(math.isnan(value) for value in reached(curve, 0.2).values())
     assert reached(curve, 0.05)["rounds_to_target"] == 5
 

@@ -163,14 +163,23 @@ def _costs(found: Comparison, table: pd.DataFrame) -> Table:
     )
     leaked = {"exposure_bits": "exposure, bits", "membership_auc": "membership AUC"}
     leaked = {name: heading for name, heading in leaked.items() if name in table}
-    for heading in ("", "rounds", "fewer by", "uploaded", "seconds in all", *leaked.values()):
+    for heading in (
+        "",
+        "rounds",
+        "fewer by",
+        "uploaded",
+        "downloaded",
+        "seconds in all",
+        *leaked.values(),
+    ):
         shown.add_column(heading, justify="right" if heading else "left")
     slowest = table.rounds_to_target.max()
     for row in table.to_dict("records"):
         rounds = row["rounds_to_target"]
-        cost = ["not reached by all", "", ""]
+        cost = ["not reached by all", "", "", ""]
         if not math.isnan(rounds):
-            cost = [f"{rounds:.1f}", f"{slowest / rounds:.1f}x", size(row["bytes_to_target"])]
+            sent = (size(row[f"{way}_to_target"]) for way in ("bytes", "download"))
+            cost = [f"{rounds:.1f}", f"{slowest / rounds:.1f}x", *sent]
         last = [_figure(row[name], 2) for name in leaked]
         shown.add_row(_name(found, row), *cost, _figure(row["seconds"], 0), *last)
     return shown

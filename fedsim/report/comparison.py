@@ -130,8 +130,7 @@ def _cost_note(cells: Cells) -> str:
         goal = (
             f"The target is {percent(target)} top-1 on validation users, looked at in every "
             "evaluated round; rounds and bytes to it are means over runs, and not given where one "
-            "did not get there: a mean of the others would flatter. Bytes to the target are "
-            "uploads alone; what a whole run sends down is in the column download. "
+            "did not get there: a mean of the others would flatter. "
         )
     return (
         f"{goal}Bytes are of all clients of a run together; time is that of the simulation and "

@@ -97,7 +97,7 @@ def costs(cells: Cells) -> Table:
     goal = cells.comparison.target is not None
     header = ["strategy", *cells.comparison.axes]
     if goal:
-        header += ["reached by", "rounds to target", "upload to target"]
+        header += ["reached by", "rounds to target", "upload to target", "download to target"]
     header += ["rounds", "upload", "download", "tokens", "time of a run"]
     rows = []
     for name, setting in cells:
@@ -113,18 +113,19 @@ def costs(cells: Cells) -> Table:
 
 
 def to_target(cells: Cells, name: str, setting: Setting) -> list[str]:
-    """Of how many runs, rounds and bytes; a dash where none got there."""
+    """Of how many runs, rounds and bytes up and down; a dash where none got there."""
     row = cells.row(name, setting)
     got, asked = reached(cells, name, setting)
     if not asked:
-        return [MISSING] * 3
+        return [MISSING] * 4
     if got < asked:
         return [
             f"{got} of {asked}",
-            *(["not always" if got else "never"] * 2),
+            *(["not always" if got else "never"] * 3),
         ]
     rounds = with_half(row, "rounds_to_target", Measure("rounds", "", 1, 1))
-    return [f"{got} of {asked}", rounds, size(row.get("bytes_to_target"))]
+    sent = (size(row.get(f"{way}_to_target")) for way in ("bytes", "download"))
+    return [f"{got} of {asked}", rounds, *sent]
 
 
 def chosen(cells: Cells) -> Table:
