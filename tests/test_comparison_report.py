@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import itertools
+import json
 import re
 import shutil
 import subprocess
@@ -222,6 +224,50 @@ def test_the_page_has_the_table_of_the_markdown(tmp_path: Path) -> None:
     )
     assert "13.00 %" in page.text
     assert source.count("<svg") == 7  # scores, 2 curves, 3 costs, fairness
+
+
+@pytest.mark.slow
+def test_no_table_of_the_page_is_wider_than_the_window(tmp_path: Path) -> None:
+    """Of six strategies in two axes with leakage: what Chromium needs at 1280 px, and on a phone
+    the page itself stays where it is while a table is scrolled in its box."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("there is no browser here")
+    axes = {"client.epochs": [1, 5], "server.cohort": [10, 50]}
+    comparison = made_up(6, axes=axes, leakage=True, tuned=True, rounds=12, target=0.02)
+    source = written(comparison, tmp_path)[1]
+    found_at = measured(chromium, source, (1280, 390), tmp_path)
+    for width, found, boxes_fit in zip((1280, 390), found_at, (True, False), strict=True):
+        assert found["page"] <= width
+        assert {"Scores on test users", "Cost", "Leakage against utility"} <= set(found["boxes"])
+        wide = [name for name, (needs, has) in found["boxes"].items() if needs > has]
+        assert (wide == []) is boxes_fit
+
+
+def measured(
+    chromium: str, source: str, widths: tuple[int, ...], folder: Path
+) -> list[dict[str, Any]]:
+    """The widths in px of the page and of its tables' boxes (needed, given), in frames of these
+    widths: a window of Chromium's own is never as narrow as a phone."""
+    tell = """<script>onload = () => document.title = JSON.stringify({
+      page: document.documentElement.scrollWidth,
+      boxes: Object.fromEntries([...document.querySelectorAll(".scroll")].map(box => [
+        box.closest("section").querySelector("h2").innerText,
+        [box.scrollWidth, box.clientWidth]]))})</script>"""
+    (folder / "told.html").write_text(source.replace("</body>", f"{tell}</body>"), "utf-8")
+    frame = '<iframe src="told.html" width="{}" height="900" style="border: 0"></iframe>'
+    (folder / "frame.html").write_text(
+        "".join(map(frame.format, widths)) + "<p id=said></p><script>onload = () => said.innerText"
+        " = `[${Array.from(frames, frame => frame.document.title)}]`</script>",
+        "utf-8",
+    )
+    command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
+               "--allow-file-access-from-files", f"--user-data-dir={folder / 'chromium'}",
+               "--window-size=1400,1000", (folder / "frame.html").as_uri()]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    said = re.search(r'<p id="said">(.*?)</p>', done.stdout, re.DOTALL)
+    assert said is not None, done.stdout[-500:]
+    return list(json.loads(html.unescape(said[1])))
 
 
 def test_frames_come_back_from_parquet(tmp_path: Path) -> None:

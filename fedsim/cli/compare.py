@@ -163,15 +163,7 @@ def _costs(found: Comparison, table: pd.DataFrame) -> Table:
     )
     leaked = {"exposure_bits": "exposure, bits", "membership_auc": "membership AUC"}
     leaked = {name: heading for name, heading in leaked.items() if name in table}
-    for heading in (
-        "",
-        "rounds",
-        "fewer by",
-        "uploaded",
-        "downloaded",
-        "seconds in all",
-        *leaked.values(),
-    ):
+    for heading in ("", "rounds", "fewer by", "sent up", "sent down", "seconds", *leaked.values()):
         shown.add_column(heading, justify="right" if heading else "left")
     slowest = table.rounds_to_target.max()
     for row in table.to_dict("records"):
