@@ -198,6 +198,30 @@ def test_every_cell_is_tuned_with_the_same_budget(here: Here, tiny: str, tmp_pat
     assert all(t.results.empty for t in trials if t.status["state"] == "paused")
 
 
+def test_the_counter_ends_at_its_total_though_stopped_trials_come_back(
+    here: Here, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both leaders of four diverge after round 1, so that the other two are trained after all."""
+    rates: list[float] = []
+
+    def score(run: Run, round: int) -> float | None:
+        rate = run.config.client.lr
+        if round == 1:
+            rates.append(rate)
+        return None if round > 1 and rate in sorted(rates)[-2:] else rate
+
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(compare, "score_at", score)
+    plan = Plan(("fedavg",), tiny, ("server.rounds=4", "optimizer.lr=1"))
+    asked = Study(plan, (1,), trials=4)
+    run_study(asked, tmp_path, 1, lambda _, i, of, s: told.append((i, of)))
+    assert [i for i, _ in told] == list(range(1, len(told) + 1))
+    assert told[0][1] == 4 + 2 + 1 + 1
+    assert len(told) > told[0][1]
+    assert all(i <= of for i, of in told)
+    assert told[-1][0] == told[-1][1]
+
+
 def test_what_fails_is_listed_and_the_others_go_on(here: Here, tiny: str, tmp_path: Path) -> None:
     plan = Plan(("fedavg", "fedsgd"), tiny, ("server.rounds=2", "fedavg:client.lr=1e12"))
     found = run_study(Study(plan, (1, 2)), tmp_path, 1, quiet)

@@ -45,6 +45,12 @@ def test_the_budget_by_hand() -> None:
     assert budget(3, 60) == 3 * 15 + 2 * 15 + 1 * 30
 
 
+def test_what_is_left_of_a_search_is_its_budget_at_first(tiny: str) -> None:
+    (cell,) = Plan(("fedavg",), tiny).cells()
+    search = Search(cell, RANGES, [{}] * 8, rungs(60))
+    assert search.left() == (8 + 4 + 2, budget(8, 60))
+
+
 def test_the_better_half_keeps_the_earlier_of_equals() -> None:
     assert better_half({0: 0.1, 1: 0.3, 2: 0.2, 3: 0.2}) == [1, 2]
     assert better_half({4: 0.1, 2: 0.1, 7: 0.1}) == [2, 4]
@@ -82,14 +88,18 @@ def test_where_the_leaders_diverge_those_that_were_stopped_come_back(tiny: str) 
     search = Search(cell, {"client.lr": Range(0.5, 8.0)}, values, (2, 4, 8))
     search.tell({0: 0.05, 1: 0.06, 2: 0.20, 3: 0.30})
     assert search.due == {2: 4, 3: 4}
+    assert search.left() == (2 + 1, 2 * 2 + 4)
     search.tell({2: None, 3: None})
     assert search.due == {1: 4}  # the better half of the other two
+    assert search.left() == (1 + 1, 2 + 4)
     search.tell({1: 0.10})
     assert search.due == {1: 8}
     search.tell({1: None})
     assert search.due == {0: 8}
+    assert search.left() == (1, 6)
     search.tell({0: 0.07})
     assert search.due == {}
+    assert search.left() == (0, 0)
     assert search.chosen == {"client.lr": 1.0}
     assert [row["state"] for row in search.rows] == ["finished", "failed", "failed", "failed"]
 

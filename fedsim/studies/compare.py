@@ -85,8 +85,8 @@ def run_study(study: Study, folder: Path, jobs: int, said: Said) -> Comparison:
     cells = study.checked()
     with Crew(folder, jobs) as crew:
         searches = _searches(study, cells, folder)
-        ledger = _ledger(study, cells, searches, said)
-        trials = _tune(study, searches, crew, ledger)
+        ledger = Ledger(*_left(study, cells, searches), said)
+        trials = _tune(study, cells, searches, crew, ledger)
         chosen = {cell: _choice(searches.get(cell)) for cell in cells}
         outcomes = _runs(study, chosen, crew, ledger)
         missed = _attack(outcomes, crew, said) if study.leakage else []
@@ -116,27 +116,30 @@ def _searches(study: Study, cells: Sequence[Cell], folder: Path) -> dict[Cell, S
     return {cell: search for cell, search in found.items() if search is not None}
 
 
-def _ledger(
-    study: Study, cells: Sequence[Cell], searches: Mapping[Cell, Search], said: Said
-) -> Ledger:
-    rounds = {cell: study.plan.config(cell, 1).server.rounds for cell in cells}
-    steps, total = len(cells) * len(study.seeds), sum(rounds.values()) * len(study.seeds)
-    for cell, search in searches.items():
-        standing = study.trials
-        for _ in search.rungs:
-            steps += standing
-            standing = (standing + 1) // 2
-        total += budget(study.trials, rounds[cell])
-    return Ledger(steps, total, said)
+def _left(study: Study, cells: Sequence[Cell], searches: Mapping[Cell, Search]) -> tuple[int, int]:
+    """How many trainings are still to come, of trials and then of all runs, and their rounds."""
+    rounds = sum(study.plan.config(cell, 1).server.rounds for cell in cells)
+    left = [search.left() for search in searches.values()]
+    return (
+        len(cells) * len(study.seeds) + sum(steps for steps, _ in left),
+        rounds * len(study.seeds) + sum(rounds for _, rounds in left),
+    )
 
 
 def _tune(
-    study: Study, searches: Mapping[Cell, Search], crew: Crew, ledger: Ledger
+    study: Study,
+    cells: Sequence[Cell],
+    searches: Mapping[Cell, Search],
+    crew: Crew,
+    ledger: Ledger,
 ) -> dict[Path, Run]:
-    """Run all searches in step; returns the trials' runs."""
+    """Run all searches in step; returns the trials' runs.
+
+    How much there is to do is counted anew at each stage: trials fail, and stopped ones come back.
+    """
     runs: dict[Path, Run] = {}
-    before = dict.fromkeys(searches, 0)
     while any(search.due for search in searches.values()):
+        ledger.expect(*_left(study, cells, searches))
         configs: dict[str, Config] = {}
         until: dict[str, int] = {}
         more: dict[str, int] = {}
@@ -145,7 +148,7 @@ def _tune(
             for trial, round in search.due.items():
                 name = f"tuning {cell.name}: trial {trial} to round {round}"
                 configs[name] = trial_config(study.plan, cell, search.designed[trial])
-                until[name], more[name] = round, round - before[cell]
+                until[name], more[name] = round, round - search.rows[trial]["rounds"]
                 whose[name] = (cell, trial)
         outcomes = crew.work(configs, ledger.stage(more), until, retry=study.retry)
         scores: dict[Cell, dict[int, float | None]] = {cell: {} for cell in searches}
@@ -157,7 +160,6 @@ def _tune(
                 scores[cell][trial] = score_at(outcome, until[name])
         for cell, search in searches.items():
             if search.due:
-                before[cell] = max(search.due.values())
                 search.tell(scores[cell])
     return runs
 
@@ -183,6 +185,9 @@ def _runs(
             name = f"{cell.name}, seed {seed}"
             cells[name], whose[name] = study.plan.config(cell, seed, values), (cell, seed)
     rounds = {name: config.server.rounds for name, config in cells.items()}
+    ledger.expect(
+        len(rounds), sum(rounds.values())
+    )  # a cell whose search found nothing has no runs
     outcomes = crew.work(cells, ledger.stage(rounds), retry=study.retry)
     out |= {whose[name]: outcome for name, outcome in outcomes.items()}
     return {(cell, seed): out[cell, seed] for cell in chosen for seed in study.seeds}
