@@ -33,6 +33,7 @@ from fedsim.studies.audit import audit_run
 from fedsim.studies.cells import Plan, parse_axes, parse_strategies
 from fedsim.studies.compare import Study, run_study
 from fedsim.studies.comparison import Comparison
+from fedsim.studies.server_optimizers import sentence, server_optimizers
 
 ROOT = Path(__file__).resolve().parents[1]
 AXES = (("client.epochs", ("1", "3")),)
@@ -275,6 +276,37 @@ def test_a_search_of_one_and_ranges_without_a_search_are_refused(tiny: str) -> N
     plan = Plan(("fedavg",), tiny, ranges=("client.lr=1,2",))
     with pytest.raises(FedsimError, match="no effect without --tune"):
         Study(plan, (1,)).checked()
+
+
+def test_who_runs_with_which_server_optimizer_is_said(
+    here: Here, tiny: str, tmp_path: Path
+) -> None:
+    """A preset's momentum goes to fedavg; scaffold implies plain SGD, and has none of it."""
+    own = tmp_path / "momentum.toml"
+    text = Path(tiny).read_text("utf-8")
+    own.write_text(text.replace('optimizer = "sgd"', 'optimizer = "momentum"'), "utf-8")
+    names, keys = ["fedavg", "fedsgd", "scaffold"], ["--seeds", "1", "server.rounds=1"]
+    given = ["compare", "--strategies", ",".join(names), *keys, "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, [*given, "--preset", str(own)])
+    assert result.exit_code == 0, result.output
+    said = "Server optimizer: momentum for fedavg, fedsgd; sgd for scaffold."
+    warned = "fedavg and scaffold differ in that too, not in the strategy alone; "
+    warned += "scaffold:optimizer=momentum would give both the same."
+    page = (tmp_path / "out" / "comparison.md").read_text("utf-8")
+    for told in (result.stderr, result.stdout, page):
+        assert said in told
+        assert warned in told
+    same = Plan(tuple(names), str(own), ("scaffold:optimizer=momentum",))
+    assert server_optimizers(same, same.cells()) == {"momentum": names}
+    assert sentence(server_optimizers(same, same.cells())).endswith("fedsgd, scaffold.")
+    meant = Plan(("fedavg", "fedadam"), tiny)  # the optimizer is what tells these apart
+    assert sentence(server_optimizers(meant, meant.cells())) == (
+        "Server optimizer: sgd for fedavg; adam for fedadam."
+    )
+    axis = Plan(("fedavg",), tiny, axes=(("optimizer", ("sgd", "momentum")),))
+    assert sentence(server_optimizers(axis, axis.cells())) == (
+        "Server optimizer: sgd for fedavg, optimizer=sgd; momentum for fedavg, optimizer=momentum."
+    )
 
 
 def test_the_cost_is_said_before(tiny: str) -> None:

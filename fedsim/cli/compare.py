@@ -70,12 +70,15 @@ def compare(
     from fedsim.runs import new_run_folder
     from fedsim.studies import cells, contrasts
     from fedsim.studies.compare import Study, run_study
+    from fedsim.studies.server_optimizers import sentence, server_optimizers
 
     names = cells.parse_strategies(strategies)
     axes = cells.parse_axes(axis or [])
     plan = cells.Plan(names, preset, tuple(overrides or ()), axes, tuple(ranges or ()))
     study = Study(plan, tuple(range(1, seeds + 1)), tune, target, leakage, retry)
-    print(f"Compared are {study.cost(study.checked())}.", file=sys.stderr, flush=True)
+    asked = study.checked()
+    print(f"Compared are {study.cost(asked)}.", file=sys.stderr)
+    print(sentence(server_optimizers(plan, asked)), file=sys.stderr, flush=True)
     folder = out or new_run_folder("compare")
     with resumable(out, folder):
         found = run_study(study, folder, jobs, told)

@@ -22,6 +22,7 @@ from fedsim.studies.grid import Crew
 from fedsim.studies.guarantees import guarantees
 from fedsim.studies.ledger import Ledger, Said
 from fedsim.studies.origin import origin
+from fedsim.studies.server_optimizers import server_optimizers
 from fedsim.studies.tuning import (
     Search,
     Values,
@@ -240,6 +241,7 @@ def _made(
         "tuning_seconds": tuned,
         "seeds": list(study.seeds),
         "preset": study.plan.preset,
+        "server_optimizers": server_optimizers(study.plan, cells),
         "overrides": list(study.plan.overrides),
         "config": config.as_dict(),  # of the first cell
         "tuning": {
