@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from federations import Here
+from federations import Here, write_chat, write_preset
 from pandas.testing import assert_frame_equal
 from typer.testing import CliRunner
 
@@ -26,9 +29,11 @@ from fedsim.privacy.accountants import exact_gaussian
 from fedsim.runs import Run
 from fedsim.simulation import simulate
 from fedsim.studies import compare
+from fedsim.studies.audit import audit_run
 from fedsim.studies.cells import Plan, parse_axes, parse_strategies
 from fedsim.studies.compare import Study, run_study
 from fedsim.studies.comparison import Comparison
+from fedsim.studies.server_optimizers import sentence, server_optimizers
 
 ROOT = Path(__file__).resolve().parents[1]
 AXES = (("client.epochs", ("1", "3")),)
@@ -149,7 +154,10 @@ def test_a_comparison_holds_what_its_runs_hold_and_comes_from_the_cache(
         curve = curve[curve["client.epochs"] == row["client.epochs"]].set_index("round")
         assert row["validation_top1"] == curve.top1[3]
         assert curve.tokens[2] == rounds.tokens[:2].sum()
-        assert row["rounds_to_target"] == curve.index[curve.top1 >= found.target][0]
+        first = curve.index[curve.top1 >= found.target][0]
+        assert row["rounds_to_target"] == first
+        assert row["bytes_to_target"] == rounds.upload_bytes[:first].sum()
+        assert row["download_to_target"] == rounds.download_bytes[:first].sum()
     assert found.target == found.runs.validation_top1.min()
     assert found.trials.empty
     assert found.chosen.empty
@@ -162,7 +170,8 @@ def test_a_comparison_holds_what_its_runs_hold_and_comes_from_the_cache(
 
 def test_every_cell_is_tuned_with_the_same_budget(here: Here, tiny: str, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    found = run_study(study(tiny, trials=4), tmp_path, 1, lambda _, i, of, s: told.append((i, of)))
+    asked = replace(study(tiny, trials=4), seeds=(1,))  # a search does not know of the others
+    found = run_study(asked, tmp_path, 1, lambda _, i, of, s: told.append((i, of)))
     assert told[-1][0] == told[-1][1], "it is known before how many steps there are"
     for _, mine in found.trials.groupby(["strategy", "client.epochs"]):
         assert mine.trial.tolist() == [0, 1, 2, 3]
@@ -184,11 +193,35 @@ def test_every_cell_is_tuned_with_the_same_budget(here: Here, tiny: str, tmp_pat
             "optimizer.lr": config.optimizer.options.lr,
         }
     trained = len(here.given)
-    assert_same(found, run_study(study(tiny, trials=4), tmp_path, 1, quiet))
+    assert_same(found, run_study(asked, tmp_path, 1, quiet))
     assert len(here.given) == trained
     trials = [Run.open(path) for path in (tmp_path / "cells").iterdir()]
     assert {t.status["state"] for t in trials} == {"finished", "paused"}
     assert all(t.results.empty for t in trials if t.status["state"] == "paused")
+
+
+def test_the_counter_ends_at_its_total_though_stopped_trials_come_back(
+    here: Here, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both leaders of four diverge after round 1, so that the other two are trained after all."""
+    rates: list[float] = []
+
+    def score(run: Run, round: int) -> float | None:
+        rate = run.config.client.lr
+        if round == 1:
+            rates.append(rate)
+        return None if round > 1 and rate in sorted(rates)[-2:] else rate
+
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(compare, "score_at", score)
+    plan = Plan(("fedavg",), tiny, ("server.rounds=4", "optimizer.lr=1"))
+    asked = Study(plan, (1,), trials=4)
+    run_study(asked, tmp_path, 1, lambda _, i, of, s: told.append((i, of)))
+    assert [i for i, _ in told] == list(range(1, len(told) + 1))
+    assert told[0][1] == 4 + 2 + 1 + 1
+    assert len(told) > told[0][1]
+    assert all(i <= of for i, of in told)
+    assert told[-1][0] == told[-1][1]
 
 
 def test_what_fails_is_listed_and_the_others_go_on(here: Here, tiny: str, tmp_path: Path) -> None:
@@ -205,22 +238,36 @@ def test_what_fails_is_listed_and_the_others_go_on(here: Here, tiny: str, tmp_pa
     assert tuned.chosen.set_index("key")["value"]["client.lr"] == 1.0
 
 
-def test_membership_is_measured_once_and_kept(
-    here: Here, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_membership_is_that_of_one_attack_whatever_was_audited(here: Here, tmp_path: Path) -> None:
+    """A user's audit in between, of fewer people, changes no figure, and is not lost either."""
+    crowd = write_preset(tmp_path / "crowd.toml", write_chat(tmp_path / "crowd.csv", people=80))
+    keys = ["--preset", str(crowd), "--strategies", "fedavg", "--seeds", "1", "server.cohort=12"]
+    command = ["compare", *keys, "--leakage", "--json", "--out", str(tmp_path / "out")]
+
+    def compared() -> dict[str, Any]:
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0, result.output
+        return dict(json.loads(result.stdout))
+
+    (row,) = compared()["runs"]
+    path = tmp_path / "out" / row["run"]
+    audit_run(Run.open(path), ["membership"], ["membership.users=20", "membership.sentences=2"])
+    audited = Run.open(path).table("leakage")
+    theirs = audited.query("quantity == 'auc' and group == 'score=reference'").estimate
+    assert theirs.tolist() != [row["membership_auc"]], "else this test can tell nothing"
+    done = len(here.given)
+    assert compared()["runs"][0]["membership_auc"] == row["membership_auc"]
+    assert len(here.given) == done, "neither trained nor attacked again"
+    assert_frame_equal(Run.open(path).table("leakage"), audited)
+    shutil.rmtree(path / "audit")
+    assert compared()["runs"][0]["membership_auc"] == row["membership_auc"], "it is made again"
+
+
+def test_membership_that_cannot_be_measured_is_said(here: Here, tiny: str, tmp_path: Path) -> None:
     asked = Study(Plan(("fedavg",), tiny, ("server.rounds=2",)), (1,), leakage=True)
     found = run_study(asked, tmp_path, 1, quiet)
     assert "membership_auc" not in found.runs
     assert "never took part" in found.made["not_measured"][0], "the tiny federation is too small"
-    path = tmp_path / found.runs.run[0]
-    run = Run.open(path)
-    row = {"round": 2, "measure": "membership", "threat": "", "quantity": "auc",
-           "group": "score=reference", "estimate": 0.6, "n": 9, "low": 0.5, "high": 0.7,
-           "interval": "", "control": 0.5, "note": ""}  # fmt: skip
-    run.append("leakage", [row])
-    again = run_study(asked, tmp_path, 1, quiet)
-    assert again.runs.membership_auc.tolist() == [0.6]
-    assert again.made["not_measured"] == []
 
 
 def test_a_search_of_one_and_ranges_without_a_search_are_refused(tiny: str) -> None:
@@ -229,6 +276,37 @@ def test_a_search_of_one_and_ranges_without_a_search_are_refused(tiny: str) -> N
     plan = Plan(("fedavg",), tiny, ranges=("client.lr=1,2",))
     with pytest.raises(FedsimError, match="no effect without --tune"):
         Study(plan, (1,)).checked()
+
+
+def test_who_runs_with_which_server_optimizer_is_said(
+    here: Here, tiny: str, tmp_path: Path
+) -> None:
+    """A preset's momentum goes to fedavg; scaffold implies plain SGD, and has none of it."""
+    own = tmp_path / "momentum.toml"
+    text = Path(tiny).read_text("utf-8")
+    own.write_text(text.replace('optimizer = "sgd"', 'optimizer = "momentum"'), "utf-8")
+    names, keys = ["fedavg", "fedsgd", "scaffold"], ["--seeds", "1", "server.rounds=1"]
+    given = ["compare", "--strategies", ",".join(names), *keys, "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, [*given, "--preset", str(own)])
+    assert result.exit_code == 0, result.output
+    said = "Server optimizer: momentum for fedavg, fedsgd; sgd for scaffold."
+    warned = "fedavg and scaffold differ in that too, not in the strategy alone; "
+    warned += "scaffold:optimizer=momentum would give both the same."
+    page = (tmp_path / "out" / "comparison.md").read_text("utf-8")
+    for told in (result.stderr, result.stdout, page):
+        assert said in told
+        assert warned in told
+    same = Plan(tuple(names), str(own), ("scaffold:optimizer=momentum",))
+    assert server_optimizers(same, same.cells()) == {"momentum": names}
+    assert sentence(server_optimizers(same, same.cells())).endswith("fedsgd, scaffold.")
+    meant = Plan(("fedavg", "fedadam"), tiny)  # the optimizer is what tells these apart
+    assert sentence(server_optimizers(meant, meant.cells())) == (
+        "Server optimizer: sgd for fedavg; adam for fedadam."
+    )
+    axis = Plan(("fedavg",), tiny, axes=(("optimizer", ("sgd", "momentum")),))
+    assert sentence(server_optimizers(axis, axis.cells())) == (
+        "Server optimizer: sgd for fedavg, optimizer=sgd; momentum for fedavg, optimizer=momentum."
+    )
 
 
 def test_the_cost_is_said_before(tiny: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import itertools
+import json
 import re
 import shutil
 import subprocess
@@ -19,7 +21,7 @@ from test_report import EVIL, Page
 from fedsim.report.comparison import checklist, findings, latex, markdown, write_comparison
 from fedsim.report.comparison_cells import Cells
 from fedsim.report.comparison_latex import escaped
-from fedsim.report.formats import MISSING
+from fedsim.report.formats import MISSING, size
 from fedsim.studies.comparison import Comparison
 
 NAMES = ("fedavg", "fedsgd", "fedprox", "fedadam", "fedyogi", "scaffold", "fedadagrad", "fedavgm",
@@ -56,7 +58,8 @@ def made_up(
             curve = (end * (1 - np.exp(-evaluated / SPEED[name]))
                      + rng.normal(0, 0.05, len(evaluated)).cumsum() * 0.3)  # fmt: skip
             curve = np.clip(curve, 0.01, None) / 100
-            each = 1_270_000 * 10 * (2 if name == "scaffold" else 1)
+            each = 1_270_000 * 10
+            down = each * (2 if name == "scaffold" else 1)
             hit = np.flatnonzero(curve >= (target or 2))
             first = int(evaluated[hit[0]]) if len(hit) else None
             curves.append(pd.DataFrame({**where, "seed": seed, "round": evaluated, "top1": curve,
@@ -71,9 +74,10 @@ def made_up(
                     "keystrokes_saved": 0.3 + end / 300,
                     "worst_decile_top1": (end - 9 + rng.normal(0, 0.2)) / 100,
                     "validation_top1": curve[-1], "rounds": rounds, "tokens": rounds * 11_000,
-                    "upload_bytes": rounds * each, "download_bytes": rounds * each,
+                    "upload_bytes": rounds * each, "download_bytes": rounds * down,
                     "seconds": 41.0 + seed, "rounds_to_target": first,
                     "bytes_to_target": None if first is None else first * each,
+                    "download_to_target": None if first is None else first * down,
                 }
                 | ({"exposure_bits": 1.4 + end / 5 + rng.normal(0, 0.2),
                     "canaries_extracted": max(0.0, end / 200 + rng.normal(0, 0.01))}
@@ -90,7 +94,7 @@ def made_up(
                                        "state": "stopped" if trial % 2 else "finished",
                                        "top1": 0.1 + trial / 300})  # fmt: skip
     frame = pd.DataFrame(runs)
-    for column in ("rounds_to_target", "bytes_to_target"):
+    for column in ("rounds_to_target", "bytes_to_target", "download_to_target"):
         frame[column] = frame[column].astype("Int64")
     keys = ["strategy", *axes]
     heads = ([*keys, "key", "low", "high", "value"], [*keys, "trial", "rounds", "top1", "state"])
@@ -115,7 +119,12 @@ def summarised(comparison: Comparison) -> pd.DataFrame:
         row = dict(zip(keys, cell, strict=True)) | {"n": len(own)}
         for column in columns:
             values = own[column].astype("Float64").to_numpy(float, na_value=np.nan)
-            row |= mean_and_ends(values, column)
+            logs = mean_and_ends(np.log(values), column) if column == "perplexity" else None
+            row |= (
+                {name: np.exp(value) for name, value in logs.items()}
+                if logs
+                else mean_and_ends(values, column)
+            )
         gain = (own["top1"] - base.set_index("seed")["top1"]).dropna().to_numpy(float)
         if cell[0] == comparison.strategies[0]:
             gain = gain[:0]
@@ -191,7 +200,8 @@ def test_the_summary_has_the_numbers_of_the_frame() -> None:
         numbers = table.loc[row["strategy"]]
         half = (numbers["top1_high"] - numbers["top1_low"]) / 2
         assert row["top-1, %"].strip("*") == f"{100 * numbers['top1']:.2f} ± {100 * half:.2f}"
-        assert row["perplexity"].strip("*").startswith(f"{numbers['perplexity']:.1f} ± ")
+        perplexity = [f"{numbers[f'perplexity{end}']:.1f}" for end in ("", "_low", "_high")]
+        assert row["perplexity"].strip("*") == "{} ({} to {})".format(*perplexity)
         assert row["mean exposure of canaries, bits"].split()[0].strip("*") == (
             f"{numbers['exposure_bits']:.2f}"
         )
@@ -213,8 +223,51 @@ def test_the_page_has_the_table_of_the_markdown(tmp_path: Path) -> None:
         comparison, summarised(comparison)
     )
     assert "13.00 %" in page.text
-    assert "Bytes to the target are uploads alone; what a whole run sends down" in page.text
-    assert source.count("<svg") == 6  # scores, 2 curves, 2 costs, fairness
+    assert source.count("<svg") == 7  # scores, 2 curves, 3 costs, fairness
+
+
+@pytest.mark.slow
+def test_no_table_of_the_page_is_wider_than_the_window(tmp_path: Path) -> None:
+    """Of six strategies in two axes with leakage: what Chromium needs at 1280 px, and on a phone
+    the page itself stays where it is while a table is scrolled in its box."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("there is no browser here")
+    axes = {"client.epochs": [1, 5], "server.cohort": [10, 50]}
+    comparison = made_up(6, axes=axes, leakage=True, tuned=True, rounds=12, target=0.02)
+    source = written(comparison, tmp_path)[1]
+    found_at = measured(chromium, source, (1280, 390), tmp_path)
+    for width, found, boxes_fit in zip((1280, 390), found_at, (True, False), strict=True):
+        assert found["page"] <= width
+        assert {"Scores on test users", "Cost", "Leakage against utility"} <= set(found["boxes"])
+        wide = [name for name, (needs, has) in found["boxes"].items() if needs > has]
+        assert (wide == []) is boxes_fit
+
+
+def measured(
+    chromium: str, source: str, widths: tuple[int, ...], folder: Path
+) -> list[dict[str, Any]]:
+    """The widths in px of the page and of its tables' boxes (needed, given), in frames of these
+    widths: a window of Chromium's own is never as narrow as a phone."""
+    tell = """<script>onload = () => document.title = JSON.stringify({
+      page: document.documentElement.scrollWidth,
+      boxes: Object.fromEntries([...document.querySelectorAll(".scroll")].map(box => [
+        box.closest("section").querySelector("h2").innerText,
+        [box.scrollWidth, box.clientWidth]]))})</script>"""
+    (folder / "told.html").write_text(source.replace("</body>", f"{tell}</body>"), "utf-8")
+    frame = '<iframe src="told.html" width="{}" height="900" style="border: 0"></iframe>'
+    (folder / "frame.html").write_text(
+        "".join(map(frame.format, widths)) + "<p id=said></p><script>onload = () => said.innerText"
+        " = `[${Array.from(frames, frame => frame.document.title)}]`</script>",
+        "utf-8",
+    )
+    command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
+               "--allow-file-access-from-files", f"--user-data-dir={folder / 'chromium'}",
+               "--window-size=1400,1000", (folder / "frame.html").as_uri()]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    said = re.search(r'<p id="said">(.*?)</p>', done.stdout, re.DOTALL)
+    assert said is not None, done.stdout[-500:]
+    return list(json.loads(html.unescape(said[1])))
 
 
 def test_frames_come_back_from_parquet(tmp_path: Path) -> None:
@@ -333,12 +386,12 @@ def tied(axes: dict[str, list[Any]] | None = None, **columns: Any) -> Comparison
 
 
 def test_equal_figures_have_no_winner() -> None:
-    rounds = {"rounds_to_target": 5, "bytes_to_target": 10**9}
+    rounds = {"rounds_to_target": 5, "bytes_to_target": 10**9, "download_to_target": 10**9}
     text = said(tied(top1=0.1, canaries_extracted=0.0, **rounds))
     assert "Lowest canaries extracted: equal for all, 0.0 %." in text
     assert "The highest mean top-1 on the test users, 10.00 %, is that of all strategies" in text
     assert "All cells that always get to 13.00 % validation top-1 take 5.0 rounds on" in text
-    assert "; all with the fewest uploaded bytes (1.0 GB)" in text
+    assert "; all with the fewest uploaded bytes (1.0 GB) and the fewest downloaded bytes" in text
     assert "0.00 points above" not in text
 
 
@@ -348,11 +401,16 @@ def test_two_that_share_the_first_place_are_both_named() -> None:
     runs = comparison.runs.assign(
         top1=np.where(pair, 0.2, 0.1), canaries_extracted=np.where(pair, 0.0, 0.25),
         rounds_to_target=np.where(pair, 5, 9), bytes_to_target=np.where(pair, 10**9, 2 * 10**9),
+        download_to_target=np.where(comparison.runs["strategy"] == "fedprox", 10**9, 2 * 10**9),
     )  # fmt: skip
     text = said(dataclasses.replace(comparison, runs=runs))
     assert "Lowest canaries extracted: fedavg and fedprox alike, 0.0 %." in text
     assert "top-1 on the test users, 20.00 %, is that of fedavg and fedprox alike." in text
-    assert "fedavg and fedprox get to 13.00 % validation top-1 in the fewest rounds on" in text
+    assert (
+        "fedavg and fedprox get to 13.00 % validation top-1 in the fewest rounds on average (5.0) "
+        "and the fewest uploaded bytes (1.0 GB), fedprox with the fewest downloaded bytes (1.0 GB)"
+        in text
+    )
 
 
 def test_equal_figures_have_no_winner_in_any_setting() -> None:
@@ -417,18 +475,31 @@ def test_a_target_that_is_not_reached_is_said_and_has_no_mean(tmp_path: Path) ->
     comparison = made_up(3)
     runs = comparison.runs.copy()
     lost = (runs["strategy"] == "fedprox") & (runs["seed"] == 1)
-    runs.loc[lost, ["rounds_to_target", "bytes_to_target"]] = pd.NA
+    runs.loc[lost, ["rounds_to_target", "bytes_to_target", "download_to_target"]] = pd.NA
     comparison = dataclasses.replace(comparison, runs=runs)
     text = said(comparison)
     assert "at 13.00 % validation top-1: fedsgd in 0 of 3 runs; fedprox in 2 of 3" in text
     assert "fedavg gets to 13.00 % validation top-1 in the fewest rounds on average" in text
     page, source = written(comparison, tmp_path)
     assert "fedprox 3 of 3" not in page.text
-    assert "fedprox 2 of 3 not always not always" in page.text
-    assert "fedsgd 0 of 3 never never" in page.text
+    assert "fedprox 2 of 3 not always not always not always" in page.text
+    assert "fedsgd 0 of 3 never never never" in page.text
     assert ">2 of 3 runs<" in source
     mean = summarised(comparison).set_index("strategy").loc["fedavg", "rounds_to_target"]
     assert f"fedavg 3 of 3 {mean:.1f} ± " in page.text
+
+
+def test_what_was_downloaded_until_the_target_stands_beside_what_was_uploaded() -> None:
+    """SCAFFOLD sends its clients two models a round: as much up, twice as much down."""
+    comparison = made_up(6)
+    means = summarised(comparison).set_index("strategy")
+    rows = {r["strategy"]: r for r in markdown_rows(comparison, "| strategy | reached by")}
+    assert rows["scaffold"]["upload to target"] == size(means.loc["scaffold", "bytes_to_target"])
+    assert rows["scaffold"]["download to target"] == size(
+        2 * means.loc["scaffold", "bytes_to_target"]
+    )
+    assert rows["fedavg"]["download to target"] == rows["fedavg"]["upload to target"]
+    assert rows["fedsgd"]["download to target"] == "never"
 
 
 def test_caveats_name_tuning_edges_and_what_was_not_measured() -> None:
@@ -487,7 +558,7 @@ def test_every_strategy_and_setting_is_on_the_page(count: int, axes: int, tmp_pa
     page, source = written(comparison, tmp_path)
     settings = (1, 3, 6)[axes]
     panels = -(-count // 8)
-    assert source.count("<svg") == settings * (4 + 2 * panels + 2 * panels)
+    assert source.count("<svg") == settings * (5 + 2 * panels + 2 * panels)
     drawn = " ".join(re.findall(r"<svg.*?</svg>", source, re.DOTALL))
     assert all(f">{name}<" in drawn for name in comparison.strategies)
     assert "#010" not in drawn

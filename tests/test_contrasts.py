@@ -58,6 +58,19 @@ def test_means_and_paired_tests_are_those_of_scipy() -> None:
     assert table.loc["a", ["difference", "difference_low", "difference_high", "p"]].isna().all()
 
 
+def test_perplexity_is_averaged_on_logarithms() -> None:
+    """Of 100, 1,000 and 10,000 an interval of the mean itself would begin at -9,899."""
+    values = [100.0, 1_000.0, 10_000.0]
+    runs = [row("a", seed, perplexity=value) for seed, value in enumerate(values, 1)]
+    found = summary(comparison(runs)).iloc[0]
+    low, high = stats.t.interval(0.95, 2, 3, 1 / math.sqrt(3))  # of the decades 2, 3 and 4
+    assert found.perplexity == pytest.approx(1_000)
+    assert found.perplexity_low == pytest.approx(10**low)
+    assert found.perplexity_high == pytest.approx(10**high)
+    runs[0]["perplexity"] = math.inf  # that model diverged
+    assert summary(comparison(runs)).iloc[0].perplexity == math.inf
+
+
 def test_holm_by_hand() -> None:
     """Holm 1979: the smallest p times 4, the next times 3, ...; never falling, at most one."""
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
@@ -118,8 +131,10 @@ def test_a_cell_of_failures_keeps_its_row() -> None:
 
 def test_the_target_is_reached_at_the_first_evaluation_above_it() -> None:
     curve = pd.DataFrame({"round": [5, 10, 15], "top1": [0.05, 0.12, 0.08],
-                          "upload_bytes": [500, 1000, 1500]})  # fmt: skip
-    assert reached(curve, 0.08) == {"rounds_to_target": 10, "bytes_to_target": 1000}
+                          "upload_bytes": [500, 1000, 1500],
+                          "download_bytes": [900, 1800, 2700]})  # fmt: skip
+    assert reached(curve, 0.08) == {"rounds_to_target": 10, "bytes_to_target": 1000,
+                                    "download_to_target": 1800}  # fmt: skip
     assert all(math.isnan(value) for value in reached(curve, 0.2).values())
     assert reached(curve, 0.05)["rounds_to_target"] == 5
 

@@ -128,6 +128,24 @@ def test_a_cell_of_a_text_that_was_changed_is_not_served(
     assert len(here.given) == 1
 
 
+def test_the_failure_of_a_cell_is_not_that_of_another_text(
+    here: Here, tiny: str, tmp_path: Path
+) -> None:
+    """Whether the new text fails too nobody knows."""
+    chat = write_chat(tmp_path / "own.csv", seed=1)
+    keys = [f"data.path={chat}", "data.min_words=10", "server.rounds=2", "client.lr=1e12"]
+    asked = {"wild": load(tiny, keys)}
+    with Crew(tmp_path, 1) as crew:
+        crew.work(asked, quiet)
+        assert Run.open(crew.path(asked["wild"])).status["state"] == "failed"
+    write_chat(chat, seed=2)
+    said = "The text of 'own' was changed .* choose another --out"
+    for retry in (False, True):
+        with Crew(tmp_path, 1) as crew, pytest.raises(FedsimError, match=said):
+            crew.work(asked, quiet, retry=retry)
+    assert len(here.given) == 1
+
+
 @pytest.mark.parametrize("left", [[], ["status.json"], ["status.json", "config.json"]])
 def test_a_cell_that_was_killed_before_its_first_checkpoint_begins_anew(
     left: list[str], here: Here, tiny: str, tmp_path: Path

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
+from federations import Here
 
+from fedsim.config import Config
 from fedsim.errors import FedsimError
+from fedsim.runs import Run
 from fedsim.search_space import Range
+from fedsim.studies import compare, grid, tuning
 from fedsim.studies.cells import Plan
+from fedsim.studies.compare import Study, run_study
 from fedsim.studies.frontier import SEARCH_SEED
+from fedsim.studies.grid import Train
 from fedsim.studies.trial_record import TrialRecord
 from fedsim.studies.tuning import (
     Search,
@@ -43,6 +50,12 @@ def test_the_budget_by_hand() -> None:
     """8 trials to round 15, 4 of them to 30, 2 of those to 60; of 3 it is 3, 2, 1."""
     assert budget(8, 60) == 8 * 15 + 4 * 15 + 2 * 30 == 240
     assert budget(3, 60) == 3 * 15 + 2 * 15 + 1 * 30
+
+
+def test_what_is_left_of_a_search_is_its_budget_at_first(tiny: str) -> None:
+    (cell,) = Plan(("fedavg",), tiny).cells()
+    search = Search(cell, RANGES, [{}] * 8, rungs(60))
+    assert search.left() == (8 + 4 + 2, budget(8, 60))
 
 
 def test_the_better_half_keeps_the_earlier_of_equals() -> None:
@@ -82,14 +95,18 @@ def test_where_the_leaders_diverge_those_that_were_stopped_come_back(tiny: str) 
     search = Search(cell, {"client.lr": Range(0.5, 8.0)}, values, (2, 4, 8))
     search.tell({0: 0.05, 1: 0.06, 2: 0.20, 3: 0.30})
     assert search.due == {2: 4, 3: 4}
+    assert search.left() == (2 + 1, 2 * 2 + 4)
     search.tell({2: None, 3: None})
     assert search.due == {1: 4}  # the better half of the other two
+    assert search.left() == (1 + 1, 2 + 4)
     search.tell({1: 0.10})
     assert search.due == {1: 8}
     search.tell({1: None})
     assert search.due == {0: 8}
+    assert search.left() == (1, 6)
     search.tell({0: 0.07})
     assert search.due == {}
+    assert search.left() == (0, 0)
     assert search.chosen == {"client.lr": 1.0}
     assert [row["state"] for row in search.rows] == ["finished", "failed", "failed", "failed"]
 
@@ -178,3 +195,41 @@ def test_optuna_holds_what_happened_and_goes_on_with_it(tiny: str, tmp_path: Pat
     assert study.trials[3].intermediate_values == {1: 0.3, 2: 0.6, 4: 0.7}
     assert study.best_params == again.chosen
     assert study.best_value == 0.7
+
+
+def test_optuna_is_told_of_a_failed_trial_that_was_trained_again(
+    here: Here, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trial of the largest rate fails, as for want of memory, and with --retry it is best."""
+    plan = Plan(("fedavg",), tiny, ("server.rounds=2", "optimizer.lr=1"))
+    rates: list[float] = []
+
+    def out_of_memory(train: Train | None, config: Config, path: Path, until: int | None) -> None:
+        rates.append(config.client.lr)
+        make(train, config, path, until)
+        if config.client.lr == 2.0:
+            Run.open(path).set_status("failed", 1, error="killed")
+            raise FedsimError("Its process was killed, likely for want of memory.")
+
+    make = grid._make
+    asked = Study(plan, (1,), trials=2)
+    monkeypatch.setattr(compare, "score_at", lambda run, round: run.config.client.lr / 10)
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning, "design", lambda *_: [{"client.lr": 1.0}, {"client.lr": 2.0}])
+        patch.setattr(grid, "_make", out_of_memory)
+        found = run_study(asked, tmp_path, 1, lambda *_: None)
+        assert found.trials.state.tolist() == ["finished", "failed"]
+        patch.setattr(grid, "_make", make)
+        for _ in range(2):  # the second call finds everything done, and adds nothing
+            found = run_study(replace(asked, retry=True), tmp_path, 1, lambda *_: None)
+            assert found.chosen["value"].tolist() == [2.0]
+    storage = f"sqlite:///{tmp_path / 'tuning.db'}"
+    study = optuna.load_study(study_name=None, storage=storage)
+    assert study.best_params == {"client.lr": 2.0}
+    assert study.best_value == pytest.approx(0.2)
+    told = [(t.state.name, t.params["client.lr"], t.user_attrs) for t in study.trials]
+    assert told == [
+        ("COMPLETE", 1.0, {}),
+        ("FAIL", 2.0, {}),
+        ("COMPLETE", 2.0, {"again": 1}),
+    ]

@@ -70,12 +70,15 @@ def compare(
     from fedsim.runs import new_run_folder
     from fedsim.studies import cells, contrasts
     from fedsim.studies.compare import Study, run_study
+    from fedsim.studies.server_optimizers import sentence, server_optimizers
 
     names = cells.parse_strategies(strategies)
     axes = cells.parse_axes(axis or [])
     plan = cells.Plan(names, preset, tuple(overrides or ()), axes, tuple(ranges or ()))
     study = Study(plan, tuple(range(1, seeds + 1)), tune, target, leakage, retry)
-    print(f"Compared are {study.cost(study.checked())}.", file=sys.stderr, flush=True)
+    asked = study.checked()
+    print(f"Compared are {study.cost(asked)}.", file=sys.stderr)
+    print(sentence(server_optimizers(plan, asked)), file=sys.stderr, flush=True)
     folder = out or new_run_folder("compare")
     with resumable(out, folder):
         found = run_study(study, folder, jobs, told)
@@ -109,11 +112,14 @@ def _say_failures(found: Comparison) -> None:
 def _as_json(
     found: Comparison, table: pd.DataFrame, findings: list[str], folder: Path
 ) -> dict[str, Any]:
+    from fedsim.studies.comparison import GEOMETRIC
+
     tables = {"cells": table, "runs": found.runs, "chosen": found.chosen, "trials": found.trials,
               "privacy": found.privacy}  # fmt: skip
     return {
         "target_top1": found.target,
         "findings": findings,
+        "geometric_means": list(GEOMETRIC),
         **{
             name: json.loads(rows.to_json(orient="records", double_precision=15))
             for name, rows in tables.items()
@@ -160,14 +166,15 @@ def _costs(found: Comparison, table: pd.DataFrame) -> Table:
     )
     leaked = {"exposure_bits": "exposure, bits", "membership_auc": "membership AUC"}
     leaked = {name: heading for name, heading in leaked.items() if name in table}
-    for heading in ("", "rounds", "fewer by", "uploaded", "seconds in all", *leaked.values()):
+    for heading in ("", "rounds", "fewer by", "sent up", "sent down", "seconds", *leaked.values()):
         shown.add_column(heading, justify="right" if heading else "left")
     slowest = table.rounds_to_target.max()
     for row in table.to_dict("records"):
         rounds = row["rounds_to_target"]
-        cost = ["not reached by all", "", ""]
+        cost = ["not reached by all", "", "", ""]
         if not math.isnan(rounds):
-            cost = [f"{rounds:.1f}", f"{slowest / rounds:.1f}x", size(row["bytes_to_target"])]
+            sent = (size(row[f"{way}_to_target"]) for way in ("bytes", "download"))
+            cost = [f"{rounds:.1f}", f"{slowest / rounds:.1f}x", *sent]
         last = [_figure(row[name], 2) for name in leaked]
         shown.add_row(_name(found, row), *cost, _figure(row["seconds"], 0), *last)
     return shown

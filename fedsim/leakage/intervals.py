@@ -82,6 +82,14 @@ def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
+def geometric_interval(values: np.ndarray) -> tuple[float, float, float]:
+    """(geometric mean, low, high) of positive values: the mean of their logarithms by Student's t,
+    taken back. For ratios such as a perplexity, the exponential of a mean: no end is below 0."""
+    with np.errstate(over="ignore", invalid="ignore"):  # a diverged model's is infinite
+        mean, low, high = np.exp(mean_interval(np.log(values)))
+    return float(mean), float(low), float(high)
+
+
 def over_users(
     statistic: Callable[[np.ndarray], float],
     users: np.ndarray,

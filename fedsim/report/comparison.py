@@ -85,29 +85,49 @@ def _parquet(frame: pd.DataFrame) -> bytes:
 def _page(cells: Cells) -> str:
     compared = cells.comparison
     sections = [
-        Section("Scores on test users", *tables.as_html(tables.summary(cells)), pinned=True,
+        Section("Scores on test users", *tables.as_html(tables.scores(cells)), pinned=True,
                 plots=list(dots.final(cells)), note=f"{tables.caption(cells)} {_DOTS}"),
         Section("Learning curves", plots=[*plots.learning(cells, "round"),
                 *plots.learning(cells, "upload_bytes")], note=_curves_note(cells)),
-        Section("Cost", *tables.costs(cells), plots=_cost_plots(cells), note=_cost_note(cells),
-                pinned=True),
+        Section("Cost", *tables.as_html(tables.costs(cells)), plots=_cost_plots(cells),
+                note=_cost_note(cells), pinned=True),
         Section("Fairness", plots=list(dots.fairness(cells)), note=_FAIR),
     ]  # fmt: skip
     if cells.leakage:
         sections.append(
-            Section("Leakage against utility", plots=list(plots.leakage(cells)), note=_LEAKAGE)
+            Section(
+                "Leakage against utility",
+                *tables.as_html(tables.leakage(cells)),
+                plots=list(plots.leakage(cells)),
+                note=_LEAKAGE,
+                pinned=True,
+            )
         )
     if len(compared.privacy):
         sections.append(Section("Privacy", *tables.as_html(tables.privacy(cells), wrapped="note"),
-                                note=_PRIVATE))  # fmt: skip
+                                note=_PRIVATE, pinned=True))  # fmt: skip
     if len(cells.failed):
         failed = tables.as_html(tables.failures(cells), wrapped="error")
         sections.append(Section("What failed", *failed))
     if len(compared.chosen):
-        sections.append(Section("Chosen hyper-parameters", *tables.chosen(cells), note=_EDGE))
+        sections.append(
+            Section(
+                "Chosen hyper-parameters",
+                *tables.as_html(tables.chosen(cells)),
+                note=_EDGE,
+                pinned=True,
+            )
+        )
     if len(compared.trials):
         folded = len(compared.trials) > FOLDED
-        sections.append(Section("Trials of the search", *tables.trials(cells), folded=folded))
+        sections.append(
+            Section(
+                "Trials of the search",
+                *tables.as_html(tables.trials(cells)),
+                folded=folded,
+                pinned=True,
+            )
+        )
     made = [[key, value] for key, value in flat(compared.made)]
     sections.append(
         Section("Made with", *tables.as_html((["what", "value"], made), "value"), folded=True)
@@ -130,8 +150,7 @@ def _cost_note(cells: Cells) -> str:
         goal = (
             f"The target is {percent(target)} top-1 on validation users, looked at in every "
             "evaluated round; rounds and bytes to it are means over runs, and not given where one "
-            "did not get there: a mean of the others would flatter. Bytes to the target are "
-            "uploads alone; what a whole run sends down is in the column download. "
+            "did not get there: a mean of the others would flatter. "
         )
     return (
         f"{goal}Bytes are of all clients of a run together; time is that of the simulation and "
@@ -155,7 +174,8 @@ _FAIR = (
 )
 _LEAKAGE = (
     "The adversary holds the final model. A mark further right suggests better words, a lower one "
-    "gives less away; thin lines are 95 % intervals over seeds."
+    "gives less away; thin lines are 95 % intervals over seeds. Bold: as in the "
+    "table of scores."
 )
 _PRIVATE = (
     "Search included: one run together with all trials of its cell's search, which saw the same "

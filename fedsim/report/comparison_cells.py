@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from fedsim.report.formats import MISSING, missing, number
@@ -25,6 +26,7 @@ class Measure(NamedTuple):
     scale: float = 1.0
     digits: int = 2
     more_is_better: bool = True
+    geometric: bool = False  # mean and interval are made on logarithms, see `contrasts.summary`
 
     @property
     def title(self) -> str:
@@ -37,7 +39,7 @@ SCORES = {
     "top3": Measure("top-3", "%", 100),
     "worst_decile_top1": Measure("worst tenth of users, top-1", "%", 100),
     "keystrokes_saved": Measure("keystrokes saved", "%", 100),
-    "perplexity": Measure("perplexity", "", 1, 1, False),
+    "perplexity": Measure("perplexity", "", 1, 1, False, True),
 }
 LEAKAGE = {
     "exposure_bits": Measure("mean exposure of canaries", "bits", 1, 2, False),
@@ -47,7 +49,7 @@ LEAKAGE = {
 # Of a run, but no leakage: every other column of numbers is one.
 _OTHERS = {"strategy", "seed", "state", "error", "run", "validation_top1", "rounds", "tokens",
            "upload_bytes", "download_bytes", "seconds", "rounds_to_target",
-           "bytes_to_target"}  # fmt: skip
+           "bytes_to_target", "download_to_target"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -170,13 +172,20 @@ class Cells:
         if best is None or not others or len(self.tied(setting, column, measure)) > 1:
             return False
         sign = 1.0 if measure.more_is_better else -1.0
-        mine = self.values(best, setting, column)
+        mine = self._comparable(best, setting, column, measure)
         for other in others:
-            gain = sign * (mine - self.values(other, setting, column)).dropna()
+            gain = sign * (mine - self._comparable(other, setting, column, measure)).dropna()
             p = paired_p(gain.to_numpy()) * len(others)
             if not (is_significant(p, len(gain)) and gain.mean() > 0):
                 return False
         return True
+
+    def _comparable(
+        self, strategy: str, setting: Setting, column: str, measure: Measure
+    ) -> pd.Series:
+        """The values on the scale on which their mean was made."""
+        values = self.values(strategy, setting, column)
+        return np.log(values) if measure.geometric else values
 
 
 def resolved(row: dict[str, Any]) -> bool:
@@ -197,11 +206,16 @@ def mean_text(row: dict[str, Any], column: str, measure: Measure) -> str:
 
 
 def with_half(row: dict[str, Any], column: str, measure: Measure) -> str:
-    """Mean ± half width in the measure's unit; the mean alone where one seed finished."""
+    """Mean ± half width in the measure's unit, of a geometric mean (low to high), which lie at
+    other distances; the mean alone where one seed finished."""
     if missing(row.get(column)):
         return MISSING
     text = number(measure.scale * row[column], measure.digits)
     half = half_width(row, column)
+    if measure.geometric and not math.isnan(half):
+        ends = (number(measure.scale * row[f"{column}_{end}"], measure.digits)
+                for end in ("low", "high"))  # fmt: skip
+        return f"{text} ({' to '.join(ends)})"
     return text if math.isnan(half) else f"{text} ± {measure.scale * half:,.{measure.digits}f}"
 
 

@@ -116,9 +116,9 @@ def _statistics(cells: Cells) -> Iterator[str]:
         yield "- Error bars: none, since one seed shows no spread"
         return
     yield (
-        "- Error bars: 95 % interval of the mean over seeds, Student's t; a seed draws anew what "
-        "training leaves to chance (first weights, users of each round), on the same data, and is "
-        "the same draw for every strategy"
+        "- Error bars: 95 % interval of the mean over seeds, Student's t, of perplexity on its "
+        "logarithm; a seed draws anew what training leaves to chance (first weights, users of each "
+        "round), on the same data, and is the same draw for every strategy"
     )
     yield (
         f"- Test: paired t-test by seed against {cells.reference} at the same axes; p adjusted by "

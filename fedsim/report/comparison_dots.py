@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -72,12 +73,10 @@ def rounds_to_target(cells: Cells) -> Iterator[Markup]:
 
 
 def bytes_to_target(cells: Cells) -> Iterator[Markup]:
-    """Uploaded bytes to the target, on a logarithmic axis."""
-
-    def dot(name: str, setting: Setting) -> Dot:
-        return _cost(cells, name, setting, "bytes_to_target", Measure("bytes"), size)
-
-    yield from _dots(cells, "uploaded until the target", "bytes, all clients", dot, log=True)
+    """Bytes to the target, up and then down, on logarithmic axes."""
+    for column, way in (("bytes_to_target", "uploaded"), ("download_to_target", "downloaded")):
+        dot = partial(_cost, cells, column=column, measure=Measure("bytes"), form=size)
+        yield from _dots(cells, f"{way} until the target", "bytes, all clients", dot, log=True)
 
 
 def _cost(

@@ -21,6 +21,7 @@ from fedsim.report.comparison_cells import (
 from fedsim.report.comparison_leads import MOST_NAMED, best, leader, named, to_target
 from fedsim.report.formats import count, missing
 from fedsim.studies.ordering import LEAST_SEEDS
+from fedsim.studies.server_optimizers import sentence
 
 UNADJUSTED = (
     "The intervals of differences are not adjusted for the number of comparisons, the verdict is "
@@ -49,6 +50,7 @@ def caveats(cells: Cells) -> list[str]:
         *_seeds(cells),
         *_unadjusted(cells),
         *_tuning(cells),
+        *_optimizers(cells),
         *privacy(cells),
         *_failures(cells),
         *_not_measured(cells),
@@ -166,6 +168,12 @@ def _tuning(cells: Cells) -> Iterator[str]:
     if fixed:
         yield f"Without a search, with the values of the config: {', '.join(fixed)}."
     yield from _edges(cells)
+
+
+def _optimizers(cells: Cells) -> Iterator[str]:
+    found = cells.comparison.made.get("server_optimizers")
+    if found:
+        yield sentence(found)
 
 
 def _edges(cells: Cells) -> Iterator[str]:

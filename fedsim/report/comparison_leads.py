@@ -107,7 +107,7 @@ def _shared(
 
 
 def _joined(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} and {names[-1]}"
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
 
 
 def _leads(cells: Cells, clear: Sequence[str]) -> str:
@@ -157,18 +157,22 @@ def to_target(cells: Cells) -> Iterator[str]:
 
 
 def _cheapest(cells: Cells, always: Sequence[tuple[str, Setting]], goal: str) -> str:
-    """Who takes the fewest rounds, and who the fewest bytes."""
+    """Who takes the fewest rounds, and who the fewest bytes up and down."""
     rounds, fewest = _least(cells, always, "rounds_to_target", Measure("rounds", "", 1, 1))
-    uploaded, least = _least(cells, always, "bytes_to_target", Measure("bytes", "", 1, 0))
-    took = f"in the fewest rounds on average ({number(fewest, 1)})"
-    sent = f"fewest uploaded bytes ({size(least)})"
+    sent: dict[tuple[tuple[str, Setting], ...], list[str]] = {}
+    for column, way in (("bytes_to_target", "uploaded"), ("download_to_target", "downloaded")):
+        whose, least = _least(cells, always, column, Measure("bytes", "", 1, 0))
+        sent.setdefault(tuple(whose), []).append(f"the fewest {way} bytes ({size(least)})")
     if len(always) > 1 and len(rounds) == len(always):
-        text = f"All cells that always get to {goal} take {number(fewest, 1)} rounds on average"
-        return f"{text}; {_whose(cells, uploaded, always)} with the {sent}"
-    text = f"{_whose(cells, rounds, always)} get{'s' if len(rounds) == 1 else ''} to {goal} {took}"
-    if uploaded == rounds:
-        return f"{text} and the {sent}"
-    return f"{text}, {_whose(cells, uploaded, always)} with the {sent}"
+        text = f"All cells that always get to {goal} take {number(fewest, 1)} rounds on average; "
+    else:
+        took = [f"in the fewest rounds on average ({number(fewest, 1)})"]
+        took += sent.pop(tuple(rounds), [])
+        text = f"{_whose(cells, rounds, always)} get{'s' if len(rounds) == 1 else ''} to {goal} "
+        text += _joined(took) + (", " if sent else "")
+    return text + ", ".join(
+        f"{_whose(cells, whose, always)} with {_joined(told)}" for whose, told in sent.items()
+    )
 
 
 def _least(

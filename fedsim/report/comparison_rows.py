@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from markupsafe import Markup
@@ -26,6 +27,7 @@ BOLD = (
     "others, paired by three seeds or more, have p below 0.05 (two-sided t-test, times the number "
     "of others)."
 )
+_WITH_INTERVAL = re.compile(r"(\S+) (± \S+|\(\S+ to \S+\))")
 
 
 class Bold(str):
@@ -41,7 +43,8 @@ def caption(cells: Cells) -> str:
     else:
         intervals = (
             "Means over seeds ± half the width of the 95 % interval (Student's t over seeds), on "
-            "test users. Difference: top-1 in percentage points against "
+            "test users; of perplexity the geometric mean and its interval, made on logarithms. "
+            "Difference: top-1 in percentage points against "
             f"{reference} at the same axes, paired by seed, with its 95 % interval; p of the "
             "paired t-test, adjusted by Holm over the comparisons of the table. "
             f"{UNADJUSTED} {BOLD}"
@@ -55,24 +58,49 @@ def caption(cells: Cells) -> str:
 
 
 def summary(cells: Cells) -> Table:
+    """One row a cell: the scores on test users with the difference to the reference, and what
+    leaked."""
+    (header, rows), (more, leaked) = scores(cells), leakage(cells)
+    known = 1 + len(cells.comparison.axes)
+    return header + more[known:], [
+        row + other[known:] for row, other in zip(rows, leaked, strict=True)
+    ]
+
+
+def scores(cells: Cells) -> Table:
     """One row a cell: the scores on test users and the difference to the reference."""
-    measures = SCORES | cells.leakage
-    header = ["strategy", *cells.comparison.axes, "seeds", SCORES["top1"].title,
-              f"against {cells.reference}, points", "p (Holm)",
-              *(m.title for name, m in measures.items() if name != "top1")]  # fmt: skip
-    winners = _winners(cells, measures)
+    header, lines = _measured(cells, SCORES)
+    place = 2 + len(cells.comparison.axes)  # behind top-1
+    header[place:place] = [f"against {cells.reference}, points", "p (Holm)"]
+    header.insert(place - 1, "seeds")
     rows = []
-    for name, setting in cells:
+    for (name, setting), line in zip(cells, lines, strict=True):
         row = cells.row(name, setting)
-        scores = {}
-        for column, measure in measures.items():
-            text = with_half(row, column, measure)
-            scores[column] = Bold(text) if winners.get((column, setting)) == name else text
         against = [difference(row), p_value(row.get("p"))]
         if name == cells.reference:
             against = ["reference", MISSING]
-        rows.append([name, *map(shown, setting), _seeds(cells, name, setting), scores.pop("top1"),
-                     *against, *scores.values()])  # fmt: skip
+        line[place:place] = against
+        line.insert(place - 1, _seeds(cells, name, setting))
+        rows.append(line)
+    return header, rows
+
+
+def leakage(cells: Cells) -> Table:
+    """One row a cell: what its models give away."""
+    return _measured(cells, cells.leakage)
+
+
+def _measured(cells: Cells, measures: dict[str, Measure]) -> Table:
+    """One row a cell: its name, and the mean of each measure, bold where it leads."""
+    header = ["strategy", *cells.comparison.axes, *(m.title for m in measures.values())]
+    winners = _winners(cells, measures)
+    rows = []
+    for name, setting in cells:
+        line = [name, *map(shown, setting)]
+        for column, measure in measures.items():
+            text = with_half(cells.row(name, setting), column, measure)
+            line.append(Bold(text) if winners.get((column, setting)) == name else text)
+        rows.append(line)
     return header, rows
 
 
@@ -96,7 +124,7 @@ def costs(cells: Cells) -> Table:
     goal = cells.comparison.target is not None
     header = ["strategy", *cells.comparison.axes]
     if goal:
-        header += ["reached by", "rounds to target", "upload to target"]
+        header += ["reached by", "rounds to target", "upload to target", "download to target"]
     header += ["rounds", "upload", "download", "tokens", "time of a run"]
     rows = []
     for name, setting in cells:
@@ -112,18 +140,19 @@ def costs(cells: Cells) -> Table:
 
 
 def to_target(cells: Cells, name: str, setting: Setting) -> list[str]:
-    """Of how many runs, rounds and bytes; a dash where none got there."""
+    """Of how many runs, rounds and bytes up and down; a dash where none got there."""
     row = cells.row(name, setting)
     got, asked = reached(cells, name, setting)
     if not asked:
-        return [MISSING] * 3
+        return [MISSING] * 4
     if got < asked:
         return [
             f"{got} of {asked}",
-            *(["not always" if got else "never"] * 2),
+            *(["not always" if got else "never"] * 3),
         ]
     rounds = with_half(row, "rounds_to_target", Measure("rounds", "", 1, 1))
-    return [f"{got} of {asked}", rounds, size(row.get("bytes_to_target"))]
+    sent = (size(row.get(f"{way}_to_target")) for way in ("bytes", "download"))
+    return [f"{got} of {asked}", rounds, *sent]
 
 
 def chosen(cells: Cells) -> Table:
@@ -183,18 +212,29 @@ def failures(cells: Cells) -> Table:
 
 
 def as_html(table: Table, wrapped: str = "") -> Table:
-    """The cells for the page: bold ones marked up, long headings in two lines, the column
-    `wrapped` in as many as it takes."""
+    """The cells for the page: bold ones marked up, an interval in a line below its mean, config
+    keys that may break at their dots, the column `wrapped` in as many lines as it takes."""
     header, rows = table
     strong, text = Markup("<strong>{}</strong>"), Markup('<div class="text">{}</div>')
+    below = Markup("{} <small>{}</small>")
 
     def cell(name: str, value: str) -> str:
-        if isinstance(value, Bold):
-            return strong.format(str(value))
-        return text.format(value) if name == wrapped else value
+        if name == wrapped:
+            return text.format(value)
+        found = _WITH_INTERVAL.fullmatch(value)
+        mean, interval = found.groups() if found else (str(value), "")
+        mean = strong.format(mean) if isinstance(value, Bold) else mean
+        return below.format(mean, interval) if interval else mean
 
     lines = [[cell(n, v) for n, v in zip(header, row, strict=True)] for row in rows]
-    return [Markup("<br>").join(halves(name)) for name in header], lines
+    return [_heading(name) for name in header], lines
+
+
+def _heading(name: str) -> Markup:
+    """A browser breaks it at spaces and behind the dots of a config key, not at hyphens."""
+    whole = Markup('<span style="white-space:nowrap">{}</span>')
+    words = (whole.format(w) if "-" in w else Markup.escape(w) for w in name.split(" "))
+    return Markup(" ").join(words).replace(".", Markup(".<wbr>"))
 
 
 def halves(name: str) -> list[str]:

@@ -21,7 +21,7 @@ class Section(NamedTuple):
     plots: Sequence[Markup] = ()
     note: str = ""
     folded: bool = False  # the table is behind a click
-    pinned: bool = False  # its first column stays while the others are scrolled
+    pinned: bool = False  # a wide table: narrow columns, the first stays while others are scrolled
 
 
 def study_page(

@@ -275,11 +275,15 @@ section {
 .plots > * { min-width: 0; max-width: 36rem; }
 svg { display: block; width: 100%; height: auto; overflow: visible; }
 .scroll { overflow-x: auto; max-width: 100%; }
-.pinned th:first-child, .pinned td:first-child { position: sticky; left: 0; background: var(--card); }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .4rem .75rem; text-align: right; border-bottom: 1px solid var(--rule); white-space: nowrap; }
 th { font-weight: 600; color: var(--muted); vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
+.pinned th { white-space: normal; line-height: 1.3; }
+.pinned th, .pinned td { padding-left: .35rem; padding-right: .35rem; }
+.pinned th:first-child, .pinned td:first-child {
+  position: sticky; left: 0; padding-left: 0; background: var(--card);
+}
 tbody th { color: var(--ink); }
 td small, .heat small { display: block; color: var(--muted); font-size: .8rem; }
 .key { display: inline-block; width: .7em; height: .7em; border-radius: 2px; margin-right: .45em; }

@@ -14,14 +14,15 @@ from fedsim.device import available_cores
 from fedsim.errors import FedsimError
 from fedsim.runs import Run
 from fedsim.simulation import check
-from fedsim.studies.audit import audit_run
+from fedsim.studies.attack import attack, membership
 from fedsim.studies.cells import Cell, Plan
-from fedsim.studies.comparison import Comparison, assemble, membership
+from fedsim.studies.comparison import Comparison, assemble
 from fedsim.studies.frontier import SEARCH_SEED
 from fedsim.studies.grid import Crew
 from fedsim.studies.guarantees import guarantees
 from fedsim.studies.ledger import Ledger, Said
 from fedsim.studies.origin import origin
+from fedsim.studies.server_optimizers import server_optimizers
 from fedsim.studies.tuning import (
     Search,
     Values,
@@ -30,9 +31,6 @@ from fedsim.studies.tuning import (
     search_of,
     trial_config,
 )
-
-# Of the membership measure: enough for an AUC, without the attacks that take the longest.
-_CHEAP = ("membership.neighbour_sentences=0",)
 
 Chosen = dict[Cell, Values | FedsimError]
 
@@ -88,8 +86,8 @@ def run_study(study: Study, folder: Path, jobs: int, said: Said) -> Comparison:
     cells = study.checked()
     with Crew(folder, jobs) as crew:
         searches = _searches(study, cells, folder)
-        ledger = _ledger(study, cells, searches, said)
-        trials = _tune(study, searches, crew, ledger)
+        ledger = Ledger(*_left(study, cells, searches), said)
+        trials = _tune(study, cells, searches, crew, ledger)
         chosen = {cell: _choice(searches.get(cell)) for cell in cells}
         outcomes = _runs(study, chosen, crew, ledger)
         missed = _attack(outcomes, crew, said) if study.leakage else []
@@ -119,27 +117,30 @@ def _searches(study: Study, cells: Sequence[Cell], folder: Path) -> dict[Cell, S
     return {cell: search for cell, search in found.items() if search is not None}
 
 
-def _ledger(
-    study: Study, cells: Sequence[Cell], searches: Mapping[Cell, Search], said: Said
-) -> Ledger:
-    rounds = {cell: study.plan.config(cell, 1).server.rounds for cell in cells}
-    steps, total = len(cells) * len(study.seeds), sum(rounds.values()) * len(study.seeds)
-    for cell, search in searches.items():
-        standing = study.trials
-        for _ in search.rungs:
-            steps += standing
-            standing = (standing + 1) // 2
-        total += budget(study.trials, rounds[cell])
-    return Ledger(steps, total, said)
+def _left(study: Study, cells: Sequence[Cell], searches: Mapping[Cell, Search]) -> tuple[int, int]:
+    """How many trainings are still to come, of trials and then of all runs, and their rounds."""
+    rounds = sum(study.plan.config(cell, 1).server.rounds for cell in cells)
+    left = [search.left() for search in searches.values()]
+    return (
+        len(cells) * len(study.seeds) + sum(steps for steps, _ in left),
+        rounds * len(study.seeds) + sum(rounds for _, rounds in left),
+    )
 
 
 def _tune(
-    study: Study, searches: Mapping[Cell, Search], crew: Crew, ledger: Ledger
+    study: Study,
+    cells: Sequence[Cell],
+    searches: Mapping[Cell, Search],
+    crew: Crew,
+    ledger: Ledger,
 ) -> dict[Path, Run]:
-    """Run all searches in step; returns the trials' runs."""
+    """Run all searches in step; returns the trials' runs.
+
+    How much there is to do is counted anew at each stage: trials fail, and stopped ones come back.
+    """
     runs: dict[Path, Run] = {}
-    before = dict.fromkeys(searches, 0)
     while any(search.due for search in searches.values()):
+        ledger.expect(*_left(study, cells, searches))
         configs: dict[str, Config] = {}
         until: dict[str, int] = {}
         more: dict[str, int] = {}
@@ -148,7 +149,7 @@ def _tune(
             for trial, round in search.due.items():
                 name = f"tuning {cell.name}: trial {trial} to round {round}"
                 configs[name] = trial_config(study.plan, cell, search.designed[trial])
-                until[name], more[name] = round, round - before[cell]
+                until[name], more[name] = round, round - search.rows[trial]["rounds"]
                 whose[name] = (cell, trial)
         outcomes = crew.work(configs, ledger.stage(more), until, retry=study.retry)
         scores: dict[Cell, dict[int, float | None]] = {cell: {} for cell in searches}
@@ -160,7 +161,6 @@ def _tune(
                 scores[cell][trial] = score_at(outcome, until[name])
         for cell, search in searches.items():
             if search.due:
-                before[cell] = max(search.due.values())
                 search.tell(scores[cell])
     return runs
 
@@ -186,6 +186,9 @@ def _runs(
             name = f"{cell.name}, seed {seed}"
             cells[name], whose[name] = study.plan.config(cell, seed, values), (cell, seed)
     rounds = {name: config.server.rounds for name, config in cells.items()}
+    ledger.expect(
+        len(rounds), sum(rounds.values())
+    )  # a cell whose search found nothing has no runs
     outcomes = crew.work(cells, ledger.stage(rounds), retry=study.retry)
     out |= {whose[name]: outcome for name, outcome in outcomes.items()}
     return {(cell, seed): out[cell, seed] for cell in chosen for seed in study.seeds}
@@ -194,21 +197,17 @@ def _runs(
 def _attack(
     outcomes: Mapping[tuple[Cell, int], Run | Exception], crew: Crew, said: Said
 ) -> list[str]:
-    """Measure membership where it is not in the run's folder yet; returns why where it cannot."""
+    """Attack membership in the runs that were not attacked so yet; returns why where it cannot."""
     runs = {o.path: key for key, o in outcomes.items() if isinstance(o, Run)}
     waiting = {path: (path,) for path in runs if membership(Run.open(path)) is None}
     missed = []
-    for done, (path, error) in enumerate(crew.each(_membership, waiting), 1):
+    for done, (path, error) in enumerate(crew.each(attack, waiting), 1):
         cell, seed = runs[path]
         name = f"membership in {cell.name}, seed {seed}"
         said(name, done, len(waiting), 0.0)
         if error:
             missed.append(f"{name}: {error}")
     return missed
-
-
-def _membership(path: Path) -> None:
-    audit_run(Run.open(path), ["membership"], _CHEAP)
 
 
 def _chosen_rows(searches: Mapping[Cell, Search], chosen: Chosen) -> pd.DataFrame:
@@ -242,6 +241,7 @@ def _made(
         "tuning_seconds": tuned,
         "seeds": list(study.seeds),
         "preset": study.plan.preset,
+        "server_optimizers": server_optimizers(study.plan, cells),
         "overrides": list(study.plan.overrides),
         "config": config.as_dict(),  # of the first cell
         "tuning": {

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from fedsim.runs import Run
+from fedsim.studies.attack import membership
 from fedsim.studies.cells import Cell
 
 # A run's column -> the column of its table `results`, on test users.
@@ -20,6 +21,14 @@ SCORES = {
     "perplexity": "perplexity",
     "keystrokes_saved": "keystroke_savings",
     "worst_decile_top1": "top1_recall_worst_tenth",
+}
+GEOMETRIC = ("perplexity",)  # averaged over seeds on a logarithmic scale
+SPENT = ("tokens", "upload_bytes", "download_bytes")  # columns of the table `rounds`, summed up
+# A run's column -> the column of its curve.
+_TO_TARGET = {
+    "rounds_to_target": "round",
+    "bytes_to_target": "upload_bytes",
+    "download_to_target": "download_bytes",
 }
 ABOUT = ("strategy", "seed", "state", "error", "run")  # the other columns that are no measure
 
@@ -35,11 +44,12 @@ class Comparison:
     relative to the study's); on test users top1, top3, perplexity, keystrokes_saved, and
     worst_decile_top1: the mean over the tenth of the users (rounded up, of those with a word) with
     the lowest; validation_top1; rounds, tokens, upload_bytes, download_bytes, seconds (of
-    training); rounds_to_target, bytes_to_target (uploaded), missing where it was not reached; of
+    training); rounds_to_target, bytes_to_target (uploaded), download_to_target (bytes), missing
+    where it was not reached; of
     the canaries that were trained on exposure_bits (mean) and canaries_extracted (share), where
     there are any; membership_auc where it was asked for.
     curves: a cell, seed and evaluated round: strategy, axes, seed, round, top1, top3, perplexity
-    (validation users), upload_bytes, tokens (both since round 1).
+    (validation users), upload_bytes, download_bytes, tokens (all since round 1).
     chosen: a cell and searched key: strategy, axes, key, low, high, value; empty without tuning.
     trials: strategy, axes, trial, a column for each searched key, rounds (trained), top1
     (validation users, after these), state (finished, stopped, failed).
@@ -70,15 +80,14 @@ def validation(run: Run) -> pd.DataFrame:
     """The run's scores on validation users by evaluated round, with what was spent until then."""
     scores, rounds = run.evaluations, run.rounds.set_index("round")
     scores = scores[scores["split"] == "validation"]
-    spent = rounds[["upload_bytes", "tokens"]].cumsum().reindex(scores["round"])
+    spent = rounds[list(SPENT)].cumsum().reindex(scores["round"])
     return pd.DataFrame(
         {
             "round": scores["round"].to_numpy(),
             "top1": scores.top1_recall.to_numpy(),
             "top3": scores.top3_recall.to_numpy(),
             "perplexity": scores.perplexity.to_numpy(),
-            "upload_bytes": spent.upload_bytes.to_numpy(),
-            "tokens": spent.tokens.to_numpy(),
+            **{name: spent[name].to_numpy() for name in SPENT},
         }
     )
 
@@ -93,7 +102,7 @@ def measured(run: Run, folder: Path) -> dict[str, Any]:
         **{name: float(result[column]) for name, column in SCORES.items()},
         "validation_top1": float(validation(run).top1.iloc[-1]),
         "rounds": len(rounds),
-        **{name: int(rounds[name].sum()) for name in ("tokens", "upload_bytes", "download_bytes")},
+        **{name: int(rounds[name].sum()) for name in SPENT},
         "seconds": float(rounds.seconds.sum()),
         **_leaked(run),
     }
@@ -111,13 +120,6 @@ def _leaked(run: Run) -> dict[str, float]:
     return out if auc is None else out | {"membership_auc": auc}
 
 
-def membership(run: Run) -> float | None:
-    """The AUC of the attack with a reference model on sentences; None where nobody measured it."""
-    rows = run.table("leakage").query("measure == 'membership' and quantity == 'auc'")
-    found = rows[rows.group == "score=reference"].estimate
-    return float(found.iloc[-1]) if len(found) else None
-
-
 def default_target(curves: pd.DataFrame, keys: list[str]) -> float:
     """The lowest final top-1 of all runs, so that every run reaches it.
 
@@ -127,16 +129,12 @@ def default_target(curves: pd.DataFrame, keys: list[str]) -> float:
 
 
 def reached(curve: pd.DataFrame, target: float | None) -> dict[str, float]:
-    """Rounds and uploaded bytes until the first evaluation with a top-1 of at least `target`."""
+    """Rounds and bytes until the first evaluation with a top-1 of at least `target`."""
     rows = curve.sort_values("round")
     rows = rows[rows.top1 >= (math.inf if target is None else target)]
     if not len(rows):
-        return {"rounds_to_target": math.nan, "bytes_to_target": math.nan}
-    first = rows.iloc[0]
-    return {
-        "rounds_to_target": float(first["round"]),
-        "bytes_to_target": float(first.upload_bytes),
-    }
+        return dict.fromkeys(_TO_TARGET, math.nan)
+    return {name: float(rows.iloc[0][column]) for name, column in _TO_TARGET.items()}
 
 
 def assemble(
@@ -166,6 +164,5 @@ def assemble(
         if row["state"] == "finished":
             row |= reached(next(remaining), target)
     runs = pd.DataFrame(rows)
-    whole = [c for c in ("rounds", "tokens", "upload_bytes", "download_bytes",
-                         "rounds_to_target", "bytes_to_target") if c in runs]  # fmt: skip
+    whole = [name for name in ("rounds", *SPENT, *_TO_TARGET) if name in runs]
     return runs.astype(dict.fromkeys(whole, "Int64")), joined, target

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from fedsim.leakage.intervals import LEVEL, mean_interval
-from fedsim.studies.comparison import Comparison
+from fedsim.leakage.intervals import LEVEL, geometric_interval, mean_interval
+from fedsim.studies.comparison import GEOMETRIC, Comparison
 from fedsim.studies.ordering import LEAST_SEEDS
 
 SIGNIFICANT = 1 - LEVEL  # p below it, as an interval of LEVEL that does not hold zero
@@ -21,7 +21,8 @@ _NO_SPREAD = 1e-9  # of the largest change: what rounding leaves of differences 
 def summary(comparison: Comparison) -> pd.DataFrame:
     """One row a cell: strategy, axes, n (seeds finished), each measure X with X_low and X_high.
 
-    Means over the finished seeds with 95 % Student's t, NaN where a finished seed has no value: a
+    Means over the finished seeds with 95 % Student's t, of what is `GEOMETRIC` the geometric mean
+    with the interval made on logarithms, NaN where a finished seed has no value: a
     mean over those that reached a target would flatter. `difference` with its interval is that of
     top1 to the first strategy at the same axes, paired by seed (common random numbers: the same
     cohorts, canaries and first model), and `p` its paired t-test, Holm-adjusted over all of the
@@ -35,7 +36,8 @@ def summary(comparison: Comparison) -> pd.DataFrame:
         row: dict[str, Any] = {**dict(zip(keys, cell, strict=True)), "n": len(mine)}
         for name in comparison.measures:
             values = mine[name].astype("Float64").to_numpy(np.float64, na_value=math.nan)
-            row[name], row[f"{name}_low"], row[f"{name}_high"] = mean_interval(values)
+            over_seeds = geometric_interval if name in GEOMETRIC else mean_interval
+            row[name], row[f"{name}_low"], row[f"{name}_high"] = over_seeds(values)
         rows.append({**row, **_difference(comparison, dict(zip(keys, cell, strict=True)))})
     table = pd.DataFrame(rows)
     table["p"] = holm(table["p"].to_list())

@@ -23,7 +23,8 @@ from fedsim.studies.workers import new_pool, stop_all, stoppable
 # One process trains one cell: no time is lost at the ends of rounds. It changes no result.
 _ALONE = {"name": "local", "workers": 0, "address": ""}
 
-_KEPT = ("finished", "paused")  # what a study takes from earlier calls; others go on or fail
+# What a study takes from earlier calls; others go on, and say themselves what keeps them from it.
+_KEPT = ("finished", "paused", "failed")
 
 Train = Callable[[Config, Path], None]  # a function of a module, for it goes to other processes
 Told = Callable[[str, int, int], None]  # a cell is done: its name, how many are, of how many
@@ -90,8 +91,9 @@ class Crew:
 
         until: the round after which a cell is paused, see `simulate`. go_on: else nothing new is
         begun after the first failure. retry: train those again that failed before; else their
-        error is the outcome, since the same config would fail in the same way. Raises FedsimError
-        where the text that a cell was trained on was changed since, before anything is trained.
+        error is the outcome, since the same config would fail in the same way on the same text.
+        Raises FedsimError where the text of a cell that is taken from an earlier call, failed ones
+        included, was changed since, before anything is trained.
         """
         rounds = until or {}
         paths = {name: self.path(config) for name, config in cells.items()}

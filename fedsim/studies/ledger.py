@@ -23,6 +23,10 @@ class Ledger:
         self._done = self._passed = self._trained = 0
         self._began = time.monotonic()
 
+    def expect(self, steps: int, rounds: int) -> None:
+        """What is still to come after the stages that were begun, where it was not known before."""
+        self.steps, self.rounds = self._done + steps, self._passed + rounds
+
     def stage(self, rounds: Mapping[str, int]) -> Told:
         """What the next stage's cells tell; `rounds` that each of them trains, by name."""
         before, passed = self._done, self._passed

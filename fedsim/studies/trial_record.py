@@ -3,44 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 _STATES = {
     "finished": TrialState.COMPLETE,
     "stopped": TrialState.PRUNED,
     "failed": TrialState.FAIL,
 }
-
-
-class _Designed(optuna.samplers.BaseSampler):
-    """Suggests the values of a design by the trial's number."""
-
-    def __init__(self, designed: Sequence[Mapping[str, float]]) -> None:
-        self.designed = designed
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Nothing is sampled jointly."""
-        return {}
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Nothing is sampled jointly."""
-        return {}
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, name: str, distribution: BaseDistribution
-    ) -> float:
-        """What the design says."""
-        return self.designed[trial.number][name]
+_AGAIN = "again"  # attribute: the number of the trial that this one is a repetition of
 
 
 class TrialRecord:
@@ -64,24 +40,53 @@ class TrialRecord:
             storage=f"sqlite:///{os.fspath(path.resolve())}",
             study_name=name,
             direction="maximize",
-            sampler=_Designed(designed),
             pruner=optuna.pruners.NopPruner(),  # who goes on is decided in step, in `tuning`
             load_if_exists=True,
         )
+        self._scores: dict[int, dict[int, float]] = defaultdict(dict)
         space: dict[str, BaseDistribution] = {
             k: FloatDistribution(low, high, log=low > 0) for k, (low, high) in spans.items()
         }
-        while len(self.study.get_trials(deepcopy=False)) < len(designed):
-            self.study.ask(space)
+        for values in designed[len(self.study.get_trials(deepcopy=False)) :]:
+            running = create_trial(
+                state=TrialState.RUNNING, params=dict(values), distributions=space
+            )
+            self.study.add_trial(running)
 
     def reached(self, trial: int, round: int, top1: float) -> None:
         """The score of a trial after a round; one that is known already stays."""
-        known = self.study.get_trials(deepcopy=False)[trial]
+        self._scores[trial][round] = top1
+        known = self._latest(trial)
         if not known.state.is_finished() and round not in known.intermediate_values:
             optuna.trial.Trial(self.study, known._trial_id).report(top1, round)
 
     def ended(self, trial: int, state: str) -> None:
-        """finished, stopped or failed."""
-        known = self.study.get_trials(deepcopy=False)[trial].intermediate_values
-        value = known[max(known)] if state == "finished" else None
-        self.study.tell(trial, value, state=_STATES[state], skip_if_finished=True)
+        """finished, stopped or failed.
+
+        Optuna changes no trial that has ended: one that ends otherwise than before, such as a
+        failed one that was trained again, is added with its values, and `again` says whose they
+        are. One that was finished stays so.
+        """
+        known, ends, scores = self._latest(trial), _STATES[state], self._scores[trial]
+        value = None
+        if ends == TrialState.COMPLETE:
+            scores = {**known.intermediate_values, **scores}
+            value = scores[max(scores)]
+        if not known.state.is_finished():
+            self.study.tell(known.number, value, state=ends)
+        elif known.state not in (ends, TrialState.COMPLETE):
+            self.study.add_trial(
+                create_trial(
+                    state=ends,
+                    value=value,
+                    params=known.params,
+                    distributions=known.distributions,
+                    intermediate_values=scores,
+                    user_attrs={_AGAIN: trial},
+                )
+            )
+
+    def _latest(self, trial: int) -> FrozenTrial:
+        """The last that Optuna knows of a trial of the design."""
+        trials = self.study.get_trials(deepcopy=False)
+        return next((t for t in trials[::-1] if t.user_attrs.get(_AGAIN) == trial), trials[trial])

@@ -106,6 +106,19 @@ class Search:
             return {}
         return dict.fromkeys(self._standing, self.rungs[self._rung])
 
+    def left(self) -> tuple[int, int]:
+        """How often a trial is still to be trained, and all their rounds, none failing."""
+        steps, rounds, due = 0, 0, self.due
+        for trial, rung in due.items():
+            rounds += rung - int(self.rows[trial]["rounds"])
+        standing = len(due)
+        for place in range(self._rung, len(self.rungs)):
+            steps += standing
+            standing = math.ceil(standing / 2)
+            if place + 1 < len(self.rungs):
+                rounds += standing * (self.rungs[place + 1] - self.rungs[place])
+        return steps, rounds
+
     def tell(self, scores: Mapping[int, float | None]) -> None:
         """The validation top-1 of every trial that was due; None of one that failed.
 
