@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shlex
@@ -9,16 +10,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+import typing
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import click
 import pandas as pd
 import psutil
 import pytest
 from federations import Here, assert_same_record
 from pandas.testing import assert_frame_equal
+from typer.main import get_command
 
 import server.app
 from fedsim.cli import dry_run
@@ -566,6 +570,33 @@ def test_without_a_command_json_is_of_the_default_run(
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name.endswith("-default")
     assert_one_sentence(fedsim("--json", "show", folder), "Write --json after 'show'")
+
+
+def below(command: click.Command, *names: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command with the words that call it."""
+    yield names, command
+    for name, child in getattr(command, "commands", {}).items():
+        yield from below(child, *names, name)
+
+
+@pytest.mark.parametrize("names", [names for names, _ in below(get_command(cli.app))])
+def test_the_help_of_a_command_explains_every_argument_and_option(
+    fedsim: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+) -> None:
+    command = dict(below(cli.command_line()))[names]
+    # Wide enough that no text is broken.
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 400)
+    outcome = fedsim(*names, "--help")
+    assert outcome.code == 0
+    arguments = [p for p in command.params if isinstance(p, click.Argument)]
+    assert ("Arguments" in outcome.out) == bool(arguments)
+    # What the code says, whatever typer made of it.
+    function = inspect.unwrap(command.callback) if command.callback else below
+    said = inspect.get_annotations(function, eval_str=True)
+    for parameter in command.params:
+        (told,) = typing.get_args(said[parameter.name])[1:]
+        assert told.help, parameter.name
+        assert told.help in outcome.out
 
 
 def test_the_help_says_what_the_exit_codes_mean(fedsim: Callable[..., Outcome]) -> None:

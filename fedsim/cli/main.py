@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 
+import click
 import typer
+from typer.core import TyperArgument
+from typer.main import get_command, get_params_from_function
 
 from fedsim.cli import (
     audit,
@@ -67,10 +70,30 @@ def root(context: typer.Context, as_json: train.Json = False) -> None:
         raise FedsimError(f"Write --json after '{context.invoked_subcommand}'.")
 
 
+def command_line() -> click.Command:
+    """What `app` describes, ready to be called.
+
+    typer below 0.21, which flwr asks for, sets an argument's help before recent releases of click
+    do so themselves and clear it; every argument gets its text again here.
+    """
+    command = get_command(app)
+    _tell_arguments(command)
+    return command
+
+
+def _tell_arguments(command: click.Command) -> None:
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        _tell_arguments(below)
+    said = get_params_from_function(command.callback) if command.callback else {}
+    for parameter in command.params:
+        if isinstance(parameter, TyperArgument):
+            parameter.help = said[str(parameter.name)].default.help
+
+
 def main() -> None:
     """Entry point of `run_sim.py` and of the `fedsim` command."""
     try:
-        app()
+        command_line()()
     except FedsimError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
