@@ -17,6 +17,15 @@ from rich.progress import (
 from rich.table import Column
 
 
+def say(text: str) -> None:
+    """One line, before there is a `Reporter`."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def silent(text: str) -> None:
+    """Nothing, in the place of `say`."""
+
+
 class Reporter:
     """Says what the run is doing. Keeps the latest scores beside the bar."""
 

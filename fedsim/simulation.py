@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from fedsim.federation import open_federation
 from fedsim.memory import require_memory
 from fedsim.models.flat import resolve_kernel
 from fedsim.profile import Profile
+from fedsim.progress import say, silent
 from fedsim.references import load as load_reference
 from fedsim.report import write_report
 from fedsim.runs import Run, new_run_folder
@@ -47,7 +49,7 @@ def simulate(
     profile = Profile()
     config = config or load()
     with profile.part("data"):
-        check(config)
+        check(config, silent if quiet else say)
     folder = Path(out) if out is not None else new_run_folder(config.strategy.name)
     if folder.exists():
         raise FedsimError(f"{folder} exists; choose another folder, or `resume {folder}`.")
@@ -69,14 +71,17 @@ def resume(
     if run.status["state"] == "finished":
         raise FedsimError(f"{path} is finished; there is nothing to resume.")
     with profile.part("data"):
-        check(run.config)
+        check(run.config, silent if quiet else say)
     told = {"resume": True, "quiet": quiet}
     settings = {**told, **_where_to(run.path, until, run.config)}
     return _serve(engine or run.config.engine, run.path, settings, profile)
 
 
-def check(config: Config) -> None:
-    """Find out what only an open corpus tells, before a run folder exists."""
+def check(config: Config, notice: Callable[[str], None] = silent) -> None:
+    """Find out what only an open corpus tells, before a run folder exists.
+
+    `notice` takes a line about what takes seconds.
+    """
     federation = open_federation(config)
     for split in ("validation", "test"):
         if not len(federation.corpus.split(split)):
@@ -96,7 +101,7 @@ def check(config: Config) -> None:
             "take part; lower it."
         )
     first_corpus(config, federation)
-    resolved(config, federation)
+    resolved(config, federation, notice)
     device = resolve_device(config.engine.device)
     resolve_kernel(config.engine.kernel, config.model.options, device)
     if config.engine.name != "deploy" and not config.engine.address:  # else on other machines

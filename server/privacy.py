@@ -6,6 +6,7 @@ most sequences that one has.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
@@ -21,6 +22,7 @@ from fedsim.privacy.base import Mechanism, Setting
 from fedsim.privacy.mechanisms import MECHANISMS
 from fedsim.privacy.plan import default_delta, largest_cohort
 from fedsim.privacy.statement import as_text, statement
+from fedsim.progress import silent
 from fedsim.runs import Run
 from server.sampling import Draw, most_participations
 from server.state import ServerState
@@ -43,8 +45,13 @@ def mechanism_of(config: Config, federation: Federation) -> Mechanism:
     return MECHANISMS[config.privacy.name](config.privacy.options, _setting(config, federation))
 
 
-def resolved(config: Config, federation: Federation) -> Config:
+def resolved(
+    config: Config, federation: Federation, notice: Callable[[str], None] = silent
+) -> Config:
     """The config with its delta and, where it has a budget, the noise that keeps it.
+
+    `notice` is told before that noise is looked for, which may take seconds: the first time in a
+    process, since the accountants remember.
 
     Raises FedsimError where no guarantee can be given for what it says, and where the noise that
     it says does not keep the budget that it says.
@@ -59,6 +66,7 @@ def resolved(config: Config, federation: Federation) -> Config:
     mechanism.check()
     budget, noise = config.privacy.options.epsilon, config.privacy.options.noise_multiplier
     if budget and not noise:
+        notice(f"calibrating the noise for epsilon = {budget:g} ...")
         config = _with(config, noise_multiplier=mechanism.noise_for(budget))
         mechanism_of(config, federation)  # it may refuse so much noise
         return config

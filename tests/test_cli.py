@@ -303,16 +303,34 @@ def test_the_dry_run_writes_nothing_and_its_numbers_are_those_of_the_run(
     assert "seed = 1" in for_people.out
 
 
+CALIBRATING = "calibrating the noise for epsilon = 8 ...\n"
+
+
+def test_a_run_says_once_that_it_calibrates_the_noise(
+    fedsim: Callable[..., Outcome], tiny: str
+) -> None:
+    keys = ("privacy=tree", "server.sampler=cyclic", "privacy.epsilon=8", "server.rounds=1")
+    outcome = fedsim("train", "--preset", tiny, *keys, "--out", "run", "--json")
+    assert outcome.err.startswith(CALIBRATING)
+    assert outcome.err.count(CALIBRATING) == 1
+    json.loads(outcome.out)
+
+
 def test_the_dry_run_calibrates_a_budget_and_says_what_it_guarantees(
     fedsim: Callable[..., Outcome], tiny: str, tmp_path: Path
 ) -> None:
     keys = ("--preset", tiny, "privacy=blt", "server.sampler=cyclic", "privacy.epsilon=8")
-    printed = json.loads(fedsim("train", *keys, "--dry-run", "--json").out)
-    assert printed["config"]["privacy"]["noise_multiplier"] > 0
+    outcome = fedsim("train", *keys, "--dry-run", "--json")
+    assert outcome.err == CALIBRATING
+    printed = json.loads(outcome.out)
+    noise = printed["config"]["privacy"]["noise_multiplier"]
+    assert noise > 0
     assert printed["privacy"]["guarantee"]["epsilon"] == pytest.approx(8, rel=0.01)
     said = fedsim("train", *keys, "--dry-run").out
     assert "DP GUARANTEE" in said
     assert "zero-out" in said
+    given = fedsim("train", *keys, f"privacy.noise_multiplier={noise}", "--dry-run")
+    assert (given.code, given.err) == (0, "")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -16,6 +16,7 @@ from fedsim.models.base import LanguageModel
 from fedsim.models.batch import Batch
 from fedsim.models.loss import training_loss
 from fedsim.privacy.statement import as_text
+from fedsim.progress import say
 from fedsim.seeding import torch_stream
 from fedsim.simulation import check
 from server.privacy import resolved, stated
@@ -27,7 +28,7 @@ MOST_USERS = 10_000  # whose sizes are looked up: a mean of so many is close eno
 
 def print_plan(config: Config, as_json: bool) -> None:
     """Print the config and the estimate; nothing is written."""
-    check(config)
+    check(config, say)
     federation = open_federation(config)
     config = resolved(config, federation)
     plan, privacy = estimate(config, federation), stated(config, federation)
