@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
+import re
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from fedsim import __version__
 from fedsim.cli.main import app
 from fedsim.config import Config, load
 from fedsim.errors import FedsimError
 from fedsim.report.reproduction import write_reproduction
+from fedsim.runs import Run
 from fedsim.studies.findings import FINDINGS, andrew2021, hard2018, kairouz2021, mcmahan2017
 from fedsim.studies.findings.arms import run_those_that_can
 from fedsim.studies.findings.base import DOES_NOT_SHOW, SHOWS, UNRESOLVED, Asked
@@ -263,6 +268,23 @@ def test_a_finding_from_the_command_to_its_page(
         assert "19.5 %" in text
         assert "Adaptive Federated Optimization" in text
         assert found["verdict"] in text
+    made = found["made"]
+    runs = [Run.open(path) for path in (tmp_path / "cells").iterdir()]
+    assert (made["runs"], made["trials"], made["of_other_versions"]) == (8, 2, 0)
+    spent = sum(run.profile["wall_seconds"] for run in runs)
+    assert made["compute_seconds"] == pytest.approx(spent, abs=0.1)
+    assert made["compute_seconds"] > made["tuning_seconds"] > 0
+    assert [c["digest"] for c in made["corpora"].values()] == [runs[0].corpus_digest]
+    assert (made["seeds"], made["overrides"], made["jobs"]) == ([1, 2], shrink, 1)
+    versions = {"fedsim": __version__} | {
+        name: metadata.version(name) for name in ("torch", "flwr", "numpy", "opacus")
+    }
+    for text in (html.unescape(page), paper):
+        for name, version in versions.items():
+            assert re.search(rf'{name}\W.*"{re.escape(version)}"', text), name
+        assert runs[0].corpus_digest in text
+        assert made["platform"] in text
+        assert json.dumps(shrink) in text
     assert page.count("<svg") == 1
     assert "http" not in page.replace("http://www.w3.org", "")
 
@@ -271,9 +293,9 @@ def test_a_page_without_curves(tmp_path: Path) -> None:
     from fedsim.studies.findings.base import Measured
 
     finding = kairouz2021.Kairouz2021()
-    measured = Measured(kairouz((9, 9.1, 9.2), (9.1, 9.1, 9.2)))
+    measured = Measured(kairouz((9, 9.1, 9.2), (9.1, 9.1, 9.2)), [])
     outcome = finding.judge(measured.rows)
-    page = write_reproduction(tmp_path, "kairouz2021", finding, measured, outcome, "Made so.")
+    page = write_reproduction(tmp_path, "kairouz2021", finding, measured, outcome, "Made so.", {})
     assert "Made so." in page.read_text()
     assert not (tmp_path / "kairouz2021-curves.csv").exists()
 

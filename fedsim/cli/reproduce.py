@@ -74,6 +74,7 @@ def _one(
     """Say the rule, train, judge, write; quiet prints nothing on stdout."""
     from fedsim.report.reproduction import table, write_reproduction
     from fedsim.studies.findings.base import Asked
+    from fedsim.studies.origin import origin_of_all
 
     asked = Asked(tuple(range(1, (seeds or finding.seeds) + 1)), overrides)
     finding.cells(asked)  # what is wrong with a key is said before the rule
@@ -83,7 +84,12 @@ def _one(
     outcome = finding.judge(measured.rows)
     many = f"Seeds 1 to {len(asked.seeds)}" if len(asked.seeds) > 1 else "Seed 1"
     own = f", with {shlex.join(overrides)}" if overrides else ", at the finding's own settings"
-    page = write_reproduction(folder, name, finding, measured, outcome, f"{many}{own}.")
+    made = origin_of_all(measured.runs, measured.trials, jobs) | {
+        "preset": finding.preset,
+        "seeds": list(asked.seeds),
+        "overrides": list(overrides),
+    }
+    page = write_reproduction(folder, name, finding, measured, outcome, f"{many}{own}.", made)
     if not quiet:
         print(f"\n{table(outcome.table)}\n")
         for sentence in outcome.sentences:
@@ -96,6 +102,7 @@ def _one(
         "findings": list(outcome.sentences),
         "table": outcome.table.to_dict("records"),
         "folder": str(folder),
+        "made": made,
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from markupsafe import Markup
 from fedsim.files import write_atomically
 from fedsim.report.study_page import Section, study_page
 from fedsim.report.svg import COLOURS, house_style, label_ends, panel, to_svg
+from fedsim.report.tables import flat
 from fedsim.studies.findings.base import Finding, Measured, Outcome
 
 CAPTION = "Top-1 recall on validation users; bands go from the lowest to the highest seed."
@@ -25,21 +26,30 @@ LOOKS: tuple[tuple[str, Any, str], ...] = (
 
 
 def write_reproduction(
-    folder: Path, name: str, finding: Finding, measured: Measured, outcome: Outcome, made: str
+    folder: Path,
+    name: str,
+    finding: Finding,
+    measured: Measured,
+    outcome: Outcome,
+    settings: str,
+    made: Mapping[str, Any],
 ) -> Path:
     """Write `NAME.csv` (a row a cell), `NAME-curves.csv` where there are curves, `NAME.md` and
-    `NAME.html`; returns the page. made: with which settings, in a sentence."""
+    `NAME.html`; returns the page. settings: in a sentence; made: see `origin_of_all`."""
     write_atomically(folder / f"{name}.csv", measured.rows.to_csv(index=False).encode())
     if len(measured.curves):
         text = measured.curves.to_csv(index=False)
         write_atomically(folder / f"{name}-curves.csv", text.encode())
-    write_atomically(folder / f"{name}.md", markdown(name, finding, outcome, made).encode())
+    text = markdown(name, finding, outcome, settings, made)
+    write_atomically(folder / f"{name}.md", text.encode())
     path = folder / f"{name}.html"
-    write_atomically(path, _page(name, finding, measured, outcome, made).encode())
+    write_atomically(path, _page(finding, measured, outcome, settings, made).encode())
     return path
 
 
-def markdown(name: str, finding: Finding, outcome: Outcome, made: str) -> str:
+def markdown(
+    name: str, finding: Finding, outcome: Outcome, settings: str, made: Mapping[str, Any]
+) -> str:
     """The whole outcome, as it would stand in an appendix."""
     parts = [
         f"# {finding.title}",
@@ -52,7 +62,9 @@ def markdown(name: str, finding: Finding, outcome: Outcome, made: str) -> str:
         "Here:",
         table(outcome.table),
         *outcome.sentences,
-        made,
+        settings,
+        "Made with:",
+        "\n".join(f"- {key}: `{value}`" for key, value in flat(made)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -75,7 +87,13 @@ def _published(finding: Finding) -> pd.DataFrame:
     )
 
 
-def _page(name: str, finding: Finding, measured: Measured, outcome: Outcome, made: str) -> str:
+def _page(
+    finding: Finding,
+    measured: Measured,
+    outcome: Outcome,
+    settings: str,
+    made: Mapping[str, Any],
+) -> str:
     said = [
         f"Verdict: {outcome.verdict}. {finding.claim}",
         f"The rule, stated before training: {finding.rule}",
@@ -83,8 +101,9 @@ def _page(name: str, finding: Finding, measured: Measured, outcome: Outcome, mad
     ]
     published = _published(finding)
     sections = [
-        Section("Here", *_cells(outcome.table), intro=made),
+        Section("Here", *_cells(outcome.table), intro=settings),
         Section("In the paper", *_cells(published), intro=finding.citation),
+        Section("Made with", ("what", "value"), _wrapped(flat(made)), folded=True),
     ]
     plots = [_curves(panel_name, rows) for panel_name, rows in _panels(measured.curves)]
     return study_page(finding.title, said, plots, CAPTION if plots else "", sections)
@@ -92,6 +111,11 @@ def _page(name: str, finding: Finding, measured: Measured, outcome: Outcome, mad
 
 def _cells(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     return [str(c) for c in rows.columns], [_texts(row) for row in rows.itertuples(index=False)]
+
+
+def _wrapped(rows: Iterable[tuple[str, str]]) -> list[list[str]]:
+    """Long values in as many lines as they take."""
+    return [[key, Markup('<div class="text">{}</div>').format(value)] for key, value in rows]
 
 
 def _panels(curves: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:

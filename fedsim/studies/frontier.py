@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -105,8 +105,22 @@ def reported(
     return (f"privacy.report_users={users}", f"privacy.report_cohort={cohort}")
 
 
+class Trained(NamedTuple):
+    """The runs of the grid by point and seed, those of the search by name, and the clip norm and
+    the server's rate that it chose for each point."""
+
+    runs: dict[tuple[Point, int], Run]
+    trials: dict[str, Run]
+    chosen: dict[Point, tuple[float, float]]
+
+
 def run_study(study: Study, folder: Path, jobs: int, told: Told) -> pd.DataFrame:
-    """Search, run the grid, and return one row for each run.
+    """One row for each run of the grid, see `train` and `rows`."""
+    return rows(study, train(study, folder, jobs, told))
+
+
+def train(study: Study, folder: Path, jobs: int, told: Told) -> Trained:
+    """Search, and run the grid.
 
     Raises FedsimError before anything is trained where a cell asks for what is not allowed.
     """
@@ -114,19 +128,25 @@ def run_study(study: Study, folder: Path, jobs: int, told: Told) -> pd.DataFrame
     for point in study.points:
         config = study.config(point, study.seeds[0], *first)
         resolved(config, open_federation(config))
-    chosen = _search(study, folder, jobs, told)
+    trials, chosen = _search(study, folder, jobs, told)
     cells = {
         f"{point.name} seed {seed}": study.config(point, seed, *chosen[point])
         for point in study.points
         for seed in study.seeds
     }
     runs = run_all(cells, folder, jobs, told)
-    rows = [
-        _row(point, seed, chosen[point], runs[f"{point.name} seed {seed}"], study)
-        for point in study.points
-        for seed in study.seeds
-    ]
-    return pd.DataFrame(rows)
+    by_point = {
+        (p, seed): runs[f"{p.name} seed {seed}"] for p in study.points for seed in study.seeds
+    }
+    return Trained(by_point, trials, chosen)
+
+
+def rows(study: Study, trained: Trained) -> pd.DataFrame:
+    """What came out, one row for each run of the grid."""
+    return pd.DataFrame(
+        _row(point, seed, trained.chosen[point], run, study)
+        for (point, seed), run in trained.runs.items()
+    )
 
 
 _VARIED = {
@@ -152,12 +172,14 @@ def check_overrides(overrides: Sequence[str]) -> None:
             raise FedsimError(f"The study sets {key} itself: use {_VARIED[key]}.")
 
 
-def _search(study: Study, folder: Path, jobs: int, told: Told) -> dict[Point, tuple[float, float]]:
-    """The pair with the highest top-1 recall on validation users, for each point."""
+def _search(
+    study: Study, folder: Path, jobs: int, told: Told
+) -> tuple[dict[str, Run], dict[Point, tuple[float, float]]]:
+    """The trials, and for each point the pair with the highest top-1 recall on validation users."""
     trials = study.tuning.trials
     only = (study.tuning.clip_norms[0], study.tuning.server_lrs[0])
     if not trials:
-        return dict.fromkeys(study.points, only)
+        return {}, dict.fromkeys(study.points, only)
     cells = {
         f"search {point.name} clip {clip:g} lr {lr:g}": study.config(point, SEARCH_SEED, clip, lr)
         for point in study.points
@@ -171,7 +193,7 @@ def _search(study: Study, folder: Path, jobs: int, told: Told) -> dict[Point, tu
             for clip, lr in trials
         }
         chosen[point] = max(trials, key=lambda pair: scores[pair])
-    return chosen
+    return runs, chosen
 
 
 def _validation(run: Run) -> float:

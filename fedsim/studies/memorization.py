@@ -114,15 +114,22 @@ def check_overrides(overrides: Sequence[str]) -> None:
             raise FedsimError(f"The study sets {key} itself: {cure}.")
 
 
+Trained = dict[tuple[str, int], Run]  # by setting and seed
+
+
 def run_study(study: Study, folder: Path, jobs: int, told: Told) -> tuple[pd.DataFrame, ...]:
-    """Train what is missing; returns (canaries, runs): one row a setting, seed and canary, and one
-    a setting and seed.
+    """Train what is missing, see `train` and `tables`."""
+    return tables(train(study, folder, jobs, told))
+
+
+def train(study: Study, folder: Path, jobs: int, told: Told) -> Trained:
+    """Train what is missing.
 
     Raises FedsimError before anything is trained where a cell asks for what is not allowed.
     """
     cells = {(s, seed): study.config(s, seed) for seed in study.seeds for s in ORDER}
     _check(cells[DP, study.seeds[0]])
-    runs: dict[tuple[str, int], Run] = {}
+    runs: Trained = {}
     for central in (False, True):
         mine = {key: cell for key, cell in cells.items() if (key[0] == CENTRAL) == central}
         names = {f"{setting}, seed {seed}": (setting, seed) for setting, seed in mine}
@@ -134,8 +141,13 @@ def run_study(study: Study, folder: Path, jobs: int, told: Told) -> tuple[pd.Dat
             train_pooled if central else None,
         )
         runs |= {names[name]: run for name, run in made.items()}
-    canaries = pd.concat([_canaries(s, seed, runs[s, seed]) for s, seed in cells])
-    rows = pd.DataFrame([_row(s, seed, runs[s, seed]) for s, seed in cells])
+    return {key: runs[key] for key in cells}
+
+
+def tables(runs: Trained) -> tuple[pd.DataFrame, ...]:
+    """(canaries, runs): one row a setting, seed and canary, and one a setting and seed."""
+    canaries = pd.concat([_canaries(s, seed, run) for (s, seed), run in runs.items()])
+    rows = pd.DataFrame([_row(s, seed, run) for (s, seed), run in runs.items()])
     return canaries.reset_index(drop=True), rows
 
 

@@ -1,4 +1,4 @@
-"""What a comparison's figures come from: versions, the command, the data and how it was cut."""
+"""What a study's figures come from: versions, the command, the data, how it was cut, the cost."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from typing import Any
 from fedsim.config import Config
 from fedsim.data.splitting import PARTS
 from fedsim.data.store import Corpus, open_corpus
+from fedsim.device import available_cores
 from fedsim.provenance import provenance
 from fedsim.runs import Run
+
+VERSIONS = ("fedsim", "git", "python", "packages")  # which a later call may have others of
 
 
 def origin(config: Config, runs: Sequence[Run]) -> dict[str, Any]:
@@ -29,6 +32,33 @@ def origin(config: Config, runs: Sequence[Run]) -> dict[str, Any]:
                                                             "homepage")}  # fmt: skip
     out["corpus"] |= {"more": digests[1:]} if digests[1:] else {}
     return out | {"data": _cut(corpus, config)}
+
+
+def origin_of_all(runs: Sequence[Run], trials: Sequence[Run], jobs: int) -> dict[str, Any]:
+    """`origin` of runs on several data sets, which `corpora` has by name, with what they cost.
+
+    trials: the runs of a search before, which count too. Seconds are those of processes with one
+    core each, whenever they ran; a trial that failed is not counted. Versions are those of this
+    process: `of_other_versions` counts what was trained earlier under others.
+    """
+    by_corpus: dict[str, list[Run]] = {}
+    for run in (*runs, *trials):
+        by_corpus.setdefault(run.provenance["corpus"]["name"], []).append(run)
+    parts = {name: origin(own[0].config, own) for name, own in by_corpus.items()}
+    corpora = {name: part.pop("corpus") | part.pop("data") for name, part in parts.items()}
+    made = next(iter(parts.values()))
+    others = [r for r in (*runs, *trials) if any(r.provenance.get(k) != made[k] for k in VERSIONS)]
+    tuned = sum(run.profile["wall_seconds"] for run in trials)
+    return made | {
+        "corpora": corpora,
+        "cores": available_cores(),
+        "jobs": jobs or available_cores(),
+        "runs": len(runs),
+        "trials": len(trials),
+        "of_other_versions": len(others),
+        "compute_seconds": round(tuned + sum(run.profile["wall_seconds"] for run in runs), 1),
+        "tuning_seconds": round(tuned, 1),
+    }
 
 
 def _cut(corpus: Corpus, config: Config) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class Arms(Finding):
     def measure(self, asked: Asked, folder: Path, jobs: int, told: Told) -> Measured:
         """See `Finding.measure`; the column `chosen` says what the search found."""
         arms = self.arms(asked)
-        chosen = self._search(asked, arms, folder, jobs, told)
+        trials, chosen = self._search(asked, arms, folder, jobs, told)
         cells = {
             f"{arm.name}, seed {seed}": self.config(asked, arm, chosen[arm], seed)
             for arm in arms
@@ -75,11 +75,12 @@ class Arms(Finding):
                 said = {"chosen": " ".join(chosen[arm]), "digest": run.digest}
                 rows.append({"arm": arm.name, "seed": seed, **self.row(run, arm), **said})
                 curves.append(curve(run, arm.name, seed))
-        return Measured(pd.DataFrame(rows), pd.concat(curves, ignore_index=True))
+        table, shown = pd.DataFrame(rows), pd.concat(curves, ignore_index=True)
+        return Measured(table, list(runs.values()), list(trials.values()), shown)
 
     def _search(
         self, asked: Asked, arms: tuple[Arm, ...], folder: Path, jobs: int, told: Told
-    ) -> Mapping[Arm, tuple[str, ...]]:
+    ) -> tuple[Mapping[str, Run], Mapping[Arm, tuple[str, ...]]]:
         trials = {
             f"search {arm.name}: {' '.join(choice)}": (arm, choice)
             for arm in arms
@@ -105,7 +106,7 @@ class Arms(Finding):
             score = self.score(runs[name], arm)
             if arm not in best or score > best[arm]:
                 best[arm], chosen[arm] = score, choice
-        return chosen
+        return runs, chosen
 
 
 def run_those_that_can(

@@ -12,6 +12,7 @@ import pandas as pd
 from fedsim.config import Config
 from fedsim.errors import FedsimError
 from fedsim.registry import Registry
+from fedsim.runs import Run
 from fedsim.studies.grid import Told
 
 SHOWS, DOES_NOT_SHOW, UNRESOLVED = "shows", "does not show", "not resolved"
@@ -38,10 +39,13 @@ class Asked:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was trained. rows: one a cell, with the columns that the finding's rule reads; curves:
+    """What was trained. rows: one a cell, with the columns that the finding's rule reads; runs:
+    those that the rows are of; trials: those of the search before, where there was one; curves:
     one an evaluation on validation users (columns `CURVE`), empty where the cells have no curve."""
 
     rows: pd.DataFrame
+    runs: Sequence[Run]
+    trials: Sequence[Run] = ()
     curves: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(CURVE)))
 
 
@@ -64,6 +68,7 @@ class Finding:
     published: ClassVar[tuple[Published, ...]]
     cost: ClassVar[str]  # of the default, with nothing cached
     seeds: ClassVar[int] = 3
+    preset: ClassVar[str]  # of every cell
     varied: ClassVar[Mapping[str, str]] = {}  # keys that it sets itself -> why
 
     def cells(self, asked: Asked) -> dict[str, Config]:

@@ -84,7 +84,7 @@ class Hard2018(Finding):
             names = {run.config.strategy.name: FEDERATED, "trigram": NGRAM, "central": CENTRAL}
             users = run.table("users")[["model", "user", "words", "hits_top1"]]
             parts.append(users.assign(arm=users.model.map(names), seed=seed).drop(columns="model"))
-        return Measured(pd.concat(parts, ignore_index=True))
+        return Measured(pd.concat(parts, ignore_index=True), list(runs.values()))
 
     def judge(self, rows: pd.DataFrame) -> Outcome:
         """See `rule`."""

@@ -87,8 +87,14 @@ class Kairouz2021(Finding):
 
     def measure(self, asked: Asked, folder: Path, jobs: int, told: Told) -> Measured:
         """See `Finding.measure`."""
-        rows = frontier.run_study(self.study(asked), folder, jobs, told)
-        return Measured(rows.rename(columns={"mechanism": "arm", "top1_recall": "top1"}))
+        study = self.study(asked)
+        trained = frontier.train(study, folder, jobs, told)
+        rows = frontier.rows(study, trained)
+        return Measured(
+            rows.rename(columns={"mechanism": "arm", "top1_recall": "top1"}),
+            list(trained.runs.values()),
+            list(trained.trials.values()),
+        )
 
     def judge(self, rows: pd.DataFrame) -> Outcome:
         """See `rule`."""

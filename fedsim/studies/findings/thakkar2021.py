@@ -85,10 +85,12 @@ class Thakkar2021(Finding):
 
     def measure(self, asked: Asked, folder: Path, jobs: int, told: Told) -> Measured:
         """rows: one a setting, seed and canary."""
-        canaries, runs = memorization.run_study(self.study(asked), folder, jobs, told)
-        recall = runs.set_index(["setting", "seed"]).validation_top1
+        trained = memorization.train(self.study(asked), folder, jobs, told)
+        canaries, scores = memorization.tables(trained)
+        recall = scores.set_index(["setting", "seed"]).validation_top1
         keys = pd.MultiIndex.from_frame(canaries[["setting", "seed"]])
-        return Measured(canaries.assign(arm=canaries.setting, top1=recall.loc[keys].to_numpy()))
+        rows = canaries.assign(arm=canaries.setting, top1=recall.loc[keys].to_numpy())
+        return Measured(rows, list(trained.values()))
 
     def judge(self, rows: pd.DataFrame) -> Outcome:
         """See `rule`."""
