@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -25,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from speed import models, table, work_order  # the path first
 from speed.comparison import rotated
 from speed.flops import flops_per_token
-from speed.install_peers import for_older_python
+from speed.install_peers import PEERS, for_older_python
 from speed.job import Job, events
 from speed.processes import run_process
 
@@ -224,6 +226,37 @@ def test_a_process_gets_nothing_of_the_callers_threads(
     command = [sys.executable, "-c", "import os; print(os.environ.get('OMP_NUM_THREADS'))"]
     done = run_process(command, {"PATH": os.environ["PATH"]}, log, 30)
     assert (done.code, log.read_text()) == (0, "None\n")
+
+
+def help_of(script: str, cache: Path) -> str:
+    """What `--help` of a benchmark prints, in one line."""
+    path = Path(__file__).resolve().parents[1] / "benchmarks" / script
+    environment = {**os.environ, "FEDSIM_CACHE": str(cache), "COLUMNS": "1000"}
+    done = subprocess.run(
+        [sys.executable, str(path), "--help"],
+        env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return " ".join(done.stdout.split())
+
+
+def test_the_help_of_the_comparison_has_its_models_and_defaults(tmp_path: Path) -> None:
+    said = help_of("speed", tmp_path)
+    options = re.split(r" --(?=[\w-]+ [A-Z_]+ )", said.partition(" options: ")[2])
+    assert len(options) == 1 + 8  # --help, and those that take a value
+    assert all("(default: " in option for option in options[1:])
+    assert "lstm, cifg, lstm-small, transformer-small (default: all)" in said
+    assert f"(default: {tmp_path / 'peers'})" in said
+    assert "How long it takes: " in said
+
+
+def test_the_help_of_the_installation_says_what_goes_where_and_how_to_undo_it(
+    tmp_path: Path,
+) -> None:
+    said = help_of("speed/install_peers.py", tmp_path)
+    assert f"(default: {tmp_path / 'peers'})" in said
+    assert "To remove a peer, delete its folder." in said
+    for name, peer in PEERS.items():
+        assert f"{name}: {peer.release}, {peer.gigabytes:.1f} GB" in said
 
 
 def test_type_parameters_are_taken_from_a_source() -> None:

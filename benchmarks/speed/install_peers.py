@@ -3,9 +3,11 @@
     python benchmarks/speed/install_peers.py                    # all of them
     python benchmarks/speed/install_peers.py pfl --peers-dir /some/folder
 
-They lie in the cache folder of fedsim (`$FEDSIM_CACHE`, else `~/.cache/fedsim`), a gigabyte each,
-nearly all of it torch, which is the release that fedsim is installed with. One that cannot be
-installed says why in one line; the comparison goes on without it.
+pip installs each into a folder of its name, in `peers` in the cache folder of fedsim
+(`$FEDSIM_CACHE`, else `~/.cache/fedsim`): a virtual environment with its own torch, of the release
+that fedsim is installed with. Nothing is changed in the environment that runs this. A peer that is
+there is installed anew; one that cannot be installed says why in one line, and the comparison goes
+on without it. To remove a peer, delete its folder.
 """
 
 from __future__ import annotations
@@ -30,28 +32,31 @@ from speed.entries import INSTALLED, WHY_NOT, python_of  # the path first
 class Peer:
     """A simulator on PyPI.
 
-    needs: what is installed instead of what it declares; python: the least release of Python that
-    it declares, where its source is rewritten for an older one.
+    gigabytes: on disk, with a torch for the CPU, which is 0.8 of them; needs: what is installed
+    instead of what it declares; python: the least release of Python that it declares, where its
+    source is rewritten for an older one.
     """
 
     release: str
+    gigabytes: float
     needs: tuple[str, ...] = ()
     python: tuple[int, int] = (3, 0)
 
 
 PEERS = {
-    "pfl": Peer("pfl==0.6.0"),
+    "pfl": Peer("pfl==0.6.0", 1.1),
     # All but test tools and torchvision, whose wheel on PyPI is built for torch with CUDA: see
     # contenders/fluke.py.
     "fluke": Peer(
         "fluke-fl==0.8.1",
+        1.8,
         needs=(
             *("cerberus", "clearml", "datasets", "diskcache", "hydra-core", "matplotlib", "numpy"),
             *("omegaconf", "opacus", "pandas", "psutil", "pyyaml", "requests", "rich"),
             *("scikit-learn", "seaborn", "tensorboard", "torchmetrics", "typer", "wandb"),
         ),
     ),
-    "blazefl": Peer("blazefl==3.0.0", needs=("numpy", "tqdm"), python=(3, 14)),
+    "blazefl": Peer("blazefl==3.0.0", 1.0, needs=("numpy", "tqdm"), python=(3, 14)),
 }
 
 
@@ -104,11 +109,26 @@ def for_older_python(source: str) -> str:
     return "from __future__ import annotations\n" + plain
 
 
+def _sizes() -> str:
+    """What takes how much of the disk."""
+    lines = [f"  {name}: {p.release}, {p.gigabytes:.1f} GB" for name, p in PEERS.items()]
+    return "on disk, with a torch for the CPU (one for CUDA is larger):\n" + "\n".join(lines)
+
+
 def main() -> None:
     """Install, and say a line about each."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(PEERS))
-    parser.add_argument("--peers-dir", type=Path, default=peers_folder())
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=_sizes(), formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"some of {', '.join(PEERS)} (default: all)"
+    )
+    parser.add_argument(
+        "--peers-dir",
+        type=Path,
+        default=peers_folder(),
+        help="the folder that they lie in; give it to the comparison too (default: %(default)s)",
+    )
     arguments = parser.parse_args()
     for name in arguments.names:
         if name not in PEERS:
