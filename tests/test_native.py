@@ -146,6 +146,25 @@ def test_a_damaged_library_is_compiled_again(native: None, afresh: Path) -> None
     assert resolve_kernel("auto", MODELS["lstm"](), CPU) == ("native", "")
 
 
+def test_a_library_without_a_note_of_its_compiler_is_compiled_again(
+    native: None, afresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve_kernel("auto", MODELS["lstm"](), CPU)
+    said = native_build.built_with()
+    (note,) = afresh.rglob(native_build.BUILT_WITH)
+    assert said == note.read_text()
+    note.unlink()
+    _forget()
+    assert resolve_kernel("auto", MODELS["lstm"](), CPU) == ("native", "")
+    assert native_build.built_with() == said
+
+    note.unlink()
+    _forget()
+    monkeypatch.setattr(native_build, "compilers", list)  # it serves where there is none any more
+    assert resolve_kernel("auto", MODELS["lstm"](), CPU) == ("native", "")
+    assert "an earlier version of fedsim" in native_build.built_with()
+
+
 def test_a_weighted_update_is_added_exactly_as_defined(native: None) -> None:
     flat = flat_copy(make("lstm", 30, 5, 4), "native")
     update = torch.randn(flat.layout.size, generator=torch.Generator().manual_seed(1))

@@ -44,7 +44,7 @@ def built_with() -> str:
     """The compiler and the target of `library`."""
     with suppress(OSError, FedsimError, RuntimeError):
         return (_path().parent / BUILT_WITH).read_text(encoding="utf-8")
-    return "a compiler that is not known"
+    return "compiled by an earlier version of fedsim, which made no note of how"
 
 
 @lru_cache(maxsize=1)
@@ -52,10 +52,15 @@ def _found() -> ctypes.CDLL | Unavailable:
     """The library, or why there is none: one process asks the compilers once."""
     try:
         path = _path()
-        if path.is_file():
+        noted = (path.parent / BUILT_WITH).is_file()
+        if noted and path.is_file():
             with suppress(OSError):  # damaged: compile it again
                 return ctypes.CDLL(str(path))
-        _compile(path)
+        try:
+            _compile(path)
+        except (OSError, Unavailable):
+            if noted or not path.is_file():
+                raise  # else an earlier version's, which made no note, is better than none
         return ctypes.CDLL(str(path))
     except Unavailable as error:
         return error
@@ -107,8 +112,8 @@ def _compile(path: Path) -> None:
                 problem = _failure(command) or _failure([sys.executable, "-c", _CHECK, str(built)])
                 if not problem:
                     how = " ".join([*compiler, *([target] if target else [])])
-                    (path.parent / BUILT_WITH).write_text(how, encoding="utf-8")
                     built.replace(path)
+                    (path.parent / BUILT_WITH).write_text(how, encoding="utf-8")
                     return
                 problems[problem] = None
     missing = "no C compiler was found; install one, or `pip install 'fedsim[native]'`"
