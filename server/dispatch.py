@@ -44,6 +44,7 @@ class Dispatch:
         self._notice = notice
         self._profile = profile
         self._nodes: Nodes | None = None
+        self._sequences: dict[int, int] = {}  # of the users in the newest messages about training
 
     def messages(
         self,
@@ -63,11 +64,13 @@ class Dispatch:
         """
         run = {"config": self._client_config, "corpus": self._corpus}
         ids = np.asarray(users, np.int64)
-        tokens = self._federation.sizes(ids, part)[:, 1]
+        sizes = self._federation.sizes(ids, part)
         self._federation.corpus.forget_pages()
+        if part == "train":
+            self._sequences = dict(zip(ids.tolist(), sizes[:, 0].tolist(), strict=True))
         messages = []
         with self._profile.part("start"):
-            spread = self._nodes_of(grid).spread(ids, tokens, chunk, alone)
+            spread = self._nodes_of(grid).spread(ids, sizes[:, 1], chunk, alone)
         for node, mine in spread:
             config = ConfigRecord({**work, **run, "users": mine})
             content = RecordDict({"arrays": arrays, "config": config})
@@ -95,7 +98,7 @@ class Dispatch:
         for attempt in range(1 + self._server.retries):
             failures: dict[int, str] = {}
             complete = _with(messages, beside)
-            known = {} if contribution is None else self._sequences(messages)
+            known = {} if contribution is None else self._known(messages)
             for message, reply in self._timed(exchange(grid, complete, timeout_s, at_once)):
                 if beside:
                     _strip(message)
@@ -115,14 +118,15 @@ class Dispatch:
         """How many nodes have answered what they host: so many work at the same time."""
         return self._nodes.count if self._nodes is not None else 0
 
-    def _sequences(self, messages: Sequence[Message]) -> dict[int, int]:
-        """User -> the number that it trains on; nobody's where the server has no text."""
+    def _known(self, messages: Sequence[Message]) -> dict[int, int]:
+        """User -> how many sequences it trains on; nobody's where the server has no text.
+
+        `messages` are the newest about training: looking up sizes again would cost as much.
+        """
         if self._federation.corpus.shard is not None:
             return {}
-        users = [user for message in messages for user in _users(message)]
-        sizes = self._federation.sizes(users)[:, 0]
-        self._federation.corpus.forget_pages()
-        return dict(zip(users, sizes.tolist(), strict=True))
+        users = (user for message in messages for user in _users(message))
+        return {user: self._sequences[user] for user in users}
 
     def _timed(self, pairs: Iterator[Pair]) -> Iterator[Pair]:
         """The same pairs; the time until each is there counts as waiting."""

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from federations import assert_same_record
+from federations import assert_same_record, fresh_strategy
 
 from fedsim.config import Config, client_config, load
 from fedsim.data.sequences import Sequences
 from fedsim.data.shards import write_shards
+from fedsim.engines.local import LocalGrid
+from fedsim.engines.wire import to_record
 from fedsim.errors import FedsimError
 from fedsim.federation import Federation, open_federation
 from fedsim.runs import Run
@@ -56,6 +58,23 @@ def test_sizes_are_those_of_the_text_that_was_dealt(iid: Config) -> None:
     for user, (count, targets) in zip(dealt.population, counted, strict=True):
         text = dealt.sequences(int(user))
         assert (len(text), len(text.tokens) + len(text)) == (count, targets)
+
+
+def test_a_round_looks_up_the_sizes_of_its_users_once(
+    iid: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a dealt user it takes as long as the text is."""
+    strategy, _, federation = fresh_strategy(iid)
+    asked: list[int] = []
+
+    def sizes(users: np.ndarray, part: str = "train") -> np.ndarray:
+        asked.extend(int(user) for user in users if part == "train")
+        return type(federation).sizes(federation, users, part)
+
+    monkeypatch.setattr(federation, "sizes", sizes)
+    grid = LocalGrid("clients.app:app")
+    strategy.start(grid, to_record(strategy.state.parameters), 2)
+    assert sorted(asked) == sorted(int(u) for round in (1, 2) for u in strategy.cohort(round))
 
 
 def test_every_process_deals_the_same_and_every_seed_another(iid: Config) -> None:
