@@ -263,6 +263,22 @@ def test_membership_is_that_of_one_attack_whatever_was_audited(here: Here, tmp_p
     assert_frame_equal(Run.open(path).table("leakage"), audited)
     shutil.rmtree(path / "audit")
     assert compared()["runs"][0]["membership_auc"] == row["membership_auc"], "it is made again"
+    command.remove("--leakage")
+    command[command.index("fedavg")] = "fedavg,fedsgd"
+    assert "membership_auc" not in compared()["runs"][0], "the other has none to compare with"
+
+
+def test_runs_of_other_versions_are_told(here: Here, tiny: str, tmp_path: Path) -> None:
+    """Cells that an earlier version trained are served; the page must not call them its own."""
+    keys = ["--preset", tiny, "--strategies", "fedavg", "--seeds", "2", "server.rounds=1"]
+    command = ["compare", *keys, "--checklist", "--out", str(tmp_path / "out")]
+    said = "1 of 2 runs, trials included, were trained under other versions"
+    assert said not in CliRunner().invoke(app, command).output
+    path = next((tmp_path / "out" / "cells").iterdir()) / "provenance.json"
+    told = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps(told | {"python": "2.7.18"}), "utf-8")
+    assert said in CliRunner().invoke(app, command).output
+    assert said in (tmp_path / "out" / "comparison.html").read_text("utf-8")
 
 
 def test_membership_that_cannot_be_measured_is_said(here: Here, tiny: str, tmp_path: Path) -> None:
@@ -365,7 +381,9 @@ def test_made_says_what_a_checklist_asks(here: Here, tiny: str, tmp_path: Path) 
     assert made["tuning"] == {"trials": 2, "seed": compare.SEARCH_SEED,
                               "rounds": {"fedavg": [1, 2]}}  # fmt: skip
     runs = [Run.open(path) for path in (tmp_path / "cells").iterdir()]
-    assert made["compute_seconds"] == pytest.approx(sum(r.profile["wall_seconds"] for r in runs))
+    spent = sum(r.profile["wall_seconds"] for r in runs)
+    assert made["compute_seconds"] == pytest.approx(spent, abs=0.001)
+    assert (made["of_other_versions"], made["without_a_cost"]) == (0, 0)
     assert 0 < made["tuning_seconds"] < made["compute_seconds"]
     assert made["corpus"]["digest"] == runs[0].corpus_digest
     corpus = open_corpus(runs[0].config.data)

@@ -395,6 +395,15 @@ def test_equal_figures_have_no_winner() -> None:
     assert "0.00 points above" not in text
 
 
+def test_no_lowest_is_named_of_a_figure_that_not_all_have() -> None:
+    comparison = made_up(3, leakage=True)
+    runs = comparison.runs.copy()
+    runs.loc[runs.strategy == "fedsgd", "exposure_bits"] = np.nan
+    text = said(dataclasses.replace(comparison, runs=runs))
+    assert "Lowest mean exposure of canaries: not told, since not every strategy that" in text
+    assert "Lowest canaries extracted: fedsgd" in text
+
+
 def test_two_that_share_the_first_place_are_both_named() -> None:
     comparison = made_up(3, leakage=True)
     pair = comparison.runs["strategy"].isin(["fedavg", "fedprox"])

@@ -17,7 +17,7 @@ from fedsim.config import Config, load
 from fedsim.errors import FedsimError
 from fedsim.runs import Run
 from fedsim.simulation import resume, simulate
-from fedsim.studies import grid
+from fedsim.studies import grid, workers
 from fedsim.studies.grid import Crew, run_all
 
 
@@ -184,6 +184,19 @@ def _dies_for(name: str, folder: Path) -> None:
     if name == "killer":
         os.kill(os.getpid(), signal.SIGKILL)
     (folder / name).touch()
+
+
+def test_a_process_that_was_stopped_begins_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks wait in a pool's queue, where nobody can take them back."""
+    done: list[int] = []
+    workers.stoppable(done.append, 1)
+    workers._stop()  # between two tasks
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            workers.stoppable(done.append, 2)
+    finally:
+        monkeypatch.setattr(workers, "_stopped", False)
+    assert done == [1]
 
 
 @pytest.mark.slow

@@ -194,6 +194,7 @@ def test_a_central_cell_memorizes_what_it_is_shown_often(tiny: str, tmp_path: Pa
     assert planted.extracted
     assert not run.exposure[run.exposure.kind == "held_out"].extracted.any()
     assert planted.holder_participations == 12
+    assert run.profile["parts"]["baselines"] > 0, "what it took is counted in a study's cost"
     assert run.digest
     assert run.model().n_parameters == run.results.parameters.iloc[0]
     assert set(run.evaluations["split"]) == {"validation", "test"}

@@ -51,13 +51,8 @@ ENTRIES = {
 
 
 def contenders() -> list[str]:
-    """Everybody who can be asked for; the torch kernel only where there is a choice of kernels."""
-    from fedsim.sections import EngineOptions
-
-    chosen = [name for name in ENTRIES if name != GEMM]
-    if "kernel" not in EngineOptions.model_fields:
-        chosen.remove("fedsim-torch")
-    return chosen
+    """Everybody who can be asked for."""
+    return [name for name in ENTRIES if name != GEMM]
 
 
 def problem(entry: Entry, peers: Path) -> str:

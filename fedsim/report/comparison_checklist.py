@@ -10,6 +10,7 @@ from fedsim.report.comparison_cells import Cells, shown
 from fedsim.report.comparison_findings import privacy
 from fedsim.report.comparison_rows import BOLD, as_markdown, chosen
 from fedsim.report.formats import count, duration, missing, size
+from fedsim.studies.origin import SECONDS, reservations
 
 AUTHOR = "**For the author:** "
 MACHINE = {
@@ -133,7 +134,8 @@ def _compute(cells: Cells) -> Iterator[str]:
                       ("tuning_seconds", "Of that for tuning")):  # fmt: skip
         if not missing(made.get(key)):
             hours = float(made[key]) / 3600
-            yield f"- {name}: {hours:,.2f} hours of processes with one core each"
+            yield f"- {name}: {hours:,.2f} hours"
+    yield f"- {SECONDS}"
     known = cells.all_values("seconds")
     if len(known):
         yield (
@@ -163,6 +165,7 @@ def _software(made: dict[str, Any]) -> Iterator[str]:
             yield f"- {key}: {_told(made[key])}"
     packages = made.get("packages") or made.get("versions") or {}
     yield f"- Versions: {_told(packages)}"
+    yield from (f"- {said}" for said in reservations(made))
     yield "- All measured values: runs.parquet and curves.parquet beside the report"
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from fedsim.report.comparison_cells import (
     SCORES,
     Cells,
+    Measure,
     Setting,
     difference,
     holds_no_zero,
@@ -21,6 +22,7 @@ from fedsim.report.comparison_cells import (
 from fedsim.report.comparison_leads import MOST_NAMED, best, leader, named, to_target
 from fedsim.report.formats import count, missing
 from fedsim.studies.ordering import LEAST_SEEDS
+from fedsim.studies.origin import reservations
 from fedsim.studies.server_optimizers import sentence
 
 UNADJUSTED = (
@@ -54,6 +56,7 @@ def caveats(cells: Cells) -> list[str]:
         *privacy(cells),
         *_failures(cells),
         *_not_measured(cells),
+        *reservations(cells.comparison.made),
     ]
 
 
@@ -121,7 +124,16 @@ def _fairest(cells: Cells) -> Iterator[str]:
 
 def _leakage(cells: Cells) -> Iterator[str]:
     for column, measure in cells.leakage.items():
-        yield from leader(cells, f"Lowest {measure.name}", column, measure)
+        name = f"Lowest {measure.name}"
+        if all(_of_all_or_none(cells, setting, column, measure) for setting in cells.settings):
+            yield from leader(cells, name, column, measure)
+        else:
+            yield f"{name}: not told, since not every strategy that finished has this figure."
+
+
+def _of_all_or_none(cells: Cells, setting: Setting, column: str, measure: Measure) -> bool:
+    measured = len(cells.ranked(setting, column, measure))
+    return measured in (0, len(cells.ranked(setting, "top1", SCORES["top1"])))
 
 
 def _seeds(cells: Cells) -> Iterator[str]:

@@ -14,6 +14,7 @@ from fedsim.report.study_page import Section, study_page
 from fedsim.report.svg import COLOURS, house_style, label_ends, panel, to_svg
 from fedsim.report.tables import flat
 from fedsim.studies.findings.base import Finding, Measured, Outcome
+from fedsim.studies.origin import SECONDS, reservations
 
 CAPTION = "Top-1 recall on validation users; bands go from the lowest to the highest seed."
 # Never by colour alone: every arm has its line style and mark too.
@@ -64,6 +65,7 @@ def markdown(
         *outcome.sentences,
         settings,
         "Made with:",
+        *_about(made),
         "\n".join(f"- {key}: `{value}`" for key, value in flat(made)),
     ]
     return "\n\n".join(parts) + "\n"
@@ -103,10 +105,20 @@ def _page(
     sections = [
         Section("Here", *_cells(outcome.table), intro=settings),
         Section("In the paper", *_cells(published), intro=finding.citation),
-        Section("Made with", ("what", "value"), _wrapped(flat(made)), folded=True),
+        Section(
+            "Made with",
+            ("what", "value"),
+            _wrapped(flat(made)),
+            folded=True,
+            note=" ".join(_about(made)),
+        ),
     ]
     plots = [_curves(panel_name, rows) for panel_name, rows in _panels(measured.curves)]
     return study_page(finding.title, said, plots, CAPTION if plots else "", sections)
+
+
+def _about(made: Mapping[str, Any]) -> list[str]:
+    return [SECONDS, *reservations(made)]
 
 
 def _cells(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:

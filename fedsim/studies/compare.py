@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pandas as pd
 from fedsim.config import Config
 from fedsim.device import available_cores
 from fedsim.errors import FedsimError
+from fedsim.progress import say
 from fedsim.runs import Run
 from fedsim.simulation import check
 from fedsim.studies.attack import attack, membership
@@ -21,7 +23,7 @@ from fedsim.studies.frontier import SEARCH_SEED
 from fedsim.studies.grid import Crew
 from fedsim.studies.guarantees import guarantees
 from fedsim.studies.ledger import Ledger, Said
-from fedsim.studies.origin import origin
+from fedsim.studies.origin import cost_of, origin
 from fedsim.studies.server_optimizers import server_optimizers
 from fedsim.studies.tuning import (
     Search,
@@ -54,9 +56,9 @@ class Study:
             raise FedsimError("--tune 1 leaves nothing to choose; give 2 or more, or leave it out.")
         if self.plan.ranges and not self.trials:
             raise FedsimError("--range has no effect without --tune; add it, as --tune 8.")
-        cells = self.plan.cells()
+        cells, told = self.plan.cells(), lru_cache(say)  # a line that cells share is said once
         for cell in cells:
-            check(self.plan.config(cell, self.seeds[0]))
+            check(self.plan.config(cell, self.seeds[0]), told)
             ranges = self.plan.searched(cell) if self.trials else {}
             for end in ("low", "high"):
                 self.plan.config(cell, SEARCH_SEED, {k: getattr(ranges[k], end) for k in ranges})
@@ -91,7 +93,7 @@ def run_study(study: Study, folder: Path, jobs: int, said: Said) -> Comparison:
         chosen = {cell: _choice(searches.get(cell)) for cell in cells}
         outcomes = _runs(study, chosen, crew, ledger)
         missed = _attack(outcomes, crew, said) if study.leakage else []
-    runs, curves, target = assemble(outcomes, folder, study.target)
+    runs, curves, target = assemble(outcomes, folder, study.target, study.leakage)
     finished = {o.path: o for o in outcomes.values() if isinstance(o, Run)}
     made = _made(study, cells, searches, list(finished.values()), trials, crew.jobs)
     return Comparison(
@@ -230,15 +232,13 @@ def _made(
     trials: Mapping[Path, Run],
     jobs: int,
 ) -> dict[str, Any]:
-    """What a reproducibility checklist asks; seconds are those of processes with one core each."""
+    """What a reproducibility checklist asks."""
     config = study.plan.config(cells[0], study.seeds[0])
-    trained = sum(run.profile["wall_seconds"] for run in runs)
-    tuned = sum(run.profile["wall_seconds"] for run in trials.values())
-    return origin(config, runs) | {
+    made = origin(config, runs)
+    return made | {
+        **cost_of(runs, list(trials.values()), made),
         "cores": available_cores(),
         "jobs": jobs,
-        "compute_seconds": trained + tuned,
-        "tuning_seconds": tuned,
         "seeds": list(study.seeds),
         "preset": study.plan.preset,
         "server_optimizers": server_optimizers(study.plan, cells),

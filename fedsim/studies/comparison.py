@@ -92,7 +92,7 @@ def validation(run: Run) -> pd.DataFrame:
     )
 
 
-def measured(run: Run, folder: Path) -> dict[str, Any]:
+def measured(run: Run, folder: Path, attacked: bool) -> dict[str, Any]:
     """The columns of a finished run, but for those of the target."""
     result, rounds = run.results.iloc[0], run.rounds
     return {
@@ -104,19 +104,20 @@ def measured(run: Run, folder: Path) -> dict[str, Any]:
         "rounds": len(rounds),
         **{name: int(rounds[name].sum()) for name in SPENT},
         "seconds": float(rounds.seconds.sum()),
-        **_leaked(run),
+        **_leaked(run, attacked),
     }
 
 
-def _leaked(run: Run) -> dict[str, float]:
-    """Exposure after the last round, and the AUC where it was measured."""
+def _leaked(run: Run, attacked: bool) -> dict[str, float]:
+    """Exposure after the last round, and where all were `attacked` the AUC: what an earlier call
+    left of some of them would compare these with nobody."""
     table, out = run.exposure, {}
     last = table[table["round"] == table["round"].max()]
     seen = last[(last.kind == "planted") & (last.holder_participations > 0)]
     if len(seen):
         out["exposure_bits"] = float(seen.exposure_bits.mean())
         out["canaries_extracted"] = float(seen.extracted.mean())
-    auc = membership(run)
+    auc = membership(run) if attacked else None
     return out if auc is None else out | {"membership_auc": auc}
 
 
@@ -138,7 +139,10 @@ def reached(curve: pd.DataFrame, target: float | None) -> dict[str, float]:
 
 
 def assemble(
-    outcomes: Mapping[tuple[Cell, int], Run | Exception], folder: Path, target: float | None
+    outcomes: Mapping[tuple[Cell, int], Run | Exception],
+    folder: Path,
+    target: float | None,
+    attacked: bool,
 ) -> tuple[pd.DataFrame, pd.DataFrame, float | None]:
     """(runs, curves, target) from what became of each cell and seed; see `Comparison`."""
     rows: list[dict[str, Any]] = []
@@ -151,7 +155,7 @@ def assemble(
             said = str(outcome) or type(outcome).__name__
             rows.append({**who, "state": "failed", "error": said, "run": ""})
             continue
-        rows.append({**who, **measured(outcome, folder)})
+        rows.append({**who, **measured(outcome, folder, attacked)})
         curve = validation(outcome)
         for place, name in enumerate(names):
             curve.insert(place, name, [who[name]] * len(curve))

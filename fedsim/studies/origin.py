@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedsim.config import Config
@@ -15,6 +15,11 @@ from fedsim.provenance import provenance
 from fedsim.runs import Run
 
 VERSIONS = ("fedsim", "git", "python", "packages")  # which a later call may have others of
+
+SECONDS = (
+    "Seconds are wall time of one process a run, whenever it ran; what failed, and attacks on "
+    "finished models, are not counted."
+)
 
 
 def origin(config: Config, runs: Sequence[Run]) -> dict[str, Any]:
@@ -34,12 +39,45 @@ def origin(config: Config, runs: Sequence[Run]) -> dict[str, Any]:
     return out | {"data": _cut(corpus, config)}
 
 
+def cost_of(runs: Sequence[Run], trials: Sequence[Run], made: Mapping[str, Any]) -> dict[str, Any]:
+    """What runs and the trials before them took, whenever that was; what failed is not counted.
+
+    Seconds are wall time of their processes, one for each run. without_a_cost: runs whose folder
+    does not say. of_other_versions: runs whose provenance differs from `made`, that of the process
+    which writes this.
+    """
+    both = (*runs, *trials)
+    tuned = sum(run.profile["wall_seconds"] for run in trials)
+    trained = sum(run.profile["wall_seconds"] for run in runs)
+    others = [run for run in both if any(run.provenance.get(k) != made[k] for k in VERSIONS)]
+    return {
+        "runs": len(runs),
+        "trials": len(trials),
+        "of_other_versions": len(others),
+        "compute_seconds": round(tuned + trained, 3),
+        "tuning_seconds": round(tuned, 3),
+        "without_a_cost": sum(not run.profile["wall_seconds"] for run in both),
+    }
+
+
+def reservations(made: Mapping[str, Any]) -> list[str]:
+    """What `made` cannot say of every run, in sentences; see `cost_of`."""
+    out = []
+    total = made.get("runs", 0) + made.get("trials", 0)
+    if made.get("of_other_versions"):
+        out.append(
+            f"{made['of_other_versions']} of {total} runs, trials included, were trained under "
+            "other versions than those told; their provenance.json has theirs."
+        )
+    if made.get("without_a_cost"):
+        out.append(f"{made['without_a_cost']} of {total} runs do not say what they took.")
+    return out
+
+
 def origin_of_all(runs: Sequence[Run], trials: Sequence[Run], jobs: int) -> dict[str, Any]:
     """`origin` of runs on several data sets, which `corpora` has by name, with what they cost.
 
-    trials: the runs of a search before, which count too. Seconds are those of processes with one
-    core each, whenever they ran; a trial that failed is not counted. Versions are those of this
-    process: `of_other_versions` counts what was trained earlier under others.
+    trials: the runs of a search before, which count too; see `cost_of`.
     """
     by_corpus: dict[str, list[Run]] = {}
     for run in (*runs, *trials):
@@ -47,17 +85,11 @@ def origin_of_all(runs: Sequence[Run], trials: Sequence[Run], jobs: int) -> dict
     parts = {name: origin(own[0].config, own) for name, own in by_corpus.items()}
     corpora = {name: part.pop("corpus") | part.pop("data") for name, part in parts.items()}
     made = next(iter(parts.values()))
-    others = [r for r in (*runs, *trials) if any(r.provenance.get(k) != made[k] for k in VERSIONS)]
-    tuned = sum(run.profile["wall_seconds"] for run in trials)
     return made | {
         "corpora": corpora,
         "cores": available_cores(),
         "jobs": jobs or available_cores(),
-        "runs": len(runs),
-        "trials": len(trials),
-        "of_other_versions": len(others),
-        "compute_seconds": round(tuned + sum(run.profile["wall_seconds"] for run in runs), 1),
-        "tuning_seconds": round(tuned, 1),
+        **cost_of(runs, trials, made),
     }
 
 

@@ -15,6 +15,7 @@ from fedsim.leakage.exposure import measure_exposure
 from fedsim.models.base import LanguageModel
 from fedsim.models.flat import resolve_kernel
 from fedsim.parameters import Parameters
+from fedsim.profile import Profile
 from fedsim.provenance import provenance
 from fedsim.runs import Run
 from server.baselines import score_users
@@ -28,20 +29,25 @@ def train_pooled(config: Config, path: Path) -> None:
 
     Rounds are passes in its tables. What a process that was killed had begun is begun again.
     """
-    federation = open_federation(config)
+    profile = Profile()
+    with profile.part("data"):
+        federation = open_federation(config)
     corpus, device = federation.corpus, resolve_device(config.engine.device)
     kernel, _ = resolve_kernel(config.engine.kernel, config.model.options, device)
     with drafted(path) as draft:
         run = Run.create(draft / "run", config, provenance(corpus.name, corpus.digest, kernel))
-        model = train_centrally(
-            config,
-            federation.pooled(),
-            len(corpus.vocabulary),
-            plan_of(config.evaluation),
-            "central",
-            lambda epoch, nats: run.log(f"pass {epoch}: loss {nats:.3f}"),
-        )
-        _record(run, config, federation, model)
+        with profile.part("baselines"):
+            model = train_centrally(
+                config,
+                federation.pooled(),
+                len(corpus.vocabulary),
+                plan_of(config.evaluation),
+                "central",
+                lambda epoch, nats: run.log(f"pass {epoch}: loss {nats:.3f}"),
+            )
+        with profile.part("evaluation"):
+            _record(run, config, federation, model)
+        run.add_profile(profile)
         shutil.rmtree(path, ignore_errors=True)
         run.path.rename(path)
 

@@ -31,10 +31,10 @@ def stop_all() -> None:
 def stoppable(does: Callable[..., None], *given: Any) -> None:
     """Call it, unless the process was stopped, also while the task waited."""
     global _working
-    if _stopped:
-        raise KeyboardInterrupt
-    _working = True
+    _working = True  # first: a stop that comes before it would be lost
     try:
+        if _stopped:
+            raise KeyboardInterrupt
         does(*given)
     finally:
         _working = False
