@@ -73,7 +73,7 @@ class McMahan2017(Arms):
             "section 3, large-scale LSTM experiments",
         ),
     )
-    cost = "a quarter of an hour on 2 cores for each corpus"
+    cost = "25 minutes on 2 busy cores for the chat, 70 for Shakespeare"
     # One grid of evaluations for all arms: a coarser one would count more rounds.
     shared = ("canaries.per_cell=0", "data.cap_words=400", "server.cohort=10", "optimizer=sgd",
               "evaluation.every=5", "evaluation.users=60")  # fmt: skip
