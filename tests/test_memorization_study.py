@@ -14,7 +14,7 @@ from scipy import stats
 from fedsim.config import load
 from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
-from fedsim.report.memorization import findings, write_memorization
+from fedsim.report.memorization import as_text, findings, write_memorization
 from fedsim.runs import Run
 from fedsim.seeding import stream
 from fedsim.studies import memorization, ordering, pooled
@@ -133,6 +133,23 @@ def test_means_of_cells_are_over_seeds() -> None:
     seeds = stats.ttest_1samp([2.5, 3.5, 4.5], 0).confidence_interval(0.95)
     assert (cell.exposure_low, cell.exposure_high) == pytest.approx((seeds.low, seeds.high))
     assert cell.n == 6
+
+
+def test_perplexity_of_a_setting_is_averaged_on_logarithms() -> None:
+    """Of 100, 1,000 and 10,000 an interval of the mean itself would begin at -9,899."""
+    canaries = table(dict.fromkeys(ORDER, 5.0))
+    runs = pd.DataFrame(
+        {"setting": setting, "seed": seed, "passes": 3.0, "validation_top1": 0.1,
+         "validation_perplexity": 10.0 ** (seed + 1), "test_top1": 0.1}
+        for setting in ORDER for seed in (1, 2, 3)
+    )  # fmt: skip
+    low, high = 10 ** np.array(stats.t.interval(0.95, 2, 3, 1 / math.sqrt(3)))  # of the decades
+    found = Outcome.of(canaries, runs)
+    row = found.settings.iloc[0]
+    assert row.validation_perplexity == pytest.approx(1_000)
+    ends = row.validation_perplexity_low, row.validation_perplexity_high
+    assert ends == pytest.approx((low, high))
+    assert f"| 1,000.0 ({low:,.1f} to {high:,.1f}) |" in as_text(found, PRIVATE)
 
 
 def test_growth_is_bits_a_doubling() -> None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
+from scipy import stats
 
 from fedsim.config import load
 from fedsim.errors import FedsimError
@@ -18,14 +22,36 @@ from server.privacy import mechanism_of, resolved
 
 
 def points(**recalls: dict[float, tuple[float, float]]) -> pd.DataFrame:
-    """Rows of mean and half width by mechanism and budget."""
+    """Rows of a mean and its interval, from (mean, half width) by mechanism and budget."""
     rows = [
         {"mechanism": name.replace("_", "-"), "epsilon": epsilon, "top1_recall": mean,
-         "top1_recall_half": half}
+         "top1_recall_low": mean - half, "top1_recall_high": mean + half}
         for name, by_epsilon in recalls.items()
         for epsilon, (mean, half) in by_epsilon.items()
     ]  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def runs(**perplexities: tuple[float, ...]) -> pd.DataFrame:
+    """Rows of runs at epsilon 8 that differ in nothing but the perplexity of each seed."""
+    same = {"top1_recall": 0.1, "top3_recall": 0.2, "exposure_max": 4.0, "exposure_mean": 3.0,
+            "extracted": 0.0, "sampler": "cyclic", "adjacency": "zero-out one user",
+            "clip_norm": 0.5, "server_lr": 1.0, "noise_multiplier": 1.0, "delta": 1e-4,
+            "noise_deviation": 0.1, "epsilon_with_search": 8.0, "reported_users": 5000}  # fmt: skip
+    return pd.DataFrame(
+        {"mechanism": name.replace("_", "-"), "epsilon": 8.0, "seed": seed, "perplexity": value}
+        | same
+        for name, values in perplexities.items()
+        for seed, value in enumerate(values, 1)
+    )
+
+
+def written(rows: pd.DataFrame, folder: Path) -> Path:
+    """The page of these runs, with its tables beside it."""
+    table = frontier_results.summary(rows)
+    said = frontier_results.findings(table, rows, simulated=False)
+    needed = frontier_results.users_needed(table, frontier_results.noises_needed(rows))
+    return write_frontier(folder, rows, table, needed, said)
 
 
 # -- findings -------------------------------------------------------------------------------------
@@ -47,6 +73,50 @@ def test_a_curve_is_monotone_up_to_its_intervals() -> None:
     assert not frontier_results.is_monotone(falling)
     assert frontier_results.is_monotone(points(a={1: (0.12, 0.011), 8: (0.10, 0.011)}))
     assert frontier_results.is_monotone(points(a={1: (0.10, 0.0), 8: (0.12, 0.0)}))
+
+
+def test_perplexity_is_averaged_on_logarithms(tmp_path: Path) -> None:
+    """Of 100, 1,000 and 10,000 an interval of the mean itself would begin at -9,899."""
+    page = written(runs(blt=(100.0, 1_000.0, 10_000.0)), tmp_path)
+    low, high = 10 ** np.array(stats.t.interval(0.95, 2, 3, 1 / math.sqrt(3)))  # of the decades
+    found = pd.read_csv(tmp_path / "frontier.csv").iloc[0]
+    assert found.perplexity == pytest.approx(1_000)
+    assert (found.perplexity_low, found.perplexity_high) == pytest.approx((low, high))
+    assert f"| 1,000.0 ({low:,.1f} to {high:,.1f}) |" in (tmp_path / "frontier.md").read_text()
+    assert "made on logarithms" in page.read_text()
+
+
+def test_a_bar_of_perplexity_reaches_further_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bars = []
+    draw = Axes.errorbar
+
+    def spy(axes: Axes, x: Any, y: Any, yerr: Any, **looks: Any) -> Any:
+        bars.append((axes.get_title("left"), yerr))
+        return draw(axes, x, y, yerr, **looks)
+
+    monkeypatch.setattr(Axes, "errorbar", spy)
+    written(runs(blt=(100.0, 1_000.0, 10_000.0)), tmp_path)
+    ((below,), (above,)) = dict(bars)["perplexity"]
+    assert 0 < below < 1_000, "no bar goes below 0"
+    low, high = 1_000 - below, 1_000 + above
+    assert low * high == pytest.approx(1_000**2), "as far down as up, on logarithms"
+
+
+def test_a_lead_by_perplexity_is_one_on_logarithms(tmp_path: Path) -> None:
+    """The interval of blt begins at 33,000, far above the other's; that of its plain mean, 3.7e7
+    with half a width of 1.4e8, would hide the lead."""
+    rows = runs(dp_fedavg=(100.0, 101.0, 102.0), blt=(1e6, 1e7, 1e8))
+    written(rows, tmp_path)
+    paper = (tmp_path / "frontier.md").read_text()
+    assert "By perplexity: of dp-fedavg and blt, dp-fedavg is better at epsilon 8." in paper
+    assert "By top-1 recall: between blt and dp-fedavg these seeds settle nothing" in paper
+    diverged = runs(dp_fedavg=(100.0, 101.0, 102.0), blt=(1e6, 1e7, math.inf))
+    written(diverged, tmp_path)
+    paper = (tmp_path / "frontier.md").read_text()
+    assert "| ∞ |" in paper
+    assert "By perplexity: between blt and dp-fedavg these seeds settle nothing" in paper
 
 
 def test_users_needed_by_hand() -> None:
@@ -172,10 +242,7 @@ def test_a_study_runs_is_cached_and_tells_what_it_found(tiny: str, tmp_path: Pat
     assert len(told) == 16, "nothing is trained twice"
     pd.testing.assert_frame_equal(rows, again)
 
-    table = frontier_results.summary(rows)
-    said = frontier_results.findings(table, rows, simulated=False)
-    needed = frontier_results.users_needed(table, frontier_results.noises_needed(rows))
-    page = write_frontier(tmp_path, rows, table, needed, said)
+    page = written(rows, tmp_path)
     assert len(pd.read_csv(tmp_path / "frontier.csv")) == 4
     paper = (tmp_path / "frontier.md").read_text()
     for needed_word in ("dp-fedavg", "zero-out", "add or remove", "sees every global model", "±"):

@@ -97,6 +97,7 @@ def memorization(
                 {
                     "verdict": found.verdict(),
                     "findings": findings(found, asked.private),
+                    "geometric_means": list(study.GEOMETRIC),
                     "differences": [asdict(d) | {"verdict": d.verdict} for d in found.differences],
                     **{name: json.loads(t.to_json(orient="records")) for name, t in tables.items()},
                     "folder": str(folder),

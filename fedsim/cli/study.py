@@ -60,6 +60,7 @@ def study(
     from fedsim.report.frontier import markdown, write_frontier
     from fedsim.runs import new_run_folder
     from fedsim.studies import frontier, frontier_results
+    from fedsim.studies.comparison import GEOMETRIC
 
     folder = out or new_run_folder("privacy")
     frontier.check_overrides(overrides or [])
@@ -79,7 +80,8 @@ def study(
     page = write_frontier(folder, rows, table, needed, said)
     if as_json:
         found = json.loads(table.to_json(orient="records", double_precision=15))
-        print(json.dumps({"findings": said, "points": found, "folder": str(folder)}, indent=2))
+        made = {"findings": said, "geometric_means": list(GEOMETRIC), "points": found}
+        print(json.dumps({**made, "folder": str(folder)}, indent=2))
         return
     for sentence in said:
         print(sentence)

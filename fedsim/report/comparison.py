@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
@@ -83,58 +85,44 @@ def _parquet(frame: pd.DataFrame) -> bytes:
 
 
 def _page(cells: Cells) -> str:
-    compared = cells.comparison
-    sections = [
-        Section("Scores on test users", *tables.as_html(tables.scores(cells)), pinned=True,
-                plots=list(dots.final(cells)), note=f"{tables.caption(cells)} {_DOTS}"),
-        Section("Learning curves", plots=[*plots.learning(cells, "round"),
-                *plots.learning(cells, "upload_bytes")], note=_curves_note(cells)),
-        Section("Cost", *tables.as_html(tables.costs(cells)), plots=_cost_plots(cells),
-                note=_cost_note(cells), pinned=True),
-        Section("Fairness", plots=list(dots.fairness(cells)), note=_FAIR),
-    ]  # fmt: skip
+    names = cells.comparison.strategies
+    title = f"{' and '.join(names) if len(names) < 3 else f'{len(names)} strategies'} compared"
+    sections = [*_measured(cells), *_made(cells)]
+    return study_page(title, results(cells), [], "", sections, caveats(cells))
+
+
+def _measured(cells: Cells) -> Iterator[Section]:
+    """What the runs showed."""
+    yield _pinned("Scores on test users", tables.scores(cells), plots=list(dots.final(cells)),
+                  note=f"{tables.caption(cells)} {_DOTS}")  # fmt: skip
+    learning = [*plots.learning(cells, "round"), *plots.learning(cells, "upload_bytes")]
+    yield Section("Learning curves", plots=learning, note=_curves_note(cells))
+    yield _pinned("Cost", tables.costs(cells), plots=_cost_plots(cells), note=_cost_note(cells))
+    yield Section("Fairness", plots=list(dots.fairness(cells)), note=_FAIR)
     if cells.leakage:
-        sections.append(
-            Section(
-                "Leakage against utility",
-                *tables.as_html(tables.leakage(cells)),
-                plots=list(plots.leakage(cells)),
-                note=_LEAKAGE,
-                pinned=True,
-            )
-        )
+        yield _pinned("Leakage against utility", tables.leakage(cells),
+                      plots=list(plots.leakage(cells)), note=_LEAKAGE)  # fmt: skip
+
+
+def _made(cells: Cells) -> Iterator[Section]:
+    """What they guarantee, what failed, what was chosen, and how all was made."""
+    compared = cells.comparison
     if len(compared.privacy):
-        sections.append(Section("Privacy", *tables.as_html(tables.privacy(cells), wrapped="note"),
-                                note=_PRIVATE, pinned=True))  # fmt: skip
+        yield _pinned("Privacy", tables.privacy(cells), "note", note=_PRIVATE)
     if len(cells.failed):
-        failed = tables.as_html(tables.failures(cells), wrapped="error")
-        sections.append(Section("What failed", *failed))
+        yield Section("What failed", *tables.as_html(tables.failures(cells), "error"))
     if len(compared.chosen):
-        sections.append(
-            Section(
-                "Chosen hyper-parameters",
-                *tables.as_html(tables.chosen(cells)),
-                note=_EDGE,
-                pinned=True,
-            )
-        )
+        yield _pinned("Chosen hyper-parameters", tables.chosen(cells), note=_EDGE)
     if len(compared.trials):
         folded = len(compared.trials) > FOLDED
-        sections.append(
-            Section(
-                "Trials of the search",
-                *tables.as_html(tables.trials(cells)),
-                folded=folded,
-                pinned=True,
-            )
-        )
+        yield _pinned("Trials of the search", tables.trials(cells), folded=folded)
     made = [[key, value] for key, value in flat(compared.made)]
-    sections.append(
-        Section("Made with", *tables.as_html((["what", "value"], made), "value"), folded=True)
-    )
-    names = compared.strategies
-    title = f"{' and '.join(names) if len(names) < 3 else f'{len(names)} strategies'} compared"
-    return study_page(title, results(cells), [], "", sections, caveats(cells))
+    yield Section("Made with", *tables.as_html((["what", "value"], made), "value"), folded=True)
+
+
+def _pinned(title: str, table: tables.Table, wrapped: str = "", **more: Any) -> Section:
+    """A wide table, its column `wrapped` in as many lines as it takes."""
+    return Section(title, *tables.as_html(table, wrapped), pinned=True, **more)
 
 
 def _cost_plots(cells: Cells) -> list[Markup]:

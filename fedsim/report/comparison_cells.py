@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from fedsim.report.formats import MISSING, missing, number
+from fedsim.report.formats import MISSING, missing, number, with_ends
 from fedsim.studies.comparison import Comparison
 from fedsim.studies.contrasts import is_significant, paired_p
 
@@ -210,12 +210,12 @@ def with_half(row: dict[str, Any], column: str, measure: Measure) -> str:
     other distances; the mean alone where one seed finished."""
     if missing(row.get(column)):
         return MISSING
+    if measure.geometric:
+        ends = ("", "_low", "_high")
+        mean, low, high = (measure.scale * value_of(row, f"{column}{end}") for end in ends)
+        return with_ends(mean, low, high, measure.digits)
     text = number(measure.scale * row[column], measure.digits)
     half = half_width(row, column)
-    if measure.geometric and not math.isnan(half):
-        ends = (number(measure.scale * row[f"{column}_{end}"], measure.digits)
-                for end in ("low", "high"))  # fmt: skip
-        return f"{text} ({' to '.join(ends)})"
     return text if math.isnan(half) else f"{text} ± {measure.scale * half:,.{measure.digits}f}"
 
 

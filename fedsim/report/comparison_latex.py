@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fedsim.report.comparison_cells import SCORES, Cells
-from fedsim.report.comparison_rows import Bold, caption, halves, summary
+from fedsim.report.comparison_rows import Bold, caption, summary
 
 LONG = 36  # rows, more of which a page does not hold
 LEFT_OUT = {SCORES[name].title for name in ("top3", "keystrokes_saved")}  # for the width of a page
@@ -82,7 +82,16 @@ def _cell(value: str) -> str:
 
 def _heading(name: str) -> str:
     """Long headings in two lines."""
-    lines = [escaped(line) for line in halves(name)]
+    lines = [escaped(line) for line in _halves(name)]
     if len(lines) == 1:
         return lines[0]
     return r"\begin{tabular}[b]{@{}r@{}}" + r"\\".join(lines) + r"\end{tabular}"
+
+
+def _halves(name: str) -> list[str]:
+    """A long heading in two lines of about one length."""
+    spaces = [i for i, letter in enumerate(name) if letter == " "]
+    if len(name) < 16 or not spaces:
+        return [name]
+    middle = min(spaces, key=lambda i: abs(i - len(name) / 2))
+    return [name[:middle], name[middle + 1 :]]

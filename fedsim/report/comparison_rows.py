@@ -237,15 +237,6 @@ def _heading(name: str) -> Markup:
     return Markup(" ").join(words).replace(".", Markup(".<wbr>"))
 
 
-def halves(name: str) -> list[str]:
-    """A long heading in two lines of about one length."""
-    spaces = [i for i, letter in enumerate(name) if letter == " "]
-    if len(name) < 16 or not spaces:
-        return [name]
-    middle = min(spaces, key=lambda i: abs(i - len(name) / 2))
-    return [name[:middle], name[middle + 1 :]]
-
-
 def as_markdown(table: Table) -> str:
     """A table of GitHub's Markdown; what would end a cell or a row is escaped."""
     header, rows = table

@@ -33,6 +33,13 @@ def number(value: Any, digits: int = 1) -> str:
     return f"{float(value):,.{digits}f}" if math.isfinite(value) else "∞"
 
 
+def with_ends(mean: float, low: float, high: float, digits: int = 1) -> str:
+    """228.1 (221.6 to 234.9): a mean whose ends lie at other distances from it, such as a geometric
+    one; alone where they are not known."""
+    text = number(mean, digits)
+    return text if missing(low) else f"{text} ({number(low, digits)} to {number(high, digits)})"
+
+
 def whole(value: Any) -> str:
     """A whole number with thousands separators."""
     return MISSING if missing(value) else f"{int(value):,}"

@@ -12,14 +12,15 @@ import pandas as pd
 from markupsafe import Markup
 
 from fedsim.files import write_atomically
-from fedsim.report.formats import MISSING, missing, number, percent
+from fedsim.report.formats import MISSING, missing, number, percent, with_ends
 from fedsim.report.study_page import Section, study_page
 from fedsim.report.svg import COLOURS, house_style, label_ends, panel, to_svg
 
 # Never by colour alone: every mechanism has its mark and its line style too.
 CAPTION = (
     "Epsilon is per user, for the adjacency and the sampler in the row, against an adversary that "
-    "sees every global model; intervals are 95 %, over seeds, Student's t."
+    "sees every global model; intervals are 95 %, over seeds, Student's t; of perplexity the "
+    "geometric mean is given with its interval (low to high), made on logarithms."
 )
 LOOKS: tuple[tuple[str, Any, str], ...] = (
     ("federated", "-", "o"),
@@ -66,7 +67,9 @@ def _cells(points: pd.DataFrame) -> list[list[str]]:
     for row in points.to_dict("records"):
         cells = [str(row["mechanism"]), _budget(row["epsilon"])]
         cells += [_score(row, name, 100, 2) for name in ("top1_recall", "top3_recall")]
-        cells += [_score(row, "perplexity", 1, 1), _score(row, "exposure_mean", 1, 1)]
+        mean, low, high = (row[f"perplexity{end}"] for end in ("", "_low", "_high"))
+        cells.append(with_ends(mean, low, high))
+        cells.append(_score(row, "exposure_mean", 1, 1))
         cells.append(percent(row["extracted"], 0))
         cells += [_setting(row[name]) for name in SETTINGS]
         out.append(cells)
@@ -78,7 +81,7 @@ def _budget(epsilon: float) -> str:
 
 
 def _score(row: dict[str, Any], name: str, scale: float, digits: int) -> str:
-    half = row[f"{name}_half"]
+    half = (row[f"{name}_high"] - row[f"{name}_low"]) / 2
     text = number(scale * row[name], digits)
     return text if missing(half) else f"{text} ± {scale * half:.{digits}f}"
 
@@ -102,13 +105,20 @@ def _curve(points: pd.DataFrame, score: str, title: str, scale: float) -> Markup
         ):
             ordered = group.sort_values("epsilon")
             x = ordered.epsilon.map(places).to_numpy(np.float64)
-            y, half = scale * ordered[score], scale * ordered[f"{score}_half"].fillna(0.0)
-            colour = COLOURS[look[0]]
-            axes.errorbar(x, y, half, color=colour, linestyle=look[1], marker=look[2], capsize=2)
+            y, colour = scale * ordered[score], COLOURS[look[0]]
+            axes.errorbar(x, y, _reach(ordered, score, scale), color=colour, linestyle=look[1],
+                          marker=look[2], capsize=2)  # fmt: skip
             labels.append((float(y.iloc[-1]), str(name), colour))
         axes.set_xticks(range(len(budgets)), [_budget(budget) for budget in budgets])
         label_ends(axes, labels)
         return to_svg(figure, f"{title} by epsilon, one line a mechanism")
+
+
+def _reach(points: pd.DataFrame, score: str, scale: float) -> np.ndarray:
+    """(2, n) how far the intervals reach below and above the means; 0 where there is none."""
+    below, above = points[score] - points[f"{score}_low"], points[f"{score}_high"] - points[score]
+    reach = scale * np.array([below, above])
+    return np.where(np.isfinite(reach), reach, 0.0)
 
 
 def _page(points: pd.DataFrame, needed: pd.DataFrame, findings: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from fedsim.files import write_atomically
-from fedsim.report.formats import MISSING, count, missing, number, percent
+from fedsim.report.formats import MISSING, count, missing, number, percent, with_ends
 from fedsim.report.study_page import Section, study_page
 from fedsim.report.svg import COLOURS, house_style, label_ends, panel, to_svg
 from fedsim.studies.memorization import MANY_USERS, NEVER_SEEN_BITS, ORDER, Outcome, Private
@@ -41,12 +41,13 @@ CAPTION = (
     "random sentences, and has a low ceiling; the exact one is among all pairs of words in the "
     "place of the canary's last two. Likelihood is how many bits likelier "
     "a canary is than the mean held-out one; it has no ceiling. Intervals are 95 %, Student's t "
-    "over the means of seeds, since all canaries of a seed share one model. A difference is paired "
-    "by seed and canary; it is as in the literature where its interval is above zero, reversed "
-    f"where it is below, and never resolved by fewer than {LEAST_SEEDS} seeds. Canaries that no "
-    "holder brought into training are left out. The central setting trains by AdamW with cosine "
-    "decay and without averaging of iterates, the federated ones by SGD with server momentum, so "
-    "that step also contains the optimizer."
+    "over the means of seeds, since all canaries of a seed share one model; of perplexity the "
+    "geometric mean is given with its interval (low to high), made on logarithms. A difference is "
+    "paired by seed and canary; it is as in the literature where its interval is above zero, "
+    f"reversed where it is below, and never resolved by fewer than {LEAST_SEEDS} seeds. Canaries "
+    "that no holder brought into training are left out. The central setting trains by AdamW with "
+    "cosine decay and without averaging of iterates, the federated ones by SGD with server "
+    "momentum, so that step also contains the optimizer."
 )
 Rows = list[list[str]]
 
@@ -146,7 +147,7 @@ def _settings(found: Outcome) -> tuple[list[str], Rows]:
                 row["setting"],
                 number(row["passes"], 1),
                 _interval(row, "validation_top1", 100, 2),
-                _interval(row, "validation_perplexity", 1, 1),
+                with_ends(*_mean_and_ends(row, "validation_perplexity")),
                 _interval(row, "test_top1", 100, 2),
                 _between(row["exposure"], row["low"], row["high"]),
                 number(row["exact"], 1),
@@ -198,8 +199,12 @@ def _grid(found: Outcome) -> tuple[list[str], Rows]:
 
 
 def _interval(row: dict[str, Any], name: str, scale: float, digits: int) -> str:
-    value, low, high = (row[name + end] * scale for end in ("", "_low", "_high"))
+    value, low, high = (scale * value for value in _mean_and_ends(row, name))
     return _between(value, low, high, digits)
+
+
+def _mean_and_ends(row: dict[str, Any], name: str) -> tuple[float, float, float]:
+    return row[name], row[f"{name}_low"], row[f"{name}_high"]
 
 
 def _between(value: float, low: float, high: float, digits: int = 1) -> str:

@@ -10,23 +10,26 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fedsim.leakage.intervals import geometric_interval, mean_interval
+from fedsim.studies.comparison import GEOMETRIC
 from fedsim.studies.frontier import WITHOUT_NOISE
 
 SCORES = ("top1_recall", "top3_recall", "perplexity", "exposure_max", "exposure_mean", "extracted")
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row a mechanism and budget: means over seeds with 95 % half widths (Student's t)."""
-    from scipy import stats
+    """One row a mechanism and budget, with seeds, each score X with X_low and X_high, and settings.
 
+    Means over seeds with 95 % intervals (Student's t), NaN with one seed; of what is `GEOMETRIC`
+    the geometric mean with the interval made on logarithms.
+    """
     out = []
     for (mechanism, epsilon), group in rows.groupby(["mechanism", "epsilon"], sort=False):
         row: dict[str, Any] = {"mechanism": mechanism, "epsilon": epsilon, "seeds": len(group)}
         for score in SCORES:
+            over_seeds = geometric_interval if score in GEOMETRIC else mean_interval
             values = group[score].to_numpy(np.float64)
-            row[score] = float(values.mean())
-            spread = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-            row[f"{score}_half"] = float(stats.t.ppf(0.975, max(len(values) - 1, 1)) * spread)
+            row[score], row[f"{score}_low"], row[f"{score}_high"] = over_seeds(values)
         for name in ("sampler", "adjacency", "clip_norm", "server_lr", "noise_multiplier", "delta",
                      "noise_deviation", "epsilon_with_search", "reported_users"):  # fmt: skip
             row[name] = group[name].iloc[0]
@@ -38,12 +41,10 @@ def is_monotone(points: pd.DataFrame, score: str = "top1_recall") -> bool:
     """Whether no larger budget scores clearly worse: by more than both intervals together."""
     for _, group in points.groupby("mechanism"):
         ordered = group.sort_values("epsilon")
-        values, halves = ordered[score].to_numpy(), ordered[f"{score}_half"].to_numpy()
-        halves = np.nan_to_num(halves)
-        for low in range(len(ordered)):
-            for high in range(low + 1, len(ordered)):
-                if values[low] - halves[low] > values[high] + halves[high]:
-                    return False
+        lows, highs = (ordered[f"{score}_{end}"].fillna(ordered[score]) for end in ("low", "high"))
+        for place, low in enumerate(lows):
+            if (low > highs.iloc[place + 1 :]).any():
+                return False
     return True
 
 
@@ -56,7 +57,10 @@ def crossings(
 
 
 def _leads(points: pd.DataFrame, one: str, other: str, score: str) -> list[tuple[float, float]]:
-    """(budget, lead) where the intervals of the two are apart, ascending in the budget."""
+    """(budget, lead) where the intervals of the two are apart, ascending in the budget.
+
+    Those of a perplexity are made on logarithms, so that it is judged there too.
+    """
     sign = -1.0 if score == "perplexity" else 1.0
     mine, theirs = (
         points[points.mechanism == name].set_index("epsilon").sort_index() for name in (one, other)
@@ -65,7 +69,8 @@ def _leads(points: pd.DataFrame, one: str, other: str, score: str) -> list[tuple
     for epsilon in mine.index.intersection(theirs.index):
         a, b = mine.loc[epsilon], theirs.loc[epsilon]
         lead = sign * float(a[score] - b[score])
-        apart = abs(lead) > a[f"{score}_half"] + b[f"{score}_half"]
+        low, high = f"{score}_low", f"{score}_high"
+        apart = a[low] > b[high] or b[low] > a[high]
         if math.isfinite(epsilon) and apart:  # never where an interval is not known
             out.append((float(epsilon), lead))
     return out
@@ -125,7 +130,7 @@ def findings(points: pd.DataFrame, rows: pd.DataFrame, simulated: bool) -> list[
             f"Without noise top-1 recall is {bound:.2%}; the best private run, {best.mechanism} "
             f"at epsilon {best.epsilon:g}, has {best.top1_recall:.2%}."
         )
-    if points.top1_recall_half.isna().any():
+    if points.top1_recall_low.isna().any():
         return [*out, "One seed has no intervals: nothing can be said of differences; give more."]
     shape = "does not fall" if is_monotone(points) else "falls somewhere"
     out.append(f"Recall {shape} with a larger budget by more than the intervals allow.")

@@ -21,7 +21,7 @@ from fedsim.device import threads
 from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
 from fedsim.leakage import ranks
-from fedsim.leakage.intervals import mean_interval
+from fedsim.leakage.intervals import geometric_interval, mean_interval
 from fedsim.runs import Run
 from fedsim.studies.frontier import reported
 from fedsim.studies.grid import Told, run_all
@@ -32,6 +32,7 @@ from server.privacy import resolved
 CENTRAL, IID, USER, DP = "central IID", "FedAvg IID", "FedAvg by user", "user-level DP"
 ORDER = (CENTRAL, IID, USER, DP)  # the most memorizing first
 SCORES = ("exposure_bits", "exact_bits", "margin_bits")
+GEOMETRIC = ("validation_perplexity",)  # averaged over seeds on a logarithmic scale
 NEVER_SEEN_BITS = 1 / math.log(2)
 MANY_USERS = 20_000  # whose noise is simulated where fewer are there
 _CENTRAL_KEYS = "evaluation.central"  # which have no effect in the other settings
@@ -258,7 +259,10 @@ def _over_seeds(canaries: pd.DataFrame, score: str) -> tuple[float, float, float
 
 
 def settings(canaries: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """One row a setting: usefulness, mean exposure over the grid, extraction, and the controls."""
+    """One row a setting: usefulness, mean exposure over the grid, extraction, and the controls.
+
+    Means over seeds with 95 % intervals, of what is `GEOMETRIC` made on logarithms.
+    """
     out = []
     for name in ORDER:
         mine, seen = canaries[canaries.setting == name], trained(canaries)
@@ -267,9 +271,9 @@ def settings(canaries: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
         row: dict[str, Any] = {"setting": name, "seeds": mine.seed.nunique()}
         own = runs[runs.setting == name]
         for score in ("passes", "validation_top1", "validation_perplexity", "test_top1"):
-            row[score], row[f"{score}_low"], row[f"{score}_high"] = mean_interval(
-                own[score].to_numpy(np.float64)
-            )
+            over_seeds = geometric_interval if score in GEOMETRIC else mean_interval
+            values = own[score].to_numpy(np.float64)
+            row[score], row[f"{score}_low"], row[f"{score}_high"] = over_seeds(values)
         for what, table in (("", seen), ("control_", controls)):
             row[f"{what}exposure"], row[f"{what}low"], row[f"{what}high"] = _over_seeds(
                 table, "exposure_bits"
