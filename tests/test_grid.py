@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +19,10 @@ from fedsim.config import Config, load
 from fedsim.errors import FedsimError
 from fedsim.runs import Run
 from fedsim.simulation import resume, simulate
-from fedsim.studies import grid, workers
+from fedsim.studies import grid
 from fedsim.studies.grid import Crew, run_all
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def quiet(name: str, done: int, of: int) -> None:
@@ -186,17 +190,48 @@ def _dies_for(name: str, folder: Path) -> None:
     (folder / name).touch()
 
 
-def test_a_process_that_was_stopped_begins_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tasks wait in a pool's queue, where nobody can take them back."""
-    done: list[int] = []
-    workers.stoppable(done.append, 1)
-    workers._stop()  # between two tasks
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            workers.stoppable(done.append, 2)
-    finally:
-        monkeypatch.setattr(workers, "_stopped", False)
-    assert done == [1]
+STOPPED = """
+import os, signal, sys, time
+from pathlib import Path
+from fedsim.studies.grid import Crew
+
+def task(seconds, file):
+    Path(file).touch()
+    time.sleep(seconds)
+
+def stop_when_there(file):
+    while not Path(file).exists():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep({again})
+    os.kill(os.getpid(), signal.SIGTERM)
+
+if __name__ == "__main__":
+    import threading
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    folder = sys.argv[1]
+    with Crew(Path(folder), 2) as crew:
+        tasks = {{name: ({seconds}, folder + "/" + name) for name in "ab"}}
+        threading.Thread(target=stop_when_there, args=(folder + "/b",), daemon=True).start()
+        for _ in crew.each(task, tasks):
+            pass
+        time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("again", [0.0, 0.3], ids=["twice at once", "twice"])
+@pytest.mark.parametrize("seconds", [0, 600], ids=["idle", "at work"])
+def test_a_stop_ends_every_process_and_the_study(
+    again: float, seconds: int, tmp_path: Path
+) -> None:
+    """It once waited for an idle process that nobody had told to end."""
+    script = tmp_path / "script.py"
+    script.write_text(STOPPED.format(again=again, seconds=seconds), "utf-8")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, str(script), str(tmp_path)], env=environment,
+                          stderr=subprocess.PIPE, text=True, timeout=120)  # fmt: skip
+    assert done.returncode in (130, -signal.SIGINT), done.stderr
 
 
 @pytest.mark.slow

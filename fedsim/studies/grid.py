@@ -14,11 +14,12 @@ from fedsim.checkpoints import rounds_kept
 from fedsim.config import Config
 from fedsim.device import available_cores
 from fedsim.errors import FedsimError
+from fedsim.interrupts import held_back
 from fedsim.runs import Run
 from fedsim.sections import EngineOptions
 from fedsim.simulation import resume, simulate
 from fedsim.studies.texts import Texts
-from fedsim.studies.workers import new_pool, stop_all, stoppable
+from fedsim.studies.workers import new_pool, stop_all, stoppable, wait_for_all
 
 # One process trains one cell: no time is lost at the ends of rounds. It changes no result.
 _ALONE = {"name": "local", "workers": 0, "address": ""}
@@ -71,8 +72,9 @@ class Crew:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None and not issubclass(kind, Exception):  # Ctrl-C, a scheduler's stop
-            stop_all()
+        with held_back():
+            if kind is not None and not issubclass(kind, Exception):  # Ctrl-C, a scheduler's stop
+                stop_all()
         self._dismiss()
 
     def path(self, config: Config) -> Path:
@@ -133,7 +135,9 @@ class Crew:
             broken = False
             try:
                 for key, given in waiting.items():
-                    futures[pool.submit(stoppable, does, *given)] = key
+                    with held_back():  # as in `_dismiss`: it starts the processes
+                        future = pool.submit(stoppable, does, *given)
+                    futures[future] = key
             except BrokenProcessPool:  # already, before all of them were submitted
                 broken = True
             for future in as_completed(futures):
@@ -159,8 +163,10 @@ class Crew:
 
     def _dismiss(self) -> None:
         if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+            with held_back():  # an executor that is interrupted loses count of its processes
+                self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
+            wait_for_all()
 
 
 def _error(future: Future[None]) -> Exception | None:

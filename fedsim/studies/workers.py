@@ -10,7 +10,11 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor
 from typing import Any
 
-_stopped = False  # of this process: it begins nothing any more
+from fedsim.interrupts import held_back
+
+EXIT_INTERRUPTED = 130
+
+_stopped = False  # of this process
 _working = False
 
 
@@ -28,16 +32,29 @@ def stop_all() -> None:
         process.terminate()
 
 
-def stoppable(does: Callable[..., None], *given: Any) -> None:
-    """Call it, unless the process was stopped, also while the task waited."""
-    global _working
-    _working = True  # first: a stop that comes before it would be lost
+def wait_for_all() -> None:
+    """Until every process of this one has ended; a signal meanwhile stops them."""
     try:
-        if _stopped:
-            raise KeyboardInterrupt
+        for process in multiprocessing.active_children():
+            process.join()
+    except KeyboardInterrupt:
+        with held_back():  # schedulers repeat themselves
+            stop_all()
+            for process in multiprocessing.active_children():
+                process.join()
+        raise
+
+
+def stoppable(does: Callable[..., None], *given: Any) -> None:
+    """Call it. A stop meanwhile interrupts it, and ends this process once it has saved."""
+    global _working
+    _working = True
+    try:
         does(*given)
     finally:
         _working = False
+        if _stopped:
+            _leave()
 
 
 def _prepare() -> None:
@@ -48,12 +65,21 @@ def _prepare() -> None:
 
 
 def _stop(*_: object) -> None:
-    """Once, and only out of a task: a second signal must not tear what the first has begun to save,
-    and between tasks there is nothing to stop but the next one."""
+    """Out of a task once: a second signal must not tear what the first has begun to save.
+
+    Between tasks it ends the process: the main one may have been torn from its books, and then
+    never tells an idle process to end, but waits for it.
+    """
     global _stopped
     first, _stopped = not _stopped, True
-    if first and _working:
+    if not _working:
+        _leave()
+    if first:
         raise KeyboardInterrupt
+
+
+def _leave() -> None:
+    os._exit(EXIT_INTERRUPTED)
 
 
 def _end_with_parent() -> None:
