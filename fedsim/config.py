@@ -145,10 +145,22 @@ def load(preset: str = "default", overrides: Iterable[str] = ()) -> Config:
 
 def _meant(key: str, sections: list[str]) -> str:
     """A hint for what is no section: the key of that name in one, or the nearest section."""
-    plain = {name: load_reference(target) if isinstance(target, str) else target
-             for name, target in PLAIN_SECTIONS.items()}  # fmt: skip
-    there = [f"'{name}.{key}'" for name, cls in plain.items() if key in cls.model_fields]
+    likeliest = ["client", "optimizer", "server"]
+    ordered = sorted(
+        [*NAMED_SECTIONS, *PLAIN_SECTIONS],
+        key=lambda name: (name == "pretrain", [*likeliest, name].index(name)),
+    )
+    there = [f"'{name}.{key}'" for name in ordered if key in _keys_of(name)]
     return f"did you mean {' or '.join(there)}?" if there else nearest(key, sections)
+
+
+def _keys_of(section: str) -> set[str]:
+    """The keys that a section may have, whatever is chosen for it."""
+    if section in NAMED_SECTIONS:
+        registry: Registry[Any] = load_reference(NAMED_SECTIONS[section])
+        return {key for name in registry for key in _options_of(registry[name]).model_fields}
+    target = PLAIN_SECTIONS[section]
+    return set((load_reference(target) if isinstance(target, str) else target).model_fields)
 
 
 def _built(tree: Mapping[str, Any], sections: Iterable[str]) -> dict[str, Any]:

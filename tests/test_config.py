@@ -288,6 +288,8 @@ def test_clients_get_their_own_part_of_the_config() -> None:
 @pytest.mark.parametrize(
     ("key", "hint"),
     [("rounds", "did you mean 'server.rounds'"), ("batch_size", "'client.batch_size'"),
+     ("lr", "did you mean 'client.lr' or 'optimizer.lr' or 'pretrain.lr'?"),
+     ("beta_1", "did you mean 'optimizer.beta_1'?"), ("clip_norm", "mean 'privacy.clip_norm'?"),
      ("clinet", "did you mean 'client'")],
 )  # fmt: skip
 def test_a_key_without_its_section_is_told_where_it_belongs(key: str, hint: str) -> None:
