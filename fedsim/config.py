@@ -138,9 +138,23 @@ def load(preset: str = "default", overrides: Iterable[str] = ()) -> Config:
     Raises FedsimError for an unknown preset, an unknown or effect-less key, or a bad value.
     """
     explicit = [parse(text) for text in overrides]
-    config = from_dict(preset_with(preset, explicit))
+    tree = preset_with(preset, explicit)
+    try:
+        config = from_dict(tree)
+    except FedsimError as error:
+        raise FedsimError(f"{_file_at_fault(preset, str(error))}{error}") from None
     refuse_without_effect(config, [path for path, _ in explicit])
     return config
+
+
+def _file_at_fault(preset: str, said: str) -> str:
+    """The file of a preset, to go before what is `said` of it without any override too."""
+    try:
+        if preset.endswith(".toml"):
+            from_dict(preset_with(preset, []))
+    except FedsimError as error:
+        return f"{preset}: " if str(error) == said else ""
+    return ""
 
 
 def _meant(key: str, sections: list[str]) -> str:

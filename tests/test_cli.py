@@ -78,7 +78,7 @@ def assert_one_sentence(outcome: Outcome, said: str) -> None:
 
 # What is said when these are added to the tiny run's overrides.
 MISTAKES = [
-    (["client.ephocs=2"], "did you mean 'epochs'?"),
+    (["client.ephocs=2"], "did you mean 'client.epochs'?"),
     (["cleint.epochs=2"], "did you mean 'client'?"),
     (["model=cfig"], "did you mean 'cifg'?"),
     (["strategy=fedagv"], "did you mean 'fedavg'?"),

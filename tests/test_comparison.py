@@ -89,7 +89,7 @@ def test_cells_are_strategies_times_axes_with_the_overrides_of_each(tiny: str) -
         (["client.epochs=2"], "client.epochs is an axis"),
         (["fedavg:client.epochs=2"], "client.epochs is an axis"),
         (["client.batch_size=2"], "no effect with strategy 'fedsgd'"),
-        (["client.ephocs=2"], "did you mean 'epochs'"),
+        (["client.ephocs=2"], "did you mean 'client.epochs'"),
     ],
 )
 def test_what_is_no_cell_is_refused_before_anything_is_trained(
