@@ -37,10 +37,10 @@ def _check_strategy(config: Config) -> None:
     strategy = load_reference(NAMED_SECTIONS["strategy"])[chosen]
     allowed = strategy.mechanisms
     if allowed is not None and mechanism not in ("none", *allowed):
-        another = f", or another privacy of: {', '.join(allowed)}" if allowed else ""
+        others = " or ".join(dict.fromkeys(("none", *allowed)))
         raise FedsimError(
             f"privacy = '{mechanism}' cannot go with strategy '{chosen}', which "
-            f"{strategy.mechanisms_because}; set strategy=fedavg{another}."
+            f"{strategy.mechanisms_because}; set strategy=fedavg or privacy={others}."
         )
     if strategy.one_reply_per_user and config.audit.update_canaries:
         raise FedsimError(

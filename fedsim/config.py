@@ -138,17 +138,43 @@ def load(preset: str = "default", overrides: Iterable[str] = ()) -> Config:
     Raises FedsimError for an unknown preset, an unknown or effect-less key, or a bad value.
     """
     explicit = [parse(text) for text in overrides]
-    config = from_dict(preset_with(preset, explicit))
+    tree = preset_with(preset, explicit)
+    try:
+        config = from_dict(tree)
+    except FedsimError as error:
+        raise FedsimError(f"{_file_at_fault(preset, str(error))}{error}") from None
     refuse_without_effect(config, [path for path, _ in explicit])
     return config
 
 
+def _file_at_fault(preset: str, said: str) -> str:
+    """The file of a preset, to go before what is `said` of it without any override too."""
+    try:
+        if preset.endswith(".toml"):
+            from_dict(preset_with(preset, []))
+    except FedsimError as error:
+        return f"{preset}: " if str(error) == said else ""
+    return ""
+
+
 def _meant(key: str, sections: list[str]) -> str:
     """A hint for what is no section: the key of that name in one, or the nearest section."""
-    plain = {name: load_reference(target) if isinstance(target, str) else target
-             for name, target in PLAIN_SECTIONS.items()}  # fmt: skip
-    there = [f"'{name}.{key}'" for name, cls in plain.items() if key in cls.model_fields]
+    likeliest = ["client", "optimizer", "server"]
+    ordered = sorted(
+        [*NAMED_SECTIONS, *PLAIN_SECTIONS],
+        key=lambda name: (name == "pretrain", [*likeliest, name].index(name)),
+    )
+    there = [f"'{name}.{key}'" for name in ordered if key in _keys_of(name)]
     return f"did you mean {' or '.join(there)}?" if there else nearest(key, sections)
+
+
+def _keys_of(section: str) -> set[str]:
+    """The keys that a section may have, whatever is chosen for it."""
+    if section in NAMED_SECTIONS:
+        registry: Registry[Any] = load_reference(NAMED_SECTIONS[section])
+        return {key for name in registry for key in _options_of(registry[name]).model_fields}
+    target = PLAIN_SECTIONS[section]
+    return set((load_reference(target) if isinstance(target, str) else target).model_fields)
 
 
 def _built(tree: Mapping[str, Any], sections: Iterable[str]) -> dict[str, Any]:

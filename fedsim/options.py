@@ -40,7 +40,10 @@ def validated(cls: type[O], values: Mapping[str, Any], where: str) -> O:
             f"{where}=NAME, see `run_sim.py keys`."
         )
     if first["type"] == "extra_forbidden":
-        raise FedsimError(f"Unknown key '{key}': {nearest(path[-1], cls.model_fields)}")
+        hint = nearest(path[-1], cls.model_fields)
+        section = key.removesuffix(path[-1])  # what is suggested can be copied whole
+        hint = hint.replace("did you mean '", f"did you mean '{section}", 1)
+        raise FedsimError(f"Unknown key '{key}': {hint}")
     if first["type"] == "missing":
         raise FedsimError(f"The key '{key}' is missing; give it a value.")
     message = first["msg"].removeprefix("Value error, ")

@@ -15,7 +15,10 @@ def parse(text: str) -> tuple[list[str], Any]:
     """
     key, equals, raw = text.partition("=")
     if not equals or not key.strip():
-        raise FedsimError(f"'{text}' is not an override; write it as section.key=value.")
+        raise FedsimError(
+            f"'{text}' is not an override; write it as section.key=value, and a list without a "
+            "space after its commas."
+        )
     try:
         tree = tomllib.loads(f"value = {raw}")
     except (ValueError, RecursionError):

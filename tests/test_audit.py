@@ -213,7 +213,7 @@ def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     ("arguments", "said"),
     [
         (["--measures", "canarys"], "did you mean 'canaries'"),
-        (["membership.userz=30", "--measures", "membership"], "did you mean 'users'"),
+        (["membership.userz=30", "--measures", "membership"], "did you mean 'membership.users'"),
         (["membership.users=30", "--measures", "canaries"], "has no effect"),
         (["membership=30"], "measure.option=value"),
         (["membership.users=3"], "greater than or equal to 20"),

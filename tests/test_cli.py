@@ -78,7 +78,7 @@ def assert_one_sentence(outcome: Outcome, said: str) -> None:
 
 # What is said when these are added to the tiny run's overrides.
 MISTAKES = [
-    (["client.ephocs=2"], "did you mean 'epochs'?"),
+    (["client.ephocs=2"], "did you mean 'client.epochs'?"),
     (["cleint.epochs=2"], "did you mean 'client'?"),
     (["model=cfig"], "did you mean 'cifg'?"),
     (["strategy=fedagv"], "did you mean 'fedavg'?"),
@@ -464,6 +464,9 @@ def test_compare_refuses_what_means_nothing(
         (["--strategies", " , "], "--strategies names none"),
         (["--strategies", "fedavg,fedsgd, fedavg"], "--strategies names 'fedavg' twice"),
         (["--axis", "client.epochs"], "has no values"),
+        (["--axis", "client.epochs=1,abc"], "Error: --axis client.epochs=abc: "),
+        (["--strategies", "fedavg,", "fedadam"], "'fedadam' is not an override"),
+        (["--target", "12"], "--target 12 is not accepted"),
         (["--tune", "1"], "--tune 1"),
         (["server.cohort=5000"], "server.cohort = 5000 is more than"),
     ):

@@ -89,7 +89,7 @@ def test_cells_are_strategies_times_axes_with_the_overrides_of_each(tiny: str) -
         (["client.epochs=2"], "client.epochs is an axis"),
         (["fedavg:client.epochs=2"], "client.epochs is an axis"),
         (["client.batch_size=2"], "no effect with strategy 'fedsgd'"),
-        (["client.ephocs=2"], "did you mean 'epochs'"),
+        (["client.ephocs=2"], "did you mean 'client.epochs'"),
     ],
 )
 def test_what_is_no_cell_is_refused_before_anything_is_trained(
@@ -110,14 +110,31 @@ def test_what_is_no_cell_is_refused_before_anything_is_trained(
         ("=1", "has no values"),
         ("seed=1,2", "--seeds"),
         ("strategy=fedavg,fedsgd", "--strategies"),
-        ("client.epochs=1,1", "twice"),
+        ("client.epochs=1,5,1", r"--axis client\.epochs names 1 twice"),
     ],
 )
 def test_axes_that_are_none_are_refused(text: str, said: str) -> None:
     with pytest.raises(FedsimError, match=said):
         parse_axes([text])
-    with pytest.raises(FedsimError, match="twice"):
+    with pytest.raises(FedsimError, match=r"--axis client\.lr is given twice"):
         parse_axes(["client.lr=1", "client.lr=2"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "axes", "said"),
+    [
+        ((), ["client.epochs=1,abc"], "--axis client.epochs=abc: client.epochs = 'abc'"),
+        ((), ["server.cohort=5", "client.lr=0"], "--axis client.lr=0: client.lr = 0"),
+        (("client.lr=0",), ["client.epochs=1"], "client.lr = 0"),
+    ],
+)
+def test_a_value_that_an_axis_cannot_take_is_said_to_be_the_axiss(
+    tiny: str, overrides: tuple[str, ...], axes: list[str], said: str
+) -> None:
+    plan = Plan(("fedavg",), tiny, overrides, parse_axes(axes))
+    with pytest.raises(FedsimError) as caught:
+        plan.config(plan.cells()[-1], 1)
+    assert str(caught.value).startswith(said)
 
 
 def test_strategies_are_named_once_and_exist() -> None:
@@ -416,12 +433,14 @@ def test_a_private_cell_says_what_it_costs_with_its_search(
     assert "no guarantee" in other["note"]
 
 
-@pytest.mark.parametrize("target", ["60", "-0.1"])
+@pytest.mark.parametrize("target", ["60", "-0.1", "nan"])
 def test_a_target_is_a_share(target: str) -> None:
     """60 would be trained for and never reached."""
     result = CliRunner().invoke(app, ["compare", "--target", target])
-    assert result.exit_code == 2
-    assert "0.0<=x<=1.0" in result.output
+    assert isinstance(result.exception, FedsimError)
+    assert str(result.exception) == (
+        f"--target {target} is not accepted: it is a share between 0 and 1; write 0.12 for 12 %."
+    )
 
 
 @pytest.mark.parametrize("what", ["file", "folder"])

@@ -53,7 +53,22 @@ def test_every_typo_of_one_letter_finds_the_key_that_was_meant() -> None:
             with pytest.raises(FedsimError) as caught:
                 load("default", [f"{section}.{typo}=1"])
             assert f"Unknown key '{section}.{typo}'" in str(caught.value)
-            assert f"did you mean '{key}'?" in str(caught.value)
+            assert f"did you mean '{section}.{key}'?" in str(caught.value)
+
+
+def test_a_mistake_in_a_preset_names_the_file_and_one_in_an_override_does_not(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("[server]\ncohrt = 3")
+    for overrides in ([], ["client.epochs=2"]):
+        with pytest.raises(FedsimError) as caught:
+            load(str(file), overrides)
+        said = "Unknown key 'server.cohrt': did you mean 'server.cohort'?"
+        assert str(caught.value) == f"{file}: {said}"
+    file.write_text("[server]\ncohort = 3")
+    with pytest.raises(FedsimError, match=r"^Unknown key 'client\.epoch'"):
+        load(str(file), ["client.epoch=2"])
 
 
 def test_an_unknown_name_without_a_near_one_lists_what_there_is() -> None:
@@ -288,6 +303,8 @@ def test_clients_get_their_own_part_of_the_config() -> None:
 @pytest.mark.parametrize(
     ("key", "hint"),
     [("rounds", "did you mean 'server.rounds'"), ("batch_size", "'client.batch_size'"),
+     ("lr", "did you mean 'client.lr' or 'optimizer.lr' or 'pretrain.lr'?"),
+     ("beta_1", "did you mean 'optimizer.beta_1'?"), ("clip_norm", "mean 'privacy.clip_norm'?"),
      ("clinet", "did you mean 'client'")],
 )  # fmt: skip
 def test_a_key_without_its_section_is_told_where_it_belongs(key: str, hint: str) -> None:

@@ -90,6 +90,7 @@ OVERRIDES = {
     "=": "is not an override",
     "=1": "is not an override",
     "client": "is not an override",
+    "fedadam": "without a space after its commas",  # the rest of --strategies fedavg, fedadam
     "client.lr.x=1": "Unknown key 'client.lr.x'",
     "client..lr=1": "Unknown key 'client..lr'",
     "client.=1": "Unknown key 'client.'",

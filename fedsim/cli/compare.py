@@ -45,9 +45,8 @@ def compare(
     target: Annotated[
         float | None,
         typer.Option(
-            min=0.0,
-            max=1.0,
-            help="top-1 recall on validation users to reach, a share; default: what all reach",
+            help="top-1 recall on validation users to reach, a share between 0 and 1; default: "
+            "what all reach",
         ),
     ] = None,
     leakage: Annotated[
@@ -72,6 +71,11 @@ def compare(
     from fedsim.studies.compare import Study, run_study
     from fedsim.studies.server_optimizers import sentence, server_optimizers
 
+    if target is not None and not 0 <= target <= 1:
+        raise FedsimError(
+            f"--target {target:g} is not accepted: it is a share between 0 and 1; write 0.12 for "
+            "12 %."
+        )
     names = cells.parse_strategies(strategies)
     axes = cells.parse_axes(axis or [])
     plan = cells.Plan(names, preset, tuple(overrides or ()), axes, tuple(ranges or ()))

@@ -65,7 +65,11 @@ class Plan:
     def config(self, cell: Cell, seed: int, tuned: Mapping[str, float] | None = None) -> Config:
         """Of one of its runs."""
         values = [f"{key}={value!r}" for key, value in (tuned or {}).items()]
-        return load(self.preset, [*cell.keys, *values, f"seed={seed}"])
+        keys = [*cell.keys, *values, f"seed={seed}"]
+        try:
+            return load(self.preset, keys)
+        except FedsimError as error:
+            raise FedsimError(f"{self._axis_at_fault(cell, keys)}{error}") from None
 
     def searched(self, cell: Cell) -> dict[str, Range]:
         """What is tuned in a cell: what its strategy and server optimizer name, but for keys that
@@ -102,6 +106,16 @@ class Plan:
         values = tuple((axis, parse(f"{axis}={value}")[1]) for axis, value in at)
         return Cell(strategy, values, tuple(keys), pinned)
 
+    def _axis_at_fault(self, cell: Cell, keys: Sequence[str]) -> str:
+        """The axis, with its value, that `keys` are no config with and are one without."""
+        for axis, value in cell.at:
+            try:
+                load(self.preset, [key for key in keys if key.partition("=")[0].strip() != axis])
+            except FedsimError:
+                continue
+            return f"--axis {axis}={value}: "
+        return ""
+
     def _values(self) -> list[list[tuple[str, str]]]:
         return [[(axis, value) for value in values] for axis, values in self.axes]
 
@@ -137,8 +151,11 @@ def parse_axes(texts: Sequence[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
             raise FedsimError(f"--axis '{text}' has no values; write it as client.epochs=1,5.")
         if key in _VARIED:
             raise FedsimError(f"--axis {key} is what {_VARIED[key]} is for; use that.")
-        if key in out or len(set(values)) < len(values):
-            raise FedsimError(f"--axis names {key} or one of its values twice; leave one out.")
+        if key in out:
+            raise FedsimError(f"--axis {key} is given twice; put its values into one.")
+        for value in values:
+            if values.count(value) > 1:
+                raise FedsimError(f"--axis {key} names {value} twice; leave one out.")
         out[key] = values
     return tuple(out.items())
 
