@@ -104,7 +104,7 @@ def _say_failures(found: Comparison) -> None:
         about = f"{_name(found, row)}, seed {row['seed']}"
         print(f"Failed: {about}: {row['error']}", file=sys.stderr)
     for said in found.made["not_measured"]:
-        print(f"Not measured: {said}", file=sys.stderr)
+        print(said, file=sys.stderr)
     if len(failed) == len(found.runs):
         raise FedsimError("No run finished, so there is nothing to compare; see above.")
     if len(failed):
