@@ -421,6 +421,9 @@ def test_compare_prints_what_it_found_and_keeps_what_is_finished(
     assert again["cells"] == found["cells"]
     assert len(here.given) == trained == 4
     shown = fedsim("compare", *keys)
+    replaced = "both/comparison.html is of an earlier call: page and tables are replaced"
+    assert sum(line.startswith(replaced) for line in shown.err.splitlines()) == 1
+    assert replaced not in outcome.err
     assert "Top-1 recall on test users" in shown.out
     assert "report: both/comparison.html" in shown.out
     assert (tmp_path / "both" / "comparison.html").is_file()

@@ -521,6 +521,16 @@ def test_a_target_that_is_not_reached_is_said_and_has_no_mean(tmp_path: Path) ->
     assert f"fedavg 3 of 3 {mean:.1f} ± " in page.text
 
 
+def test_a_single_evaluation_tells_no_rounds_to_the_target_apart() -> None:
+    comparison = made_up(2)
+    last = comparison.curves["round"] == 60
+    once = dataclasses.replace(comparison, curves=comparison.curves[last])
+    told = "Rounds to the target cannot be told apart: each run was evaluated in one round only"
+    assert told in said(once)
+    assert told not in said(comparison)
+    assert told not in said(dataclasses.replace(once, target=None))
+
+
 def test_what_was_downloaded_until_the_target_stands_beside_what_was_uploaded() -> None:
     """SCAFFOLD sends its clients two models a round: as much up, twice as much down."""
     comparison = made_up(6)

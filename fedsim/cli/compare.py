@@ -82,6 +82,7 @@ def compare(
     print(sentence(server_optimizers(plan, asked)), file=sys.stderr, flush=True)
     folder = out or new_run_folder("compare")
     with resumable(out, folder):
+        _say_replaced(folder)
         found = run_study(study, folder, jobs, told)
     _say_failures(found)
     table = contrasts.summary(found)
@@ -95,6 +96,13 @@ def compare(
     Console().print(f"report: {page}", highlight=False, soft_wrap=True)
     if checklist:
         print(f"\n{asked_by_conferences}")
+
+
+def _say_replaced(folder: Path) -> None:
+    page = folder / "comparison.html"
+    if page.exists():
+        print(f"{page} is of an earlier call: page and tables are replaced by this one's, and "
+              "finished runs stay.", file=sys.stderr, flush=True)  # fmt: skip
 
 
 def _say_failures(found: Comparison) -> None:

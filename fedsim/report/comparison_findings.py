@@ -55,6 +55,7 @@ def caveats(cells: Cells) -> list[str]:
         *_optimizers(cells),
         *privacy(cells),
         *_failures(cells),
+        *_one_evaluation(cells),
         *_canaries(cells),
         *cells.comparison.made.get("not_measured", ()),
         *reservations(cells.comparison.made),
@@ -241,6 +242,19 @@ def _failures(cells: Cells) -> Iterator[str]:
         f"{count(len(failed), 'run')} failed ({named(names)}); means are over the seeds that "
         "finished, and the errors are listed below."
     )
+
+
+def _one_evaluation(cells: Cells) -> Iterator[str]:
+    """Where rounds and bytes to the target are those of the whole run, whoever is faster."""
+    compared = cells.comparison
+    if not compared.target or compared.curves.empty:
+        return
+    runs = compared.curves.groupby(["strategy", *compared.axes, "seed"])
+    if (runs["round"].nunique() == 1).all():
+        yield (
+            "Rounds to the target cannot be told apart: each run was evaluated in one round only, "
+            "its last; lower evaluation.every."
+        )
 
 
 def _canaries(cells: Cells) -> Iterator[str]:
