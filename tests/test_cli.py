@@ -396,7 +396,8 @@ def test_compare_prints_what_it_found_and_keeps_what_is_finished(
     outcome = fedsim("compare", *keys, "--json")
     assert outcome.code == 0
     assert outcome.err.splitlines()[0] == "Compared are 4 runs, 16 rounds."
-    assert {line.split("  ")[0] for line in outcome.err.splitlines()[1:]} == {
+    assert outcome.err.splitlines()[1] == "Server optimizer: sgd for fedavg, fedsgd."
+    assert {line.split("  ")[0] for line in outcome.err.splitlines()[2:]} == {
         "1/4", "2/4", "3/4", "4/4"
     }  # fmt: skip
     found = json.loads(outcome.out)
@@ -416,14 +417,21 @@ def test_compare_prints_what_it_found_and_keeps_what_is_finished(
         assert cells[name]["n"] == 2
     assert found["target_top1"] == min(row["validation_top1"] for row in found["runs"])
     trained = len(here.given)
-    again = json.loads(fedsim("compare", *keys, "--json").out)
+    again = json.loads(fedsim("compare", *keys, "--json", "--checklist").out)
     assert again["cells"] == found["cells"]
     assert len(here.given) == trained == 4
     shown = fedsim("compare", *keys)
+    replaced = "both/comparison.html is of an earlier call: page and tables are replaced"
+    assert sum(line.startswith(replaced) for line in shown.err.splitlines()) == 1
+    assert replaced not in outcome.err
     assert "Top-1 recall on test users" in shown.out
     assert "report: both/comparison.html" in shown.out
     assert (tmp_path / "both" / "comparison.html").is_file()
-    assert "Seeds: 1, 2" in fedsim("compare", *keys, "--checklist").out
+    both = fedsim("compare", *keys, "--checklist").out
+    assert "Top-1 recall on test users" in both
+    assert both.index("report: ") < both.index("# Reproducibility checklist")
+    assert "Seeds: 1, 2" in both
+    assert both.endswith((tmp_path / "both" / "checklist.md").read_text("utf-8") + "\n")
     assert len(here.given) == trained
 
 

@@ -29,6 +29,7 @@ from fedsim.privacy.accountants import exact_gaussian
 from fedsim.runs import Run
 from fedsim.simulation import simulate
 from fedsim.studies import compare
+from fedsim.studies.attack import not_measured
 from fedsim.studies.audit import audit_run
 from fedsim.studies.cells import Plan, parse_axes, parse_strategies
 from fedsim.studies.compare import Study, run_study
@@ -167,6 +168,7 @@ def test_a_comparison_holds_what_its_runs_hold_and_comes_from_the_cache(
         last = run.exposure[run.exposure["round"] == 3]
         seen = last[(last.kind == "planted") & (last.holder_participations > 0)]
         assert row["exposure_bits"] == pytest.approx(seen.exposure_bits.mean())
+        assert row["canaries_trained"] == seen.canary.nunique() == len(seen)
         curve = found.curves.query("strategy == @row['strategy'] and seed == @row['seed']")
         curve = curve[curve["client.epochs"] == row["client.epochs"]].set_index("round")
         assert row["validation_top1"] == curve.top1[3]
@@ -299,10 +301,38 @@ def test_runs_of_other_versions_are_told(here: Here, tiny: str, tmp_path: Path) 
 
 
 def test_membership_that_cannot_be_measured_is_said(here: Here, tiny: str, tmp_path: Path) -> None:
-    asked = Study(Plan(("fedavg",), tiny, ("server.rounds=2",)), (1,), leakage=True)
-    found = run_study(asked, tmp_path, 1, quiet)
+    """Once for all runs: the tiny federation of 23 is too small, by another number in each."""
+    plan = Plan(("fedavg", "fedsgd"), tiny, ("server.rounds=3",), AXES)
+    found = run_study(Study(plan, (1, 2), leakage=True), tmp_path, 1, quiet)
     assert "membership_auc" not in found.runs
-    assert "never took part" in found.made["not_measured"][0], "the tiny federation is too small"
+    (told,) = found.made["not_measured"]
+    assert told.startswith(
+        "Membership was not measured in 8 of 8 runs: needs at least 20 training users that never "
+        "took part, and there are "
+    )
+    assert told.endswith("; set audit.set_apart=200 before training.")
+
+
+def test_reasons_that_differ_in_a_number_are_one() -> None:
+    least = "A membership attack needs at least 20 users that took part, and there are {}; train."
+    assert not_measured([least.format(7), "Killed.", least.format(12)], 4) == [
+        "Membership was not measured in 2 of 4 runs: needs at least 20 users that took part, and "
+        "there are 7 to 12; train.",
+        "Membership was not measured in 1 of 4 runs: Killed.",
+    ]
+    assert not_measured([], 4) == []
+
+
+def test_leakage_of_too_few_is_refused_before_anything_is_trained(tiny: str) -> None:
+    """2 rounds of 7 users are 14 at most; with coins any number can come."""
+    few = Plan(("fedavg",), tiny, ("server.rounds=2",))
+    with pytest.raises(FedsimError, match=r"at least 20 users.*at most 14; raise one of them"):
+        Study(few, (1,), leakage=True).checked()
+    Study(few, (1,)).checked()
+    for more in ({"overrides": ("server.rounds=3",)}, {"axes": (("server.rounds", ("2", "3")),)},
+                 {"overrides": ("server.rounds=2", "server.sampler=poisson")}):  # fmt: skip
+        plan = Plan(("fedavg",), tiny, **more)  # type: ignore[arg-type]
+        Study(plan, (1,), leakage=True).checked()
 
 
 def test_a_search_of_one_and_ranges_without_a_search_are_refused(tiny: str) -> None:

@@ -22,6 +22,7 @@ from fedsim.report.comparison import checklist, findings, latex, markdown, write
 from fedsim.report.comparison_cells import Cells
 from fedsim.report.comparison_latex import escaped
 from fedsim.report.formats import MISSING, size
+from fedsim.studies import contrasts
 from fedsim.studies.comparison import Comparison
 
 NAMES = ("fedavg", "fedsgd", "fedprox", "fedadam", "fedyogi", "scaffold", "fedadagrad", "fedavgm",
@@ -404,6 +405,28 @@ def test_no_lowest_is_named_of_a_figure_that_not_all_have() -> None:
     assert "Lowest canaries extracted: fedsgd" in text
 
 
+def test_of_how_many_canaries_an_exposure_is_stands_beside_it(tmp_path: Path) -> None:
+    """9.97 bits of one canary are luck, and without any there is nothing to draw."""
+    comparison = made_up(2, leakage=True)
+    few = dataclasses.replace(
+        comparison, runs=comparison.runs.assign(canaries_trained=[1, 9, 4, 2, 3, 5])
+    )
+    assert "Exposure is a mean over 1 to 9 canaries whose holders took part, by run." in said(few)
+    assert "no canary's holder" not in said(few)
+    assert not any("trained" in name for name in markdown_rows(few)[0]), "it is no leakage"
+    with_all = written(few, tmp_path)[1].count("<svg")
+    runs = few.runs.copy()
+    runs.loc[runs.seed == 1, "canaries_trained"] = 0
+    runs.loc[runs.seed == 1, ["exposure_bits", "canaries_extracted"]] = np.nan
+    unlucky = dataclasses.replace(few, runs=runs)
+    table = contrasts.summary(unlucky)
+    assert table.exposure_bits.isna().all()
+    told = "\n".join(findings(unlucky, table))
+    assert "In 2 of 6 runs no canary's holder was drawn: such runs have no exposure" in told
+    page = write_comparison(tmp_path, unlucky, table).read_text("utf-8")
+    assert page.count("<svg") == with_all - 2, "of exposure and of extraction"
+
+
 def test_two_that_share_the_first_place_are_both_named() -> None:
     comparison = made_up(3, leakage=True)
     pair = comparison.runs["strategy"].isin(["fedavg", "fedprox"])
@@ -498,6 +521,16 @@ def test_a_target_that_is_not_reached_is_said_and_has_no_mean(tmp_path: Path) ->
     assert f"fedavg 3 of 3 {mean:.1f} ± " in page.text
 
 
+def test_a_single_evaluation_tells_no_rounds_to_the_target_apart() -> None:
+    comparison = made_up(2)
+    last = comparison.curves["round"] == 60
+    once = dataclasses.replace(comparison, curves=comparison.curves[last])
+    told = "Rounds to the target cannot be told apart: each run was evaluated in one round only"
+    assert told in said(once)
+    assert told not in said(comparison)
+    assert told not in said(dataclasses.replace(once, target=None))
+
+
 def test_what_was_downloaded_until_the_target_stands_beside_what_was_uploaded() -> None:
     """SCAFFOLD sends its clients two models a round: as much up, twice as much down."""
     comparison = made_up(6)
@@ -520,8 +553,8 @@ def test_caveats_name_tuning_edges_and_what_was_not_measured() -> None:
     assert text.count("optimizer.lr") == 1
     uneven = dataclasses.replace(tuned, trials=tuned.trials.iloc[:-3])
     assert "The tuning was not equal: 5 to 8 trials" in said(uneven)
-    missed = dataclasses.replace(tuned, made={**MADE, "not_measured": ["membership in fedavg"]})
-    assert "Not measured: membership in fedavg." in said(missed)
+    missed = dataclasses.replace(tuned, made={**MADE, "not_measured": ["Too few took part."]})
+    assert "Too few took part." in said(missed).splitlines()
 
 
 NO_COMPOSITION = "no composition with the search is computable"

@@ -53,7 +53,7 @@ def compare(
         bool, typer.Option("--leakage", help="attack each model for membership too")
     ] = False,
     checklist: Annotated[
-        bool, typer.Option("--checklist", help="print what reproducibility checklists ask")
+        bool, typer.Option("--checklist", help="also print checklist.md, what conferences ask")
     ] = False,
     retry: Annotated[
         bool, typer.Option("--retry", help="train cells again that failed before")
@@ -64,6 +64,7 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Recall, cost and leakage of strategies, tuned alike: means over seeds, and paired tests."""
+    from fedsim.files import write_atomically
     from fedsim.report.comparison import checklist as checklist_of
     from fedsim.report.comparison import findings, write_comparison
     from fedsim.runs import new_run_folder
@@ -85,17 +86,27 @@ def compare(
     print(sentence(server_optimizers(plan, asked)), file=sys.stderr, flush=True)
     folder = out or new_run_folder("compare")
     with resumable(out, folder):
+        _say_replaced(folder)
         found = run_study(study, folder, jobs, told)
     _say_failures(found)
     table = contrasts.summary(found)
     page = write_comparison(folder, found, table)
-    if checklist:
-        print(checklist_of(found))
-    elif as_json:
+    asked_by_conferences = checklist_of(found)
+    write_atomically(folder / "checklist.md", asked_by_conferences.encode())
+    if as_json:
         print(json.dumps(_as_json(found, table, findings(found, table), folder), indent=2))
-    else:
-        _show(found, table, findings(found, table))
-        Console().print(f"report: {page}", highlight=False, soft_wrap=True)
+        return
+    _show(found, table, findings(found, table))
+    Console().print(f"report: {page}", highlight=False, soft_wrap=True)
+    if checklist:
+        print(f"\n{asked_by_conferences}")
+
+
+def _say_replaced(folder: Path) -> None:
+    page = folder / "comparison.html"
+    if page.exists():
+        print(f"{page} is of an earlier call: page and tables are replaced by this one's, and "
+              "finished runs stay.", file=sys.stderr, flush=True)  # fmt: skip
 
 
 def _say_failures(found: Comparison) -> None:
@@ -105,7 +116,7 @@ def _say_failures(found: Comparison) -> None:
         about = f"{_name(found, row)}, seed {row['seed']}"
         print(f"Failed: {about}: {row['error']}", file=sys.stderr)
     for said in found.made["not_measured"]:
-        print(f"Not measured: {said}", file=sys.stderr)
+        print(said, file=sys.stderr)
     if len(failed) == len(found.runs):
         raise FedsimError("No run finished, so there is nothing to compare; see above.")
     if len(failed):

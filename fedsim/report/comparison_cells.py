@@ -49,7 +49,7 @@ LEAKAGE = {
 # Of a run, but no leakage: every other column of numbers is one.
 _OTHERS = {"strategy", "seed", "state", "error", "run", "validation_top1", "rounds", "tokens",
            "upload_bytes", "download_bytes", "seconds", "rounds_to_target",
-           "bytes_to_target", "download_to_target"}  # fmt: skip
+           "bytes_to_target", "download_to_target", "canaries_trained"}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,9 @@ def caveats(cells: Cells) -> list[str]:
         *_optimizers(cells),
         *privacy(cells),
         *_failures(cells),
-        *_not_measured(cells),
+        *_one_evaluation(cells),
+        *_canaries(cells),
+        *cells.comparison.made.get("not_measured", ()),
         *reservations(cells.comparison.made),
     ]
 
@@ -242,10 +244,33 @@ def _failures(cells: Cells) -> Iterator[str]:
     )
 
 
-def _not_measured(cells: Cells) -> Iterator[str]:
-    missed = cells.comparison.made.get("not_measured")
-    if missed:
-        yield f"Not measured: {named([str(one) for one in missed])}."
+def _one_evaluation(cells: Cells) -> Iterator[str]:
+    """Where rounds and bytes to the target are those of the whole run, whoever is faster."""
+    compared = cells.comparison
+    if not compared.target or compared.curves.empty:
+        return
+    runs = compared.curves.groupby(["strategy", *compared.axes, "seed"])
+    if (runs["round"].nunique() == 1).all():
+        yield (
+            "Rounds to the target cannot be told apart: each run was evaluated in one round only, "
+            "its last; lower evaluation.every."
+        )
+
+
+def _canaries(cells: Cells) -> Iterator[str]:
+    """Of how many canaries an exposure is the mean: that of one is luck."""
+    trained = cells.all_values("canaries_trained")
+    known, none = trained[trained > 0], int((trained == 0).sum())
+    if len(known):
+        low, high = int(known.min()), int(known.max())
+        over = count(high, "canary", "canaries") if low == high else f"{low} to {high} canaries"
+        whose = "holder" if high == 1 else "holders"
+        yield f"Exposure is a mean over {over} whose {whose} took part, by run."
+    if none:
+        yield (
+            f"In {none} of {count(len(trained), 'run')} no canary's holder was drawn: such runs "
+            "have no exposure, and neither has a mean over seeds with them."
+        )
 
 
 def _lost(failed: pd.DataFrame, cells: Cells, name: str, setting: Setting) -> bool:

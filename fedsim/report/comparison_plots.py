@@ -156,10 +156,14 @@ def _label(axes: Axes, labels: Sequence[tuple[float, str, str, float]]) -> None:
 
 
 def leakage(cells: Cells) -> Iterator[Markup]:
-    """Each leakage figure over test top-1, a mark a strategy: right and below is better."""
+    """Each leakage figure over test top-1, a mark a strategy: right and below is better; no panel
+    where nobody has the figure."""
     for column, measure in cells.leakage.items():
         for setting in cells.settings:
+            known = set(cells.ranked(setting, column, measure))
             for names in _panels_of(cells.comparison.strategies):
+                if known.isdisjoint(names):
+                    continue
                 yield _against_utility(cells, column, measure, setting, names)
 
 

@@ -6,10 +6,15 @@ other options, and neither takes the place of the other.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from fedsim.config import Config
+from fedsim.errors import FedsimError
 from fedsim.leakage.audit import take
 from fedsim.leakage.base import Measure
+from fedsim.leakage.groups import LEAST
 from fedsim.runs import Run
 from fedsim.studies.audit import chosen, subject_of
 
@@ -37,6 +42,43 @@ def membership(run: Run) -> float | None:
     mine = rows["options"] == _measure().model_dump_json()
     found = rows[mine & (rows.quantity == "auc") & (rows.group == "score=reference")].estimate
     return float(found.iloc[0]) if len(found) else None
+
+
+def require_participants(configs: Iterable[Config]) -> None:
+    """Raises FedsimError where in none of the runs enough users for the attack can take part.
+
+    Only of samplers with cohorts of a known size, which coins have not.
+    """
+    servers = [config.server for config in configs]
+    if any(server.sampler not in ("fixed", "cyclic") for server in servers):
+        return
+    largest = max(servers, key=lambda server: server.rounds * server.cohort)
+    if largest.rounds * largest.cohort < LEAST:
+        raise FedsimError(
+            f"--leakage needs at least {LEAST} users that took part, and server.rounds = "
+            f"{largest.rounds} of server.cohort = {largest.cohort} have at most "
+            f"{largest.rounds * largest.cohort}; raise one of them, or leave --leakage out."
+        )
+
+
+def not_measured(errors: Sequence[str], runs: int) -> list[str]:
+    """Why so many of the runs could not be attacked, a sentence for each reason; errors that differ
+    in numbers alone are one, with the lowest and the highest of each."""
+    alike: dict[tuple[str, ...], list[list[str]]] = {}
+    for error in errors:
+        parts = re.split(r"(\d+)", error.removeprefix("A membership attack "))
+        alike.setdefault(tuple(parts[::2]), []).append(parts[1::2])
+    said = []
+    for words, numbers in alike.items():
+        spans = [_span([int(n) for n in column]) for column in zip(*numbers, strict=True)]
+        reason = "".join(map("".join, zip(words, [*spans, ""], strict=True)))
+        said.append(f"Membership was not measured in {len(numbers)} of {runs} runs: {reason}")
+    return said
+
+
+def _span(values: list[int]) -> str:
+    low, high = min(values), max(values)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _measure() -> Measure:

@@ -16,7 +16,7 @@ from fedsim.errors import FedsimError
 from fedsim.progress import say
 from fedsim.runs import Run
 from fedsim.simulation import check
-from fedsim.studies.attack import attack, membership
+from fedsim.studies.attack import attack, membership, not_measured, require_participants
 from fedsim.studies.cells import Cell, Plan
 from fedsim.studies.comparison import Comparison, assemble
 from fedsim.studies.frontier import SEARCH_SEED
@@ -63,6 +63,8 @@ class Study:
             for end in ("low", "high"):
                 self.plan.config(cell, SEARCH_SEED, {k: getattr(ranges[k], end) for k in ranges})
         self.plan.check_ranges(cells)
+        if self.leakage:
+            require_participants(self.plan.config(cell, self.seeds[0]) for cell in cells)
         return cells
 
     def cost(self, cells: Sequence[Cell]) -> str:
@@ -200,16 +202,17 @@ def _attack(
     outcomes: Mapping[tuple[Cell, int], Run | Exception], crew: Crew, said: Said
 ) -> list[str]:
     """Attack membership in the runs that were not attacked so yet; returns why where it cannot."""
+    finished = [o.path for o in outcomes.values() if isinstance(o, Run)]  # of cells that are one
     runs = {o.path: key for key, o in outcomes.items() if isinstance(o, Run)}
     waiting = {path: (path,) for path in runs if membership(Run.open(path)) is None}
-    missed = []
+    missed: list[str] = []
     for done, (path, error) in enumerate(crew.each(attack, waiting), 1):
         cell, seed = runs[path]
         name = f"membership in {cell.name}, seed {seed}"
         said(name, done, len(waiting), 0.0)
         if error:
-            missed.append(f"{name}: {error}")
-    return missed
+            missed += [str(error) or type(error).__name__] * finished.count(path)
+    return not_measured(missed, len(finished))
 
 
 def _chosen_rows(searches: Mapping[Cell, Search], chosen: Chosen) -> pd.DataFrame:

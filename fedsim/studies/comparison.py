@@ -45,9 +45,10 @@ class Comparison:
     worst_decile_top1: the mean over the tenth of the users (rounded up, of those with a word) with
     the lowest; validation_top1; rounds, tokens, upload_bytes, download_bytes, seconds (of
     training); rounds_to_target, bytes_to_target (uploaded), download_to_target (bytes), missing
-    where it was not reached; of
-    the canaries that were trained on exposure_bits (mean) and canaries_extracted (share), where
-    there are any; membership_auc where it was asked for.
+    where it was not reached; where
+    there are canaries, canaries_trained: those whose holders took part, and of these, missing where
+    it is 0, exposure_bits (mean) and canaries_extracted (share); membership_auc where it was asked
+    for.
     curves: a cell, seed and evaluated round: strategy, axes, seed, round, top1, top3, perplexity
     (validation users), upload_bytes, download_bytes, tokens (all since round 1).
     chosen: a cell and searched key: strategy, axes, key, low, high, value; empty without tuning.
@@ -111,9 +112,13 @@ def measured(run: Run, folder: Path, attacked: bool) -> dict[str, Any]:
 def _leaked(run: Run, attacked: bool) -> dict[str, float]:
     """Exposure after the last round, and where all were `attacked` the AUC: what an earlier call
     left of some of them would compare these with nobody."""
-    table, out = run.exposure, {}
+    table = run.exposure
+    out: dict[str, float] = {}
     last = table[table["round"] == table["round"].max()]
-    seen = last[(last.kind == "planted") & (last.holder_participations > 0)]
+    planted = last[last.kind == "planted"]
+    seen = planted[planted.holder_participations > 0]
+    if len(planted):
+        out["canaries_trained"] = len(seen)
     if len(seen):
         out["exposure_bits"] = float(seen.exposure_bits.mean())
         out["canaries_extracted"] = float(seen.extracted.mean())
@@ -168,5 +173,6 @@ def assemble(
         if row["state"] == "finished":
             row |= reached(next(remaining), target)
     runs = pd.DataFrame(rows)
-    whole = [name for name in ("rounds", *SPENT, *_TO_TARGET) if name in runs]
+    counts = ("rounds", *SPENT, *_TO_TARGET, "canaries_trained")
+    whole = [name for name in counts if name in runs]
     return runs.astype(dict.fromkeys(whole, "Int64")), joined, target
