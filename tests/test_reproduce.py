@@ -259,6 +259,7 @@ def test_a_finding_from_the_command_to_its_page(
     assert found["verdict"] in first.stdout[verdict:]
     assert "10/10" not in again.stderr, "nothing is trained twice"
 
+    assert found["verdict"] == UNRESOLVED, "two seeds"
     kept = pd.read_csv(tmp_path / "reddi2021.csv")
     assert list(kept.arm.unique()) == ["FedAvg", "FedAdagrad", "FedAdam", "FedYogi"]
     assert kept.top1.between(0, 1).all()
@@ -287,6 +288,18 @@ def test_a_finding_from_the_command_to_its_page(
         assert json.dumps(shrink) in text
     assert page.count("<svg") == 1
     assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_two_seeds_resolve_nothing_and_one_long_run_of_people_does() -> None:
+    clear = reddi((5, 5.1), (9, 9.1))
+    finding = FINDINGS["reddi2021"]()
+    assert finding.judge(clear).verdict == SHOWS
+    outcome = finding.judge_asked(clear, Asked((1, 2)))
+    assert outcome.verdict == UNRESOLVED
+    assert "Fewer than 3 seeds" in outcome.sentences[-1]
+    people = hard(200, 180, 200)
+    alone = FINDINGS["hard2018"]()
+    assert alone.judge_asked(people, Asked((1,))).verdict == alone.judge(people).verdict == SHOWS
 
 
 def test_a_page_without_curves(tmp_path: Path) -> None:

@@ -81,9 +81,13 @@ def _one(
     if not quiet:
         _announce(name, finding)
     measured = finding.measure(asked, folder, jobs, told)
-    outcome = finding.judge(measured.rows)
+    outcome = finding.judge_asked(measured.rows, asked)
     many = f"Seeds 1 to {len(asked.seeds)}" if len(asked.seeds) > 1 else "Seed 1"
-    own = f", with {shlex.join(overrides)}" if overrides else ", at the finding's own settings"
+    own = (
+        f", with {shlex.join(overrides)}: not the settings that the finding is about"
+        if overrides
+        else ", at the finding's own settings"
+    )
     made = origin_of_all(measured.runs, measured.trials, jobs) | {
         "preset": finding.preset,
         "seeds": list(asked.seeds),

@@ -97,13 +97,15 @@ def _page(
     made: Mapping[str, Any],
 ) -> str:
     said = [
-        f"Verdict: {outcome.verdict}. {finding.claim}",
+        f"Verdict: {outcome.verdict}.",
+        f"The claim: {finding.claim}",
         f"The rule, stated before training: {finding.rule}",
+        settings,
         *outcome.sentences,
     ]
     published = _published(finding)
     sections = [
-        Section("Here", *_cells(outcome.table), intro=settings),
+        Section("Here", *_cells(outcome.table)),
         Section("In the paper", *_cells(published), intro=finding.citation),
         Section(
             "Made with",
@@ -114,7 +116,7 @@ def _page(
         ),
     ]
     plots = [_curves(panel_name, rows) for panel_name, rows in _panels(measured.curves)]
-    return study_page(finding.title, said, plots, CAPTION if plots else "", sections)
+    return study_page(f"Claim: {finding.title}", said, plots, CAPTION if plots else "", sections)
 
 
 def _about(made: Mapping[str, Any]) -> list[str]:

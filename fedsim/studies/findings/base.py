@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,9 +14,9 @@ from fedsim.errors import FedsimError
 from fedsim.registry import Registry
 from fedsim.runs import Run
 from fedsim.studies.grid import Told
+from fedsim.studies.ordering import LEAST_SEEDS
 
 SHOWS, DOES_NOT_SHOW, UNRESOLVED = "shows", "does not show", "not resolved"
-LEAST_SEEDS = 2  # below which nothing is resolved: there is no interval
 CURVE = ("arm", "seed", "round", "top1")
 
 
@@ -82,6 +82,14 @@ class Finding:
     def judge(self, rows: pd.DataFrame) -> Outcome:
         """By the rule. From one seed it never says that a finding shows."""
         raise NotImplementedError
+
+    def judge_asked(self, rows: pd.DataFrame, asked: Asked) -> Outcome:
+        """By the rule, and by the one for all that compare seeds: too few resolve nothing."""
+        outcome = self.judge(rows)
+        if len(asked.seeds) >= min(self.seeds, LEAST_SEEDS):
+            return outcome
+        said = f"Fewer than {LEAST_SEEDS} seeds resolve nothing, whatever the rule says of them."
+        return replace(outcome, verdict=UNRESOLVED, sentences=(*outcome.sentences, said))
 
     def check(self, overrides: Sequence[str]) -> None:
         """Raises FedsimError for a key that the finding itself sets."""
