@@ -105,8 +105,13 @@ def _page(
     ]
     published = _published(finding)
     sections = [
-        Section("Here", *_cells(outcome.table)),
-        Section("In the paper", *_cells(published), intro=finding.citation),
+        Section("Here", *_cells(outcome.table), pinned=True),
+        Section(
+            "In the paper",
+            list(published.columns),
+            [[_in_lines(text) for text in row] for row in _cells(published)[1]],
+            intro=finding.citation,
+        ),
         Section(
             "Made with",
             ("what", "value"),
@@ -129,7 +134,11 @@ def _cells(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 
 def _wrapped(rows: Iterable[tuple[str, str]]) -> list[list[str]]:
     """Long values in as many lines as they take."""
-    return [[key, Markup('<div class="text">{}</div>').format(value)] for key, value in rows]
+    return [[key, _in_lines(value)] for key, value in rows]
+
+
+def _in_lines(text: str) -> Markup:
+    return Markup('<div class="text">{}</div>').format(text)
 
 
 def _panels(curves: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
