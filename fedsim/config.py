@@ -173,8 +173,12 @@ def _keys_of(section: str) -> set[str]:
     if section in NAMED_SECTIONS:
         registry: Registry[Any] = load_reference(NAMED_SECTIONS[section])
         return {key for name in registry for key in _options_of(registry[name]).model_fields}
+    return set(_plain_options(section).model_fields)
+
+
+def _plain_options(section: str) -> type[Options]:
     target = PLAIN_SECTIONS[section]
-    return set((load_reference(target) if isinstance(target, str) else target).model_fields)
+    return load_reference(target) if isinstance(target, str) else target
 
 
 def _built(tree: Mapping[str, Any], sections: Iterable[str]) -> dict[str, Any]:
@@ -194,9 +198,7 @@ def _built(tree: Mapping[str, Any], sections: Iterable[str]) -> dict[str, Any]:
         built[section] = Named(name, validated(_options_of(registry[name]), values, section))
     for section in sections:
         if section in PLAIN_SECTIONS:
-            target = PLAIN_SECTIONS[section]
-            cls = load_reference(target) if isinstance(target, str) else target
-            built[section] = validated(cls, section_of(tree, section), section)
+            built[section] = validated(_plain_options(section), section_of(tree, section), section)
     return built
 
 

@@ -72,10 +72,12 @@ class Crew:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with held_back():
-            if kind is not None and not issubclass(kind, Exception):  # Ctrl-C, a scheduler's stop
-                stop_all()
-        self._dismiss()
+        if kind is None or issubclass(kind, Exception):
+            self._dismiss()
+            return
+        with held_back():  # after a Ctrl-C or a scheduler's stop, which may come twice
+            stop_all()
+            self._dismiss()
 
     def path(self, config: Config) -> Path:
         """The folder of a cell's run."""

@@ -55,7 +55,7 @@ class Andrew2021(Arms):
             "abstract; no figure is quoted",
         ),
     )
-    cost = "8 minutes on 2 cores"
+    cost = "40 minutes on 2 busy cores"
     shared = ("canaries.per_cell=0", "data.cap_words=500", "server.cohort=10",
               "evaluation.every=30")  # fmt: skip
     varied: ClassVar[dict[str, str]] = dict.fromkeys(
