@@ -14,6 +14,7 @@ from safetensors.numpy import save
 
 from fedsim.errors import FedsimError
 from fedsim.files import write_atomically
+from fedsim.program import command
 
 PATTERN = "round-*.safetensors"
 
@@ -113,4 +114,6 @@ def load_latest(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], li
             continue
         return arrays, meta, problems
     detail = " ".join(problems) or "there is no checkpoint in it."
-    raise FedsimError(f"Cannot resume from {folder}: {detail} Start the run anew with `train`.")
+    raise FedsimError(
+        f"Cannot resume from {folder}: {detail} Start the run anew with `{command('train')}`."
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fedsim.errors import FedsimError
+from fedsim.program import command
 from fedsim.references import load as load_reference
 from fedsim.registry import Registry
 from fedsim.sections import NAMED_SECTIONS, EvaluationOptions
@@ -55,8 +56,8 @@ def _check_audit(config: Config) -> None:
     for name in options.measures:
         if load_reference("fedsim.leakage.measures:MEASURES")[name].trains:
             raise FedsimError(
-                f"audit.measures: '{name}' trains runs of its own; take it afterwards with `audit "
-                f"RUN --measures {name}`."
+                f"audit.measures: '{name}' trains runs of its own; take it afterwards with "
+                f"`{command('audit', 'RUN', '--measures', name)}`."
             )
     if options.every % evaluated:
         raise FedsimError(

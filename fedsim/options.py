@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fedsim.errors import FedsimError
+from fedsim.program import command
 from fedsim.registry import nearest
 
 LONGEST = 100
@@ -37,7 +38,7 @@ def validated(cls: type[O], values: Mapping[str, Any], where: str) -> O:
     if first["type"] == "extra_forbidden" and not cls.model_fields:
         raise FedsimError(
             f"Unknown key '{key}': what is chosen for {where} has no options; choose another with "
-            f"{where}=NAME, see `run_sim.py keys`."
+            f"{where}=NAME, see `{command('keys')}`."
         )
     if first["type"] == "extra_forbidden":
         hint = nearest(path[-1], cls.model_fields)

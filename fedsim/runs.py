@@ -27,6 +27,7 @@ from fedsim.errors import FedsimError
 from fedsim.files import remove_temporaries, write_atomically
 from fedsim.locks import lock
 from fedsim.profile import Profile, added
+from fedsim.program import command
 from fedsim.table_files import header, read_rows, rows_text
 from fedsim.tables import TABLES
 
@@ -153,7 +154,8 @@ class Run:
         file = self.path / "model.safetensors"
         if not file.is_file() or not self.digest:
             raise FedsimError(
-                f"{self.path} has no model yet; it is saved at the end of the run, so `resume` it."
+                f"{self.path} has no model yet; it is saved at the end of the run: "
+                f"`{command('resume', self.path)}`."
             )
         arrays, meta = load_arrays(file)
         if meta.get("vocabulary_size") != len(self.vocabulary()):
@@ -197,7 +199,8 @@ class Run:
             (run.path / "checkpoints").mkdir(parents=True)
         except FileExistsError:
             raise FedsimError(
-                f"{path} exists; choose another --out, or continue it with `resume {path}`."
+                f"{path} exists; choose another --out, or continue it with "
+                f"`{command('resume', path)}`."
             ) from None
         except OSError as error:
             raise FedsimError(
@@ -338,7 +341,8 @@ class Run:
             yield path
         except OSError as error:
             raise FedsimError(
-                f"Cannot write {path} ({error.strerror}); free space, then `resume {self.path}`."
+                f"Cannot write {path} ({error.strerror}); free space, then "
+                f"`{command('resume', self.path)}`."
             ) from None
 
     def _read_json(self, name: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from fedsim.federation import open_federation
 from fedsim.memory import require_memory
 from fedsim.models.flat import resolve_kernel
 from fedsim.profile import Profile
+from fedsim.program import command
 from fedsim.progress import say, silent
 from fedsim.references import load as load_reference
 from fedsim.report import write_report
@@ -52,7 +53,9 @@ def simulate(
         check(config, silent if quiet else say)
     folder = Path(out) if out is not None else new_run_folder(config.strategy.name)
     if folder.exists():
-        raise FedsimError(f"{folder} exists; choose another folder, or `resume {folder}`.")
+        raise FedsimError(
+            f"{folder} exists; choose another folder, or `{command('resume', folder)}`."
+        )
     told = {"config": config.as_json(), "quiet": quiet}
     return _serve(config.engine, folder, {**told, **_where_to(folder, until, config)}, profile)
 
@@ -122,8 +125,8 @@ def _serve(engine: EngineOptions, folder: Path, settings: dict[str, Any], profil
             round = Run.open(folder).status["round"]
             if round <= lost_at:
                 raise FedsimError(
-                    f"Round {round + 1} failed twice: {lost}; try fewer --workers, then `resume "
-                    f"{folder}`."
+                    f"Round {round + 1} failed twice: {lost}; try fewer --workers, then "
+                    f"`{command('resume', folder)}`."
                 ) from None
             lost_at = round
             settings = {k: v for k, v in settings.items() if k != "config"} | {"resume": True}

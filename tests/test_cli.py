@@ -30,6 +30,7 @@ from fedsim.cli import main as cli
 from fedsim.config import Config, load
 from fedsim.data.text import words
 from fedsim.federation import open_federation
+from fedsim.program import command
 from fedsim.runs import Run
 from server.strategies import STRATEGIES
 
@@ -157,8 +158,8 @@ def test_mistakes_around_presets_and_folders(
     assert_one_sentence(fedsim("train", "--preset", tiny, "--out", finished.path), "exists")
     assert_one_sentence(fedsim("train", "--preset", tiny, "--engine", "dask"), "engine.name")
     assert_one_sentence(fedsim("train", "--preset", tiny, "--workers", "-1"), "engine.workers = -1")
-    for command in ("resume", "show", "suggest"):
-        assert_one_sentence(fedsim(command, "nowhere"), "nowhere is not a run folder")
+    for name in ("resume", "show", "suggest"):
+        assert_one_sentence(fedsim(name, "nowhere"), "nowhere is not a run folder")
     assert_one_sentence(fedsim("resume", finished.path), "is finished")
     (tmp_path / "file").write_text("")
     assert_one_sentence(fedsim("train", "--preset", tiny, "--out", "file/run"), "file/run")
@@ -175,7 +176,7 @@ def test_a_truncated_checkpoint_is_one_sentence(
         patch.setattr(server.app, "finish", stop)
         outcome = fedsim("train", "--preset", tiny, "--out", "run")
     assert outcome.code == 130
-    assert "Interrupted; continue with: python run_sim.py resume run" in outcome.err
+    assert f"Interrupted; continue with: {command('resume', 'run')}" in outcome.err
     assert Run.open("run").status["state"] == "interrupted"
     for file in Path("run/checkpoints").iterdir():
         file.write_bytes(file.read_bytes()[:100])
@@ -274,8 +275,8 @@ def test_presets_and_help(fedsim: Callable[..., Outcome]) -> None:
     assert "default" in fedsim("presets").out
     outcome = fedsim("--help")
     assert outcome.code == 0
-    for command in ("train", "resume", "show", "report", "compare", "suggest", "data"):
-        assert command in outcome.out
+    for name in ("train", "resume", "show", "report", "compare", "suggest", "data"):
+        assert name in outcome.out
     assert fedsim("trian").code == 2
 
 
@@ -494,7 +495,7 @@ def test_ctrl_c_after_the_last_word_does_not_ask_for_a_resume(
     monkeypatch.setattr("fedsim.simulation.write_report", stop)
     outcome = fedsim("train", "--preset", tiny, "server.rounds=1", "--out", "a run")
     assert outcome.code == 130
-    assert "the run is finished, see: python run_sim.py show 'a run'" in outcome.err
+    assert f"the run is finished, see: {command('show', 'a run')}" in outcome.err
     assert fedsim("show", "a run").code == 0
 
 
@@ -514,11 +515,11 @@ def test_the_same_comparison_again_continues_an_interrupted_one(
         stopped = fedsim("compare", *keys)
     assert stopped.code == 130
     assert stopped.out == ""
-    said, _, command = stopped.err.splitlines()[-1].partition(": ")
+    said, _, told = stopped.err.splitlines()[-1].partition(": ")
     assert said == "Interrupted; continue with"
     (folder,) = (tmp_path / "runs").iterdir()
-    again = shlex.split(command)
-    assert again == ["python", "run_sim.py", "compare", *keys, "--out", f"runs/{folder.name}"]
+    again = shlex.split(told)
+    assert again[1:] == ["run_sim.py", "compare", *keys, "--out", f"runs/{folder.name}"]
     (path,) = (folder / "cells").iterdir()
     assert Run.open(path).status["state"] == "interrupted"
     began = Run.open(path).rounds.seconds[0]
@@ -532,6 +533,16 @@ def test_the_same_comparison_again_continues_an_interrupted_one(
     assert_same_record(first, Run.open("alone"))
 
 
+def test_settings_for_a_run_that_began_are_refused_with_what_to_do(
+    fedsim: Callable[..., Outcome], finished: Run
+) -> None:
+    said = fedsim("resume", finished.path, "client.lr=0.1")
+    assert_one_sentence(said, "a run keeps the settings that it began with")
+    for typed in (["show", finished.path, "seed=2"], ["report", finished.path, "seed=2"],
+                  ["privacy", "statement", finished.path, "seed=2"]):  # fmt: skip
+        assert_one_sentence(fedsim(*typed), "'seed=2' has no place in `")
+
+
 # -- unfinished runs ------------------------------------------------------------------------------
 
 
@@ -539,8 +550,9 @@ def test_an_unfinished_run_shows_what_is_missing_and_how_to_continue(
     fedsim: Callable[..., Outcome], config: Config, finished: Run
 ) -> None:
     run = Run.create("a run", config, finished.provenance)
-    command = "python run_sim.py resume 'a run'"
-    missing = "missing: {}the scores on unseen test users; {} with: " + command + "\n"
+    fedsim("presets")  # from here on the program is that of the fixture
+    again = command("resume", "a run")
+    missing = "missing: {}the scores on unseen test users; {} with: " + again + "\n"
     killed = missing.format("4 of 4 rounds and ", "if it was killed, continue")
     assert killed in fedsim("show", run.path).out
     run.append("rounds", finished.rounds.head(3).to_dict("records"))
@@ -577,7 +589,7 @@ def test_a_report_of_an_unfinished_run_comes_with_its_tables(
     assert outcome.code == 0
     assert outcome.out == "run/report.html\n"
     assert outcome.err.startswith("missing: 1 of 4 rounds and ")
-    assert outcome.err.endswith("continue with: python run_sim.py resume run\n")
+    assert outcome.err.endswith(f"continue with: {command('resume', 'run')}\n")
     assert_frame_equal(pd.read_parquet("run/rounds.parquet"), run.rounds)
     assert not Path("run/results.parquet").exists()
 
@@ -699,7 +711,7 @@ def test_ctrl_c_saves_says_how_to_resume_and_resume_gives_the_unbroken_run(
     assert process.returncode == 130
     assert out == ""
     assert "Traceback" not in err
-    assert err.splitlines()[-1] == f"Interrupted; continue with: python run_sim.py resume {folder}"
+    assert err.splitlines()[-1].endswith(f"{os.sep}run_sim.py resume {folder}")
     assert Run.open(folder).status["state"] == "interrupted"
     assert fedsim("resume", folder, "--engine", "local").code == 0
     assert fedsim("train", *keys, "--out", "unbroken").code == 0
@@ -737,7 +749,8 @@ def test_a_stop_for_the_main_process_alone_stops_a_study(tiny: str, tmp_path: Pa
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in err
-    assert err.splitlines()[-1].startswith("Interrupted; continue with: python run_sim.py compare")
+    assert err.splitlines()[-1].startswith("Interrupted; continue with: ")
+    assert "run_sim.py compare" in err.splitlines()[-1]
     assert psutil.wait_procs(below, timeout=30)[1] == [], "nothing is left behind"
     runs = [Run.open(path) for path in (folder / "cells").iterdir()]
     assert {run.status["state"] for run in runs} == {"interrupted"}

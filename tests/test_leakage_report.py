@@ -323,7 +323,7 @@ def test_numbers_have_units() -> None:
 def test_a_run_without_an_audit_is_told_how(bare: Run) -> None:
     page = page_of(bare)
     assert "leakage" not in page.ids
-    assert "python run_sim.py audit RUN" in page.text
+    assert "fedsim audit RUN" in page.text
 
 
 def grid(share: float = 1.0) -> list[Row]:

@@ -320,7 +320,7 @@ def test_typed_text_is_escaped(tmp_path: Path) -> None:
 def test_an_interrupted_run_says_so(tmp_path: Path) -> None:
     page = page_of(make_run(tmp_path / "run", rounds=20, state="interrupted"))
     assert (
-        "It was interrupted after round 20 of 60; to continue it, run `python run_sim.py resume` "
+        "It was interrupted after round 20 of 60; to continue it, run `fedsim resume` "
         "with the path of the folder run." in page.text
     )
     assert "not scored on test users" in page.text

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from fedsim.cli.report import UNMASK
 from fedsim.errors import FedsimError
+from fedsim.program import command
 
 if TYPE_CHECKING:
     from fedsim.leakage.audit import Audited
@@ -49,7 +50,7 @@ def audit(
         _list(as_json)
         return
     if run is None:
-        raise FedsimError("Name the folder of the run to audit: `audit RUN`.")
+        raise FedsimError(f"Name the folder of the run to audit: `{command('audit', 'RUN')}`.")
 
     def told(done: Audited) -> None:
         speed = f", {done.sentences / done.seconds:,.0f} sentences/s" if done.sentences else ""
@@ -61,7 +62,9 @@ def audit(
     opened = Run.open(run)
     names = [name.strip() for name in (measures or "").split(",") if name.strip()]
     if measures is not None and not names:
-        raise FedsimError("--measures names none; see `audit --list`, or leave it out.")
+        raise FedsimError(
+            f"--measures names none; see `{command('audit', '--list')}`, or leave it out."
+        )
     try:
         found = audit_run(opened, names, overrides or (), jobs, told, None if names else refused)
     except KeyboardInterrupt:

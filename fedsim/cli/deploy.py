@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from rich.console import Console
 from fedsim import config as configs
 from fedsim.cli.train import Json, Overrides, start
 from fedsim.errors import FedsimError
+from fedsim.program import command
 
 if TYPE_CHECKING:
     from fedsim.deploy.deployment import Deployment
@@ -94,9 +94,9 @@ def node(
     host, _, port = superlink.rpartition(":")
     if not host or not port.isdigit():
         raise FedsimError(f"--superlink {superlink} is not of the form host:port.")
-    command = node_command(folder, superlink, free_port())
+    node = node_command(folder, superlink, free_port())
     print(f"connecting to {superlink}; tries until something answers there", file=sys.stderr)
-    os.execve(command[0], command, dict(environment(folder.resolve() / "flower")))
+    os.execve(node[0], node, dict(environment(folder.resolve() / "flower")))
 
 
 @app.command()
@@ -136,8 +136,8 @@ def status(folder: Folder = HERE, as_json: Json = False) -> None:
         console.print(f"{name:<12} {'running' if alive else 'ended'}", markup=False)
     console.print(f"{online} of {deployment.nodes} nodes are online", markup=False)
     if not all(runs.values()):
-        command = shlex.join(["fedsim", "deploy", "up", "--folder", str(folder)])
-        console.print(f"start again what has ended: {command}", markup=False)
+        again = command("deploy", "up", "--folder", folder)
+        console.print(f"start again what has ended: {again}", markup=False)
 
 
 @app.command()

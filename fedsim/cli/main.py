@@ -23,6 +23,7 @@ from fedsim.cli import (
     suggest,
     train,
 )
+from fedsim.cli.surplus import surplus
 from fedsim.engines import starting
 from fedsim.errors import FedsimError
 
@@ -78,6 +79,7 @@ def command_line() -> click.Command:
     """
     command = get_command(app)
     _tell_arguments(command)
+    _refuse_surplus(command)
     return command
 
 
@@ -88,6 +90,24 @@ def _tell_arguments(command: click.Command) -> None:
     for parameter in command.params:
         if isinstance(parameter, TyperArgument):
             parameter.help = said[str(parameter.name)].default.help
+
+
+def _refuse_surplus(command: click.Command) -> None:
+    """Words that a command has no place for are refused with what to write, not just counted."""
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            _refuse_surplus(below)
+        return
+    command.allow_extra_args = True
+    parse = command.parse_args
+
+    def parse_all(ctx: click.Context, args: list[str]) -> list[str]:
+        left = parse(ctx, args)
+        if ctx.args and not ctx.resilient_parsing:
+            raise FedsimError(surplus(ctx.command_path.partition(" ")[2], ctx.args))
+        return left
+
+    command.parse_args = parse_all  # type: ignore[method-assign]
 
 
 def main() -> None:

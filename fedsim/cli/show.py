@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedsim.profile import PARTS
+from fedsim.program import command
 
 if TYPE_CHECKING:
     from fedsim.runs import Run  # pandas, which a run loads when it has its workers
@@ -93,7 +93,7 @@ def how_to_continue(run: Run) -> str:
 
 def resume_command(folder: Path) -> str:
     """The shell command that continues the run in a folder."""
-    return shlex.join(["python", "run_sim.py", "resume", str(folder)])
+    return command("resume", folder)
 
 
 def summary(run: Run) -> dict[str, Any]:

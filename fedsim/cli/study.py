@@ -11,6 +11,7 @@ from rich.console import Console
 
 from fedsim.cli.studying import Jobs, Out, Preset, Seeds, resumable, told
 from fedsim.errors import FedsimError
+from fedsim.program import command
 
 MANY_USERS = 5_000  # that are simulated where fewer are there
 
@@ -27,7 +28,7 @@ def statement(
     if said is None:
         raise FedsimError(
             f"{run} ran without a privacy mechanism, so there is nothing to state; see `privacy` "
-            "among the keys of `run_sim.py keys`."
+            f"among the keys of `{command('keys')}`."
         )
     print(json.dumps(said, indent=2) if as_json else as_text(said))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Annotated
 import typer
 
 from fedsim.errors import FedsimError
+from fedsim.program import command
 
 _LEFT = ("cells", "central", "tuning.db")  # what a study that was begun has left in its folder
 
@@ -58,6 +58,5 @@ def resumable(out: Path | None, folder: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         again = [*sys.argv[1:], *([] if out else ["--out", str(folder)])]
-        command = shlex.join(["python", "run_sim.py", *again])
-        print(f"Interrupted; continue with: {command}", file=sys.stderr)
+        print(f"Interrupted; continue with: {command(*again)}", file=sys.stderr)
         raise typer.Exit(130) from None

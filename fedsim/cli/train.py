@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +15,7 @@ from fedsim import config as configs
 from fedsim import config_tree
 from fedsim.cli.show import print_run, resume_command
 from fedsim.errors import FedsimError
+from fedsim.program import command
 from fedsim.sections import EngineOptions
 
 Overrides = Annotated[
@@ -137,8 +137,7 @@ def _say_how_to_resume(folder: Path) -> None:
     if not (folder / "status.json").is_file():
         message = "Interrupted before the first round; nothing was written."
     elif Run(folder).status["state"] == "finished":
-        command = shlex.join(["python", "run_sim.py", "show", str(folder)])
-        message = f"Interrupted; the run is finished, see: {command}"
+        message = f"Interrupted; the run is finished, see: {command('show', folder)}"
     else:
         message = f"Interrupted; continue with: {resume_command(folder)}"
     print(message, file=sys.stderr)

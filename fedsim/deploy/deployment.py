@@ -30,6 +30,7 @@ from fedsim.deploy.processes import (
 )
 from fedsim.errors import FedsimError
 from fedsim.files import write_atomically
+from fedsim.program import command
 
 FOLDER = "deployment"  # unless another is named
 STATE = "deployment.json"
@@ -85,7 +86,7 @@ class Deployment:
             return cls(folder=folder.resolve(), processes=processes, **values)
         except FileNotFoundError:
             raise FedsimError(
-                f"There is no deployment in {folder}; start one with `deploy up`."
+                f"There is no deployment in {folder}; start one with `{command('deploy', 'up')}`."
             ) from None
         except (ValueError, TypeError, KeyError):
             raise FedsimError(

@@ -19,6 +19,7 @@ from fedsim.data.store import open_corpus, open_folder
 from fedsim.deploy.deployment import FOLDER, SUPERLINK, Deployment
 from fedsim.deploy.processes import environment, program
 from fedsim.errors import FedsimError
+from fedsim.program import command
 from fedsim.runs import Run
 from fedsim.sections import EngineOptions
 
@@ -59,12 +60,14 @@ def serve(
     """
     deployment = Deployment.open(Path(engine.address or FOLDER))
     if not deployment.running(SUPERLINK):
-        raise FedsimError(f"The SuperLink of {deployment.folder} does not run: `deploy up` again.")
+        raise FedsimError(
+            f"The SuperLink of {deployment.folder} does not run: `{command('deploy', 'up')}` again."
+        )
     bundle = _write_bundle(deployment.folder / "bundle", server_app, client_app)
     _require_its_data(deployment, settings)
     with _settings_file(settings) as wanted:
-        command = [program("flwr"), "run", str(bundle), SUPERLINK, "--stream", "-c", str(wanted)]
-        said = _stream(deployment, command, bool(settings["quiet"]))
+        words = [program("flwr"), "run", str(bundle), SUPERLINK, "--stream", "-c", str(wanted)]
+        said = _stream(deployment, words, bool(settings["quiet"]))
     _check_outcome(Path(settings["run"]), said)
 
 
@@ -78,10 +81,10 @@ def _settings_file(settings: dict[str, Any]) -> Iterator[Path]:
         yield path
 
 
-def _stream(deployment: Deployment, command: list[str], quiet: bool) -> str:
+def _stream(deployment: Deployment, words: list[str], quiet: bool) -> str:
     """Pass on what the submitted run prints; returns the last line of it."""
     stream = subprocess.Popen(
-        command,
+        words,
         env=environment(deployment.home),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -127,7 +130,9 @@ def _check_outcome(folder: Path, said: str) -> None:
     run = Run.open(folder)
     if run.status["state"] not in ("finished", "paused"):
         reason = run.status.get("error") or said
-        raise FedsimError(f"The run ended before its time: {reason}; then `resume {folder}`.")
+        raise FedsimError(
+            f"The run ended before its time: {reason}; then `{command('resume', folder)}`."
+        )
 
 
 def _write_bundle(folder: Path, server_app: str, client_app: str) -> Path:

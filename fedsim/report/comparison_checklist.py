@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
+from fedsim.program import command_for_pages
 from fedsim.report.comparison_cells import Cells, shown
 from fedsim.report.comparison_findings import privacy
 from fedsim.report.comparison_rows import BOLD, as_markdown, chosen
@@ -54,7 +55,10 @@ def _data(made: dict[str, Any]) -> Iterator[str]:
     corpus = made.get("corpus") or {}
     about = {key: value for key, value in corpus.items() if key not in ("licence", "citation")}
     yield f"- Data set: {_told(about)}"
-    licence = corpus.get("licence") or f"{UNKNOWN} `run_sim.py data show NAME` prints it."
+    licence = (
+        corpus.get("licence")
+        or f"{UNKNOWN} `{command_for_pages('data', 'show', 'NAME')}` prints it."
+    )
     yield f"- Licence of the data: {licence}"
     if corpus.get("citation"):
         yield f"- Citation of the data: {corpus['citation']}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from fedsim.leakage.measures import MEASURES
+from fedsim.program import command, command_for_pages
 from fedsim.report.formats import missing
 from fedsim.report.leakage_rows import Row, rows_of
 from fedsim.report.leakage_rules import conclusion
@@ -27,7 +27,6 @@ ORDER = (
     "compression",
     "epsilon",
 )
-AUDIT = "python run_sim.py audit"
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,9 @@ class Leakage:
                 {"title": MEASURES[name].title, "name": name, "trains": MEASURES[name].trains}
                 for name in lacking
             ],
-            "command": f"{AUDIT} RUN --measures {','.join(lacking)}" if lacking else "",
+            "command": command_for_pages("audit", "RUN", "--measures", ",".join(lacking))
+            if lacking
+            else "",
             "epsilon": self.epsilon_line(),
         }
 
@@ -129,7 +130,8 @@ def digest(run: Run) -> list[str]:
     lines = [f"leakage measured: {', '.join(leakage.measures)} (findings in the report)"]
     if overview["lacking"]:
         names = ", ".join(one["name"] for one in overview["lacking"])
-        measures = names.replace(" ", "")
-        command = shlex.join([*AUDIT.split(), str(run.path), "--measures", measures])
-        lines.append(f"not measured: {names}; {command}")
+        missing_ones = names.replace(" ", "")
+        lines.append(
+            f"not measured: {names}; {command('audit', run.path, '--measures', missing_ones)}"
+        )
     return lines

@@ -49,7 +49,7 @@ LEAKAGE = """
 </table>
 </div>
 {% if card.sentences.masked %}
-<p class="quiet">People's words are masked: their first letter and their length are left, from which a common phrase can be guessed: do not give the page to who may not read them. Whoever may read them gets them in words with <code>python run_sim.py report RUN --unmask</code>.</p>
+<p class="quiet">People's words are masked: their first letter and their length are left, from which a common phrase can be guessed: do not give the page to who may not read them. Whoever may read them gets them in words with <code>{{ program }} report RUN --unmask</code>.</p>
 {% endif %}
 </details>
 {% endif %}
@@ -76,7 +76,7 @@ FINDINGS = """
 
 HINT = """
 {% if facts.rounds_done %}
-<p class="quiet">What else this model gives away was not measured: membership of people and sentences, extraction of real text, what a server reads from an update. {% if facts.status.state == "finished" %}To measure it: <code>python run_sim.py audit RUN</code>, with the path of the folder {{ facts.name }} for RUN.{% else %}Once the run is finished, <code>python run_sim.py audit RUN</code> measures it.{% endif %}</p>
+<p class="quiet">What else this model gives away was not measured: membership of people and sentences, extraction of real text, what a server reads from an update. {% if facts.status.state == "finished" %}To measure it: <code>{{ program }} audit RUN</code>, with the path of the folder {{ facts.name }} for RUN.{% else %}Once the run is finished, <code>{{ program }} audit RUN</code> measures it.{% endif %}</p>
 {% endif %}
 """
 

@@ -8,6 +8,7 @@ import jinja2
 from markupsafe import Markup
 
 from fedsim.privacy.statement import as_text
+from fedsim.program import command_for_pages
 from fedsim.report import plots, tables
 from fedsim.report.facts import NEVER_SEEN_BITS, Facts
 from fedsim.report.formats import MISSING, percent
@@ -39,6 +40,7 @@ def render(run: Run, unmask: bool = False) -> str:
         facts=facts,
         style=Markup(STYLE.lstrip() + (LEAKAGE_STYLE.lstrip())),
         leakage=_audit(facts, run, unmask),
+        program=command_for_pages(),
         started=str(facts.provenance.get("started", ""))[:16].replace("T", " "),
         summary=summary(facts),
         privacy=privacy(facts.privacy),

@@ -10,6 +10,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from fedsim.files import write_atomically
+from fedsim.program import command_for_pages
 from fedsim.report.study_page import Section, study_page
 from fedsim.report.svg import COLOURS, house_style, label_ends, panel, to_svg
 from fedsim.report.tables import flat
@@ -54,7 +55,7 @@ def markdown(
     """The whole outcome, as it would stand in an appendix."""
     parts = [
         f"# {finding.title}",
-        f"`run_sim.py reproduce {name}`: **{outcome.verdict}**",
+        f"`{command_for_pages('reproduce', name)}`: **{outcome.verdict}**",
         f"Claim: {finding.claim}",
         f"Source: {finding.citation}",
         f"Rule, stated before training: {finding.rule}",

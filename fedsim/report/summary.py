@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from fedsim.program import command_for_pages
 from fedsim.report.facts import NEVER_SEEN_BITS, Facts
 from fedsim.report.formats import count, percent, whole
 from fedsim.report.intervals import Estimate
@@ -58,7 +59,7 @@ def _state(facts: Facts) -> list[str]:
 
 def _resume(facts: Facts) -> str:
     # Not the whole path: a report is sent around, and the folder may be moved.
-    return f"run `python run_sim.py resume` with the path of the folder {facts.name}"
+    return f"run `{command_for_pages('resume')}` with the path of the folder {facts.name}"
 
 
 def _failures(facts: Facts) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from fedsim.config import Config
 from fedsim.data.splitting import PARTS
 from fedsim.data.store import Corpus, open_corpus
 from fedsim.device import available_cores
+from fedsim.program import command_for_pages
 from fedsim.provenance import provenance
 from fedsim.runs import Run
 
@@ -32,7 +32,7 @@ def origin(config: Config, runs: Sequence[Run]) -> dict[str, Any]:
     digests = list(dict.fromkeys(run.corpus_digest for run in runs)) or [corpus.digest]
     kernel = str(runs[0].provenance.get("kernel", "")) if runs else ""
     out = provenance(corpus.name, digests[0], kernel)
-    out["command"] = shlex.join(["python", "run_sim.py", *sys.argv[1:]])
+    out["command"] = command_for_pages(*sys.argv[1:])
     out["corpus"] |= {key: getattr(corpus, key) for key in ("title", "licence", "citation",
                                                             "homepage")}  # fmt: skip
     out["corpus"] |= {"more": digests[1:]} if digests[1:] else {}
