@@ -16,6 +16,7 @@ from rich.table import Table
 
 from fedsim.config import load
 from fedsim.data.catalogue import entries, sample_sentences, statistics
+from fedsim.data.drops import UNITS
 from fedsim.data.options import DataOptions
 from fedsim.data.recipes import Federation
 from fedsim.data.shards import SERVER, disclosure, write_shards
@@ -129,10 +130,29 @@ def _print_statistics(numbers: dict[str, Any]) -> None:
     console.print(table)
     deciles = "  ".join(_count(value) for value in numbers["words_per_user_deciles"])
     console.print(f"\nwords per user, deciles from least to most: {deciles}", markup=False)
+    if numbers["account"]:
+        _print_account(console, numbers["account"])
     if numbers["samples"]:
         console.print("\nsentences of training users, as the model sees them:")
     for sentence in numbers["samples"]:
         console.print(f"  {sentence}", markup=False)
+
+
+def _print_account(console: Console, account: dict[str, Any]) -> None:
+    """What was read, what of it is in the corpus, and why the rest is not."""
+    console.print("\nwhat became of the text (read = kept + dropped):", markup=False)
+    columns = ("read", "kept", "dropped")
+    table = _table(console, "", *columns, "which", numbers=columns)
+    for unit in UNITS:
+        part = account[unit]
+        dropped = sum(part["dropped"].values())
+        table.add_row(unit, *(_count(n) for n in (part["read"], part["kept"], dropped)), "")
+        for reason, count in part["dropped"].items():
+            table.add_row("", "", "", _count(count), escape(reason))
+    console.print(table)
+    for what, counts in (("replaced", "words"), ("changed", "")):
+        for name, count in account[what].items():
+            console.print(f"{what}: {_count(count)} {counts} {name}".replace("  ", " "))
 
 
 @app.command()

@@ -1,80 +1,23 @@
-"""From a stream of messages to a stored corpus: clean, cut, split by person, count words."""
+"""From a stream of messages to a stored corpus: collect, split by person, count words, write."""
 
 from __future__ import annotations
 
-import hashlib
-from array import array
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from fedsim.data.collecting import Collected, collect
+from fedsim.data.drops import Drops
 from fedsim.data.recipes import Cleaning, Recipe
 from fedsim.data.sequences import gather
 from fedsim.data.splitting import heldout_counts, split_order, split_sizes
 from fedsim.data.storage import CorpusWriter
-from fedsim.data.text import pieces, words
 from fedsim.data.vocabulary import Vocabulary
 from fedsim.errors import FedsimError
 
-# "ha ha" and "no no no" are typing; one word four times over is filler (measured on chitchat).
-_REPEATS = 4
 _BLOCK_SENTENCES = 200_000
-
-
-@dataclass
-class Collected:
-    """Cleaned sentences in the order of reading, with provisional word ids."""
-
-    names: list[str] = field(default_factory=list)
-    words: list[str] = field(default_factory=list)
-    tokens: array = field(default_factory=lambda: array("i"))
-    lengths: array = field(default_factory=lambda: array("i"))
-    users: array = field(default_factory=lambda: array("i"))
-
-
-def collect(messages: Iterable[tuple[str, str]], cleaning: Cleaning, max_words: int) -> Collected:
-    """Clean the messages, cap each user's words and cut long messages into sentences."""
-    out = Collected()
-    user_ids: dict[str, int] = {}
-    word_ids: dict[str, int] = {}
-    used: list[int] = []
-    dropped = frozenset(cleaning.drop_users)
-    seen: set[bytes] = set()
-    for user, text in messages:
-        if user in dropped:
-            continue
-        number = user_ids.setdefault(user, len(user_ids))
-        if number == len(used):
-            used.append(0)
-        room = cleaning.cap_words - used[number]
-        if room <= 0 or (cleaning.deduplicate and not _is_new(seen, number, text)):
-            continue
-        message = words(text)
-        if cleaning.drop_repeated_token and _is_filler(message):
-            continue
-        message = message[:room]
-        used[number] += len(message)
-        out.tokens.extend([word_ids.setdefault(word, len(word_ids)) for word in message])
-        for length in pieces(len(message), max_words):
-            out.lengths.append(length)
-            out.users.append(number)
-    out.names, out.words = list(user_ids), list(word_ids)
-    return out
-
-
-def _is_new(seen: set[bytes], user: int, text: str) -> bool:
-    mark = hashlib.blake2b(f"{user} {text}".encode("utf-8", "replace"), digest_size=12).digest()
-    if mark in seen:
-        return False
-    seen.add(mark)
-    return True
-
-
-def _is_filler(message: list[str]) -> bool:
-    return len(message) >= _REPEATS and len(set(message)) == 1
 
 
 def build(
@@ -84,15 +27,21 @@ def build(
     cleaning: Cleaning,
     max_words: int,
     vocabulary_size: int,
+    drops: Drops | None = None,
 ) -> None:
-    """Write the corpus of `messages` into the existing, empty `folder`."""
-    found = collect(messages, cleaning, max_words)
+    """Write the corpus of `messages` into the existing, empty `folder`.
+
+    drops: the account, in which the reader of the messages counts what it leaves out.
+    """
+    drops = Drops() if drops is None else drops
+    found = collect(messages, cleaning, max_words, drops)
     tokens = np.frombuffer(found.tokens, np.intc) if found.tokens else np.empty(0, np.intc)
     lengths = np.array(found.lengths, np.int64)
     users = np.array(found.users, np.int64)
     kept = _kept_users(found, users, lengths, cleaning, recipe)
     sizes = split_sizes(len(kept), recipe.split, recipe.name, len(found.names))
     order = kept[split_order(len(kept), recipe.split)]
+    _account(drops, found, kept, users, lengths, cleaning)
 
     # Sentences in the final order of users, each user's in the order of reading.
     rank = np.full(len(found.names), len(order), np.int64)
@@ -124,7 +73,7 @@ def build(
                 final_ids[block.tokens], lengths[span], sentences[part], heldout[part], names
             )
         about = recipe.model_dump(include={"name", "title", "licence", "citation", "homepage"})
-        writer.finish(vocabulary, {**about, "split": sizes})
+        writer.finish(vocabulary, {**about, "split": sizes, "account": drops.as_dict()})
     finally:
         writer.close()
 
@@ -145,6 +94,32 @@ def _kept_users(
             f"({len(found.names)} users read): give more text or lower data.min_words."
         )
     return np.array(sorted(enough, key=lambda user: found.names[user]), np.int64)
+
+
+def _account(
+    drops: Drops,
+    found: Collected,
+    kept: np.ndarray,
+    users: np.ndarray,
+    lengths: np.ndarray,
+    cleaning: Cleaning,
+) -> None:
+    """Close the sums of the account: what is written, and what users with too few words had."""
+    stays = np.zeros(len(found.names), bool)
+    stays[kept] = True
+    rows = np.array(found.rows, np.int64)
+    few = f"of users with fewer than {cleaning.min_words:,} words (min_words)"
+    drops.users.kept = len(kept)
+    drops.users.drop(few.removeprefix("of users "), int(np.count_nonzero(~stays)))
+    drops.rows.kept = int(rows[stays].sum())
+    drops.rows.drop(few, int(rows[~stays].sum()))
+    written = stays[users]
+    drops.sentences.kept = int(np.count_nonzero(written))
+    drops.sentences.drop(few, int(np.count_nonzero(~written)))
+    drops.words.kept = int(lengths[written].sum())
+    drops.words.drop(few, int(lengths[~written].sum()))
+    if not drops.balanced:
+        raise RuntimeError(f"the account of the corpus does not add up: {drops.as_dict()}")
 
 
 def _training_mask(sentences: np.ndarray, heldout: np.ndarray, train: int) -> np.ndarray:

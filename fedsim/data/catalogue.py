@@ -79,6 +79,7 @@ def statistics(corpus: Corpus) -> dict[str, Any]:
         **corpus.counts,
         "split": {part: corpus.split_counts(part) for part in PARTS},
         "words_per_user_deciles": [int(value) for value in deciles],
+        "account": corpus.account,
         "out_of_vocabulary": {part: _oov(corpus.split_tokens(part)) for part in PARTS},
     }
 

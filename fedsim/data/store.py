@@ -15,6 +15,7 @@ import numpy as np
 
 from fedsim.data import synthetic
 from fedsim.data.build import build
+from fedsim.data.drops import Drops
 from fedsim.data.options import DataOptions
 from fedsim.data.readers import READERS
 from fedsim.data.recipes import Recipe, load_recipe
@@ -65,6 +66,8 @@ class Corpus:
         self.shard: dict[str, Any] | None = about.get("shard")
         self.digest: str = self.shard["corpus"] if self.shard else about["digest"]
         self.counts: dict[str, int] = about["counts"]
+        # What was read and what of it was dropped (`data.drops`); None where nothing was read.
+        self.account: dict[str, Any] | None = about.get("account")
         self.users: int = self.counts["users"]
         self.vocabulary: Vocabulary = load_vocabulary(folder)
         self._split: dict[str, int] = about["split"]
@@ -235,8 +238,15 @@ def plan(recipe: Recipe, options: DataOptions) -> tuple[Path, Callable[[Path], N
         made |= {"reader": reader.model_dump(mode="json"), "cleaning": cleaning.model_dump()}
 
         def make(folder: Path) -> None:
+            drops = Drops()
             build(
-                folder, reader.read(files), recipe, cleaning, options.max_words, options.vocabulary
+                folder,
+                reader.read(files, drops),
+                recipe,
+                cleaning,
+                options.max_words,
+                options.vocabulary,
+                drops,
             )
 
     endings = [file.suffix for file in files]  # they choose the format of a table

@@ -7,9 +7,12 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from fedsim.data.drops import Changed, Dropped, Drops
 from fedsim.errors import FedsimError
 from fedsim.options import Options
 from fedsim.registry import Registry
+
+Row = tuple[str, str] | Dropped | Changed  # (user, text), or what there is to say instead
 
 
 class Reader(Options):
@@ -23,19 +26,23 @@ class Reader(Options):
         """Whether a file found in a folder is meant; other files beside the text are left out."""
         return not file.name.startswith(".")
 
-    def read(self, files: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    def read(self, files: Sequence[Path], drops: Drops | None = None) -> Iterator[tuple[str, str]]:
         """Yield (user, text) message by message, in the order of the files.
 
-        Raises FedsimError naming file and line or row for input that is not of this format, and
-        where there is no message at all.
+        What is left out or altered is counted in `drops`. Raises FedsimError naming file and line
+        or row for input that is not of this format, and where there is no message at all.
         """
+        drops = Drops() if drops is None else drops
         for file in files:
             need_file(file)
         found = False
         try:
-            for message in self.messages(files):
-                found = True
-                yield message
+            for row in self.messages(files):
+                if isinstance(row, tuple):
+                    found = True
+                    yield row
+                else:
+                    drops.note(row)
         except OSError as error:
             raise FedsimError(
                 f"{error.filename or files[0]}: cannot be read ({error.strerror or error}): "
@@ -43,11 +50,16 @@ class Reader(Options):
             ) from error
         if not found:
             more = f" and {len(files) - 1} more" if len(files) > 1 else ""
-            raise FedsimError(f"{files[0]}{more}: holds no message: give a file with text in it.")
+            why = ", ".join(f"{n:,} {reason}" for reason, n in drops.rows.dropped.most_common(3))
+            why = f" ({drops.rows.dropped.total():,} rows left out: {why})" if why else ""
+            raise FedsimError(
+                f"{files[0]}{more}: holds no message{why}: give a file with text in it."
+            )
 
     @abstractmethod
-    def messages(self, files: Sequence[Path]) -> Iterator[tuple[str, str]]:
-        """What `read` yields; the files are known to be regular ones."""
+    def messages(self, files: Sequence[Path]) -> Iterator[Row]:
+        """(user, text) of each message, a `Dropped` for each row that is left out, a `Changed`
+        for what is altered; the files are known to be regular ones."""
 
 
 READERS: Registry[type[Reader]] = Registry("reader")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fedsim.data.readers.base import READERS, Reader, check_text, check_user
+from fedsim.data.readers.base import READERS, Reader, Row, check_text, check_user
 from fedsim.data.readers.json_text import load_json
 from fedsim.errors import FedsimError
 
@@ -17,7 +17,7 @@ class ChitChat(Reader):
     The keys `prompt` and `ratings` are missing in a sixth of the conversations and not needed.
     """
 
-    def messages(self, files: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    def messages(self, files: Sequence[Path]) -> Iterator[Row]:
         """(sender, text) in the order of the file."""
         for file in files:
             try:

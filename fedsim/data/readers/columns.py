@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedsim.data.readers.base import Reader, check_text, check_user, reason
+from fedsim.data.drops import Dropped
+from fedsim.data.readers.base import Reader, Row, check_text, check_user, reason
 from fedsim.errors import FedsimError
 from fedsim.registry import nearest
 
@@ -22,11 +23,12 @@ class Columns(Reader):
     user: str = "user"
     text: str = "text"
 
-    def checked(self, rows: Rows) -> Iterator[tuple[str, str]]:
+    def checked(self, rows: Rows) -> Iterator[Row]:
         """(user, text) of the rows, or FedsimError naming the place of the first bad one."""
         for place, user, text in rows:
             name = check_user(user, place, self.user)
             if text is None or text == "":
+                yield Dropped("without text", name)
                 continue
             if not isinstance(text, str):
                 raise FedsimError(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedsim.data.readers.base import READERS
+from fedsim.data.readers.base import READERS, Row
 from fedsim.data.readers.columns import Columns
 from fedsim.data.readers.json_text import load_json
 from fedsim.errors import FedsimError
@@ -29,7 +29,7 @@ class HuggingFace(Columns):
         """The state files and the Arrow files that they name."""
         return super().takes(file) and (file.name == _STATE or file.suffix == ".arrow")
 
-    def messages(self, files: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    def messages(self, files: Sequence[Path]) -> Iterator[Row]:
         """(user, text) row by row, split by split."""
         states = [file for file in files if file.name == _STATE]
         if not states:

@@ -9,7 +9,8 @@ from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
-from fedsim.data.readers.base import READERS, Reader, check_user
+from fedsim.data.drops import Dropped
+from fedsim.data.readers.base import READERS, Reader, Row, check_user
 from fedsim.data.readers.lines import numbered_lines
 from fedsim.errors import FedsimError
 
@@ -29,36 +30,42 @@ class Irc(Reader):
 
     bots: tuple[str, ...] = ()  # patterns with * and ?, lower case
 
-    def messages(self, files: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    def messages(self, files: Sequence[Path]) -> Iterator[Row]:
         """(nick, text) line by line."""
         seen: set[bytes] = set()
         is_bot = cache(lambda nick: any(fnmatchcase(nick, bot) for bot in self.bots))
         for file in files:
-            lines = _said(file)
+            lines, others = _said(file)
+            for _ in range(others):
+                yield Dropped("that nobody said (joins, topics, actions)")
             nicks = {nick for nick, _, _ in lines}
             for nick, text, whole in lines:
                 if is_bot(nick):
+                    yield Dropped("by bots")
                     continue
                 mark = hashlib.blake2b(f"{nick} {whole}".encode(), digest_size=12).digest()
                 if mark in seen:
+                    yield Dropped("repeated with time, nick and text", nick)
                     continue
                 seen.add(mark)
                 yield nick, _without_address(text, nicks)
 
 
-def _said(file: Path) -> list[tuple[str, str, str]]:
-    """(nick, text, whole line) of what was said in one file."""
-    found = []
+def _said(file: Path) -> tuple[list[tuple[str, str, str]], int]:
+    """(nick, text, whole line) of what was said in one file; the number of its other lines."""
+    found, others = [], 0
     for number, line in numbered_lines(file):
         match = _LINE.match(line.rstrip("\r\n"))
         if match:
             nick = check_user(_person(match[1]), f"{file}, line {number}", "nick")
             found.append((nick, match[2], line))
+        else:
+            others += 1
     if not found:
         raise FedsimError(
             f"{file}: has no line of the form '[12:34] <nick> text': give raw IRC logs."
         )
-    return found
+    return found, others
 
 
 def _person(nick: str) -> str:

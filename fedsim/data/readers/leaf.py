@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedsim.data.readers.base import READERS, Reader, check_text, check_user
+from fedsim.data.drops import Dropped
+from fedsim.data.readers.base import READERS, Reader, Row, check_text, check_user
 from fedsim.data.readers.json_text import load_json
 from fedsim.data.readers.windows import joined
 from fedsim.errors import FedsimError
@@ -28,7 +29,7 @@ class Leaf(Reader):
         """JSON files."""
         return super().takes(file) and file.suffix.lower() == ".json"
 
-    def messages(self, files: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    def messages(self, files: Sequence[Path]) -> Iterator[Row]:
         """(user, text) in the order of the list of users."""
         _one_stage(files)
         for file in files:
@@ -41,8 +42,7 @@ class Leaf(Reader):
                         "get or preprocess the file again."
                     )
                 for text in texts:
-                    if text:
-                        yield user, check_text(text, place)
+                    yield (user, check_text(text, place)) if text else Dropped("without text", user)
 
 
 def _one_stage(files: Sequence[Path]) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import IO
 from xml.etree import ElementTree
 
-from fedsim.data.readers.base import READERS, Reader, check_text, check_user, reason
+from fedsim.data.drops import Dropped
+from fedsim.data.readers.base import READERS, Reader, Row, check_text, check_user, reason
 from fedsim.errors import FedsimError
 
 # What zipfile and expat raise for damaged, encrypted (RuntimeError) or exotic input.
@@ -40,7 +41,7 @@ class NusSms(Reader):
     A zip is read where it lies and nothing is unpacked to a file, so no name in it leads anywhere.
     """
 
-    def messages(self, files: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    def messages(self, files: Sequence[Path]) -> Iterator[Row]:
         """(userID, text) in the order of the file."""
         for file in files:
             try:
@@ -73,7 +74,7 @@ def _xml(file: Path) -> Iterator[IO[bytes]]:
             yield stream
 
 
-def _messages(stream: IO[bytes], file: Path) -> Iterator[tuple[str, str]]:
+def _messages(stream: IO[bytes], file: Path) -> Iterator[Row]:
     events = ElementTree.iterparse(stream, events=("start", "end"))
     _, root = next(events)
     count, depth = 0, 1
@@ -84,7 +85,6 @@ def _messages(stream: IO[bytes], file: Path) -> Iterator[tuple[str, str]]:
             place = f"{file}, message {count}"
             user = check_user(element.findtext("source/userProfile/userID"), place, "userID")
             text = element.findtext("text") or ""
-            if text:
-                yield user, check_text(text, place)
+            yield (user, check_text(text, place)) if text else Dropped("without text", user)
         if depth == 1:
             root.clear()  # or the tree would grow to the size of the file

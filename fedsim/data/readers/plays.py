@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fedsim.data.readers.base import READERS, Reader, check_user
+from fedsim.data.drops import Dropped
+from fedsim.data.readers.base import READERS, Reader, Row, check_user
 from fedsim.data.readers.lines import numbered_lines
 from fedsim.errors import FedsimError
 
@@ -27,7 +28,7 @@ class Plays(Reader):
         """Markdown."""
         return super().takes(file) and file.suffix == ".md"
 
-    def messages(self, files: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    def messages(self, files: Sequence[Path]) -> Iterator[Row]:
         """(play: role, speech) in the order of each play."""
         for file in files:
             text = "".join(line for _, line in numbered_lines(file)).replace("\r\n", "\n")
@@ -43,5 +44,4 @@ class Plays(Reader):
             for role, said in spoken:
                 user = check_user(f"{file.stem}: {role.strip()}", str(file), "role")
                 speech = " ".join(_DIRECTION.sub(" ", said).split())
-                if speech:
-                    yield user, speech
+                yield (user, speech) if speech else Dropped("without text", user)

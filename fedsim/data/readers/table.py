@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedsim.data.readers.base import READERS
+from fedsim.data.readers.base import READERS, Row
 from fedsim.data.readers.columns import Columns, Rows
 from fedsim.data.readers.json_text import json_fault, parsed
 from fedsim.data.readers.lines import numbered_lines
@@ -39,7 +39,7 @@ class Table(Columns):
         """Whether the ending is known."""
         return super().takes(file) and file.suffix.lower() in _FORMATS
 
-    def messages(self, files: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    def messages(self, files: Sequence[Path]) -> Iterator[Row]:
         """(user, text) row by row."""
         for file in files:
             if not self.takes(file):

@@ -8,7 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from fedsim.data.readers.base import READERS, Reader, check_text, check_user, reason
+from fedsim.data.drops import Dropped
+from fedsim.data.readers.base import READERS, Reader, Row, check_text, check_user, reason
 from fedsim.data.readers.lines import LONGEST_BYTES
 from fedsim.data.readers.tf_example import bytes_features
 from fedsim.errors import FedsimError
@@ -35,7 +36,7 @@ class Tff(Reader):
         """SQLite and HDF5 files by their ending."""
         return super().takes(file) and file.suffix.lower() in _ENDINGS
 
-    def messages(self, files: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    def messages(self, files: Sequence[Path]) -> Iterator[Row]:
         """(client, text) in the order of the file."""
         for file in files:
             with file.open("rb") as stream:
@@ -50,8 +51,10 @@ class Tff(Reader):
                     "in .lzma with `unxz -F lzma`, one in .tar.bz2 with `tar -xjf`."
                 )
             for place, user, text in rows:
-                if text:
-                    yield user, check_text(_decoded(text, place), place)
+                if not text:
+                    yield Dropped("without text", user)
+                    continue
+                yield user, check_text(_decoded(text, place), place)
 
     def _sqlite(self, file: Path) -> Iterator[tuple[str, str, bytes]]:
         # Immutable: no lock or journal is left beside somebody's file.
