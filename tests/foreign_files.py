@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
+import gzip
 import io
 import json
+import lzma
+import re
 import sqlite3
 import zipfile
 from collections.abc import Callable
 from contextlib import closing
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote
 from xml.sax.saxutils import escape
 
 import pyarrow as pa
@@ -238,27 +243,153 @@ def saved_arrow(folder: Path, people: People) -> None:
     (folder / "dataset_info.json").write_text("{}")
 
 
-# format -> the reader's name, the file's name, who writes it
-FORMATS: dict[str, tuple[str, str, Callable[[Path, People], None]]] = {
-    "jsonl": ("table", "a.jsonl", jsonl),
-    "csv": ("table", "a.csv", table),
-    "semicolons": ("table", "b.csv", semicolons),
-    "parquet": ("table", "a.parquet", parquet_file),
-    "chitchat": ("chitchat", "dataset.json", chitchat),
-    "irc": ("irc", "a.raw.txt", irc),
-    "sms": ("nus_sms", "sms.xml", sms),
-    "sms zip": ("nus_sms", "sms.zip", sms_zip),
-    "leaf flat": ("leaf", "flat.json", leaf_flat),
-    "leaf lines": ("leaf", "lines.json", leaf_lines),
-    "leaf tweets": ("leaf", "tweets.json", leaf_tweets),
-    "leaf comments": ("leaf", "comments.json", leaf_comments),
-    "tff sqlite": ("tff", "a.sqlite", tff_sqlite),
-    "huggingface": ("huggingface", "saved", saved_arrow),
+def json_array(file: Path, people: People) -> None:
+    """One array, as most programs save JSON."""
+    content = [{"user": user, "text": text} for user, text in rows(people)]
+    file.write_text(json.dumps(content, indent=1))
+
+
+def json_objects(file: Path, people: People) -> None:
+    """Objects one after the other, over several lines each, as jq prints them."""
+    objects = [
+        json.dumps({"user": u, "n": [{}, 1.5], "text": t}, indent=2) for u, t in rows(people)
+    ]
+    file.write_text("\n".join(objects))
+
+
+def nested(file: Path, people: People) -> None:
+    """The user inside of another object."""
+    lines = [
+        json.dumps({"id": 1, "author": {"id": user, "bot": False}, "text": text})
+        for user, text in rows(people)
+    ]
+    file.write_text("\n".join(lines))
+
+
+def nested_parquet(file: Path, people: People) -> None:
+    """The user in a struct."""
+    authors = pa.array([{"id": user, "bot": False} for user, _ in rows(people)])
+    texts = pa.array([text for _, text in rows(people)], pa.string())
+    parquet.write_table(pa.table({"author": authors, "text": texts}), file)
+
+
+def hive(folder: Path, people: People) -> None:
+    """A folder a user, as Spark's partitionBy("user") writes them; the column is in the name."""
+    for user, texts in people.items():
+        part = folder / f"user={quote(user, safe='')}"
+        part.mkdir(parents=True)
+        half = len(texts) // 2
+        for number, some in enumerate((texts[:half], texts[half:])):
+            columns = {"text": pa.array(some, pa.string())}
+            parquet.write_table(pa.table(columns), part / f"part-{number:05}.parquet")
+
+
+def excel(file: Path, people: People) -> None:
+    """A first line for Excel, and Windows' line ends."""
+    table(file, people, ";")
+    file.write_bytes(b"sep=;\r\n" + file.read_bytes())
+
+
+def quoted_all(file: Path, people: People) -> None:
+    """Every field in quotes, the header too."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, delimiter="|", quoting=csv.QUOTE_ALL, lineterminator="\n")
+    writer.writerows([("n", "user", "text"), *((1, *row) for row in rows(people))])
+    file.write_bytes(b"\xef\xbb\xbf" + out.getvalue().encode())
+
+
+def unquoted(file: Path, people: People) -> None:
+    """Tabs between the fields, and no other rule."""
+    lines = [f"{user}\t{text}\n" for user, text in [("user", "text"), *rows(people)]]
+    file.write_bytes("".join(lines).encode())
+
+
+def spark(file: Path, people: People) -> None:
+    """Spark's CSV: fields with a quote, a comma or a line end in quotes, escaped by backslashes."""
+
+    def field(text: str) -> str:
+        if not set(text) & set('",\n\r') and text:
+            return text
+        before_quotes = re.sub(r'(\\*)"', r'\1\1\\"', text)  # backslashes there are doubled
+        ends = re.search(r"\\*$", before_quotes)
+        return f'"{before_quotes}{ends[0] if ends else ""}"'
+
+    lines = [",".join(map(field, row)) + "\n" for row in [("user", "text"), *rows(people)]]
+    file.write_bytes("".join(lines).encode())
+
+
+def in_encoding(write: Callable[[Path, People], None], encoding: str) -> Callable:
+    """The same file in another encoding."""
+
+    def wrapped(file: Path, people: People) -> None:
+        write(file, people)
+        file.write_bytes(file.read_bytes().decode().encode(encoding))
+
+    return wrapped
+
+
+def packed(
+    write: Callable[[Path, People], None], pack: Callable[[bytes], bytes | pa.Buffer]
+) -> Callable:
+    """The same file packed."""
+
+    def wrapped(file: Path, people: People) -> None:
+        write(file, people)
+        file.write_bytes(bytes(pack(file.read_bytes())))
+
+    return wrapped
+
+
+class Format(NamedTuple):
+    """How a file of a format comes to be, and what reads it."""
+
+    reader: str
+    name: str
+    write: Callable[[Path, People], None]
+    options: dict[str, Any] | None = None
+
+
+def zstandard(content: bytes) -> pa.Buffer:
+    """Packed with Zstandard."""
+    return pa.compress(content, "zstd")
+
+
+FORMATS: dict[str, Format] = {
+    "jsonl": Format("table", "a.jsonl", jsonl),
+    "json array": Format("table", "a.json", json_array),
+    "json objects": Format("table", "b.json", json_objects),
+    "nested": Format("table", "c.jsonl", nested, {"user": "author.id"}),
+    "csv": Format("table", "a.csv", table),
+    "semicolons": Format("table", "b.csv", semicolons),
+    "excel": Format("table", "c.csv", excel),
+    "all quoted": Format("table", "d.csv", quoted_all),
+    "unquoted": Format("table", "a.tsv", unquoted, {"quoting": "none"}),
+    "spark": Format("table", "e.csv", spark, {"quoting": "backslash"}),
+    "utf-16": Format("table", "f.csv", in_encoding(table, "utf-16")),
+    "windows-1252": Format("table", "g.csv", in_encoding(table, "cp1252"), {"encoding": "cp1252"}),
+    "gb18030": Format("table", "g.jsonl", in_encoding(jsonl, "gb18030"), {"encoding": "gb18030"}),
+    "gzip": Format("table", "h.csv.gz", packed(table, gzip.compress)),
+    "bzip2": Format("table", "h.jsonl.bz2", packed(jsonl, bz2.compress)),
+    "xz": Format("table", "h.json.xz", packed(json_array, lzma.compress)),
+    "zstandard": Format("table", "h.ndjson.zst", packed(jsonl, zstandard)),
+    "parquet": Format("table", "a.parquet", parquet_file),
+    "nested parquet": Format("table", "b.parquet", nested_parquet, {"user": "author.id"}),
+    "hive": Format("table", "parts", hive),
+    "chitchat": Format("chitchat", "dataset.json", chitchat),
+    "irc": Format("irc", "a.raw.txt", irc),
+    "sms": Format("nus_sms", "sms.xml", sms),
+    "sms zip": Format("nus_sms", "sms.zip", sms_zip),
+    "leaf flat": Format("leaf", "flat.json", leaf_flat),
+    "leaf lines": Format("leaf", "lines.json", leaf_lines),
+    "leaf tweets": Format("leaf", "tweets.json", leaf_tweets),
+    "leaf comments": Format("leaf", "comments.json", leaf_comments),
+    "tff sqlite": Format("tff", "a.sqlite", tff_sqlite),
+    "huggingface": Format("huggingface", "saved", saved_arrow),
 }
 if installed("h5py"):
-    FORMATS["tff hdf5"] = ("tff", "a.h5", tff_hdf5)
+    FORMATS["tff hdf5"] = Format("tff", "a.h5", tff_hdf5)
 
 
 def files_of(path: Path) -> list[Path]:
     """The file, or the files in the folder."""
-    return sorted(path.iterdir()) if path.is_dir() else [path]
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]

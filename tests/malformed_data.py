@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import sqlite3
@@ -268,14 +269,54 @@ TABLES: dict[str, tuple[Make, str]] = {
     "user null": (put("a.jsonl", ROW + b'{"user": null, "text": "b"}'), "line 2: no user"),
     "user blank": (put("a.jsonl", b'{"user": "\\t ", "text": "b"}'), "line 1: an unusable user"),
     "user list": (put("a.jsonl", b'{"user": ["a"], "text": "b"}'), "line 1: an unusable user"),
-    "user NaN": (put("a.jsonl", b'{"user": NaN, "text": "b"}'), "line 1: an unusable user"),
-    "text NaN": (put("a.jsonl", b'{"user": "a", "text": NaN}'), "'text' is not a text but float"),
-    "text object": (put("a.jsonl", b'{"user": "a", "text": {}}'), "'text' is not a text but dict"),
+    "user NaN": (put("a.jsonl", b'{"user": NaN, "text": "b"}'), "line 1: no user"),
+    "text NaN": (put("a.jsonl", b'{"user": "a", "text": NaN}'), "holds no message (1 rows left"),
+    "text object": (
+        put("a.jsonl", b'{"user": "a", "text": {"de": "x"}}'),
+        "'text' is not a text but an object: name a column inside of it as 'outer.inner' with "
+        "--text-column",
+    ),
+    "columns of pandas": (
+        put("a.json", b'{"user": {"0": "a"}, "text": {"0": "b"}}'),
+        "row 1: 'user' is not a name but an object",
+    ),
+    "rounded by a spreadsheet": (
+        put("a.csv", b"user,text\n9.06E+17,b\n"),
+        "line 2: the user '9.06E+17' is a number that was rounded",
+    ),
+    "rounded by pandas": (
+        columns(user=[9.06e17], text=["b"]),
+        "row 1: the user '9.06E+17' is a number that was rounded",
+    ),
+    "user of marks": (
+        put("a.csv", "user,text\n\u200e\u00a0,b\n"),
+        "line 2: an unusable user",
+    ),
     "latin-1": (put("a.jsonl", ROW + '{"user": "é"}'.encode("latin-1")), "line 2: byte 11 (0xe9)"),
-    "utf-16": (put("a.jsonl", ROW.decode().encode("utf-16")), "line 1: is UTF-16 text"),
+    "utf-16 cut off": (
+        put("a.jsonl", (ROW * 2).decode().encode("utf-16")[:-1]),
+        "line 2: is not text in utf-16",
+    ),
     "utf-16 without mark": (
         put("a.jsonl", ROW.decode().encode("utf-16-le")),
-        "line 1: holds a NUL",
+        "write --encoding=utf-16-le or utf-16-be",
+    ),
+    "windows-1252": (
+        put("a.csv", b"user,text\na,don\x92t\n"),
+        "line 2: byte 6 (0x92) is not UTF-8; in cp1252 it reads 'a,don\u2019t': write "
+        "--encoding=cp1252",
+    ),
+    "cyrillic": (
+        put("a.csv", "user,text\na,привет\n".encode("cp1251")),
+        "it reads 'a,привет' in cp1251, ",
+    ),
+    "chinese": (
+        put("a.csv", "user,text\na,今天准时\n".encode("gb18030")),
+        "it reads 'a,今天准时' in gb18030, ",
+    ),
+    "no encoding fits": (
+        put("a.csv", b"user,text\na," + bytes(range(0x80, 0x100)) + b"\n"),
+        "is not UTF-8, nor does another encoding fit",
     ),
     "nul": (put("a.jsonl", ROW + b'{"user": "a\0"}'), "line 2: holds a NUL byte"),
     "escaped nul": (
@@ -305,8 +346,55 @@ TABLES: dict[str, tuple[Make, str]] = {
     "long row": (put("a.csv", b'user,text\n"a","b\nb"\nc,d,e\n'), "line 4: has 3 fields"),
     "open quote": (put("a.csv", b'user,text\na,b\nc,"d\ne,f\n'), "line 3: is not valid CSV"),
     "quote inside": (put("a.csv", b'user,text\na,"b"c\n'), "line 2: is not valid CSV"),
-    "long field": (put("a.csv", b"user,text\na," + b"x" * 140_000), "a field of more than 131,072"),
-    "old Mac line ends": (put("a.csv", b"user,text\ra,b\rc,d\r"), "a carriage return outside of"),
+    "quote that stays open": (
+        put("a.csv", b'user,text\na,"' + b"x,y\n" * 20_000),
+        "line 2: is not valid CSV (the double quote that opens there is not closed)",
+    ),
+    "lone quote, alone": (
+        put("a.csv", b'user,text\na,b\nc,"d\n'),
+        "or write --quoting=none, which takes quotes as part of the text",
+    ),
+    "lone quotes, tabs": (
+        put("a.tsv", b'user\ttext\na\t"b\nb\tc\nc\td"\n'),
+        "lines 2 to 4: a double quote opens in the first and closes in the last",
+    ),
+    "lone quotes, commas, users seen": (
+        put("a.csv", b'user,text\na,b\nc,d\na,"b\nc,d"\n'),
+        "lines 4 to 5: a double quote opens",
+    ),
+    "lone quotes, commas, users later": (
+        put("a.csv", b'user,text\na,"b\nc,d"\na,b\nc,d\n'),
+        "lines 2 to 3: a double quote opens",
+    ),
+    "lone quote closed inside": (
+        put("a.csv", b'user,text\na,"b\nc,d "e" f\n'),
+        "lines 2 to 3: is not valid CSV (text after the double quote that closes a field)",
+    ),
+    "backslash": (
+        put("a.csv", b'user,text\na,"he said \\"later\\", and went"\n'),
+        "line 2: escapes a double quote with a backslash, as Spark writes CSV: write "
+        "--quoting=backslash",
+    ),
+    "backslash over lines": (
+        put("a.tsv", b'user\ttext\na\t"he said \\"no\\"\nb\t"c"\n'),
+        "with a backslash, as Spark writes CSV",
+    ),
+    "mixed line ends": (put("a.csv", b"user,text\na,b\rc,d\n"), "a carriage return outside of"),
+    "no header": (
+        put("a.csv", b"ann,see you at eight\nbob,no\n"),
+        "line 1: looks like a row, not like a header line with the names of the columns: write a "
+        "line such as 'user,text' above it",
+    ),
+    "tabs in csv": (put("a.csv", b"who\tsaid\na\tb\n"), "(choose one of: said, who)"),
+    "gzip cut off": (
+        put("a.csv.gz", half(gzip.compress(b"user,text\n" + b"a,b c d\n" * 99))),
+        "cannot be unpacked (Compressed file ended before",
+    ),
+    "zstandard cut off": (
+        put("a.jsonl.zst", half(bytes(pa.compress(ROW * 99, "zstd")))),
+        "cannot be unpacked (Truncated compressed stream)",
+    ),
+    "gzip of nothing": (put("a.csv.gz", gzip.compress(b"")), "is empty"),
     "csv no user": (put("a.csv", b"user,text\n,b\n"), "line 2: no user"),
     "csv latin-1": (
         put("a.csv", b"user,text\na,b\na,\xff\n"),
@@ -389,7 +477,10 @@ IRC = {
     "nothing": (put("a.txt", ""), "has no line of the form"),
     "latin-1": (put("a.txt", b"[12:00] <a> b\n[12:01] <a> \xe9\n"), "line 2: byte 13 (0xe9)"),
     "nul": (put("a.txt", b"[12:00] <a> b\n\0"), "line 2: holds a NUL byte"),
-    "utf-16": (put("a.txt", "[12:00] <a> b\n".encode("utf-16")), "line 1: is UTF-16"),
+    "utf-16 cut off": (
+        put("a.txt", "[12:00] <a> b\n".encode("utf-16")[:-1]),
+        "is not text in utf-16",
+    ),
     "blank nick": (put("a.txt", b"[12:00] < > b\n"), "line 1: no nick"),
 }
 

@@ -79,6 +79,15 @@ def show(
     path: Annotated[str | None, typer.Option(help="Your file, folder or corpus.")] = None,
     user_column: Annotated[str, typer.Option(help="Column of the user.")] = "user",
     text_column: Annotated[str, typer.Option(help="Column of the text.")] = "text",
+    encoding: Annotated[
+        str | None, typer.Option(help="Of the text, such as cp1252; UTF-8 without it.")
+    ] = None,
+    quoting: Annotated[
+        str | None, typer.Option(help="Of CSV: csv, backslash (as Spark writes it) or none.")
+    ] = None,
+    no_quoting: Annotated[
+        bool, typer.Option("--no-quoting", help="The same as --quoting none: quotes are text.")
+    ] = False,
     vocabulary: Annotated[int, typer.Option(help="Ids, special ones included.")] = 10_000,
     min_words: Annotated[int | None, typer.Option(help="Users with fewer are dropped.")] = None,
     cap_words: Annotated[int | None, typer.Option(help="Kept of each user.")] = None,
@@ -90,6 +99,8 @@ def show(
         "path": path,
         "user_column": user_column,
         "text_column": text_column,
+        "encoding": encoding,
+        "quoting": "none" if no_quoting else quoting,
         "vocabulary": vocabulary,
         "min_words": min_words,
         "cap_words": cap_words,
@@ -109,7 +120,8 @@ def show(
 
 def _in_options(advice: str) -> str:
     """Advice about the keys of a configuration, said in the options of `data show`."""
-    keys = r"\bdata\.(path|user_column|text_column|vocabulary|min_words|cap_words)\b"
+    options = "|".join(key for key in DataOptions.model_fields if key != "name")
+    keys = rf"\bdata\.({options})\b"
     advice = re.sub(keys, lambda key: "--" + key[1].replace("_", "-"), advice)
     return advice.replace("data.name", "NAME")
 

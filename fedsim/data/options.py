@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from fedsim.errors import FedsimError
 from fedsim.options import Options
+
+_ENCODING = "of the text in your file, such as cp1252; UTF-8 where it is left out"
+_QUOTING = (
+    "of your CSV: csv (quotes inside of quotes are doubled), backslash (as Spark writes them), "
+    "none (a quote is text); left out it is csv, but refuses a field that looks like several rows"
+)
 
 
 class DataOptions(Options):
@@ -21,6 +27,8 @@ class DataOptions(Options):
     path: str | None = Field(default=None, description="your own file, folder or corpus directory")
     user_column: str = Field(default="user", description="column that says who wrote a row")
     text_column: str = Field(default="text", description="column with the text")
+    encoding: str | None = Field(default=None, description=_ENCODING)
+    quoting: Literal["csv", "backslash", "none"] | None = Field(default=None, description=_QUOTING)
     vocabulary: int = Field(
         default=10_000, ge=10, description="ids, the four special ones included"
     )
@@ -41,12 +49,12 @@ class DataOptions(Options):
 
     @model_validator(mode="after")
     def _columns_need_a_file(self) -> DataOptions:
-        for key in ("user_column", "text_column"):
+        for key in ("user_column", "text_column", "encoding", "quoting"):
             value = getattr(self, key)
             if value != type(self).model_fields[key].default and self.path is None:
                 raise FedsimError(
                     f"data.{key}='{value}' has no effect without data.path: "
-                    "give the path of your file, or leave the column out."
+                    "give the path of your file, or leave it out."
                 )
         if self.name == "own" and self.path is None:
             raise FedsimError("data.name='own' needs data.path: the path of your file.")
@@ -65,6 +73,8 @@ class PretrainOptions(Options):
     path: str | None = Field(default=None, description="your own file, folder or corpus directory")
     user_column: str = Field(default="user", description="column that says who wrote a row")
     text_column: str = Field(default="text", description="column with the text")
+    encoding: str | None = Field(default=None, description=_ENCODING)
+    quoting: Literal["csv", "backslash", "none"] | None = Field(default=None, description=_QUOTING)
     cap_words: int | None = Field(default=None, ge=1, description="words kept of each user")
     min_words: int | None = Field(default=None, ge=1, description="users with fewer are dropped")
     epochs: int = Field(
@@ -93,6 +103,8 @@ class PretrainOptions(Options):
             path=self.path,
             user_column=self.user_column,
             text_column=self.text_column,
+            encoding=self.encoding,
+            quoting=self.quoting,
             cap_words=self.cap_words,
             min_words=self.min_words,
         )

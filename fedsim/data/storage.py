@@ -19,7 +19,7 @@ from fedsim.data.vocabulary import SPECIALS, Vocabulary
 
 # Raise it whenever a change of readers, words, cleaning, splitting, the synthetic generator or the
 # files below changes what is built.
-FORMAT = 3
+FORMAT = 4
 
 ARRAYS: dict[str, np.dtype[Any]] = {
     "tokens": np.dtype("<i4"),

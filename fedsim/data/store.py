@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from fedsim.data import synthetic
 from fedsim.data.build import build
 from fedsim.data.drops import Drops
 from fedsim.data.options import DataOptions
-from fedsim.data.readers import READERS
+from fedsim.data.readers import READERS, Reader
 from fedsim.data.recipes import Recipe, load_recipe
 from fedsim.data.sequences import Sequences
 from fedsim.data.sources import cache_folder, content_digest, find_files
@@ -42,6 +43,9 @@ __all__ = ["Corpus", "Sequences", "Vocabulary", "open_corpus"]
 
 ALL_WORDS = 2**31 - 1  # as many as a word id can name
 _CLEANING = ("cap_words", "min_words", "word_users")  # of a recipe, which options may change
+# Options that decide how a file is read, and what the readers call them.
+_READING = {"user_column": "user", "text_column": "text", "encoding": "encoding",
+            "quoting": "quoting"}  # fmt: skip
 _log = logging.getLogger(__name__)
 
 
@@ -225,7 +229,7 @@ def plan(recipe: Recipe, options: DataOptions) -> tuple[Path, Callable[[Path], N
         _refuse_cleaning(recipe, options)
         make = partial(synthetic.write, recipe=recipe, **made)
     else:
-        reader = recipe.make_reader(**_columns(recipe, options))
+        reader = _reader(recipe, options)
         changes = {key: getattr(options, key) for key in _CLEANING}
         cleaning = recipe.cleaning.model_copy(
             update={key: value for key, value in changes.items() if value is not None}
@@ -255,11 +259,24 @@ def plan(recipe: Recipe, options: DataOptions) -> tuple[Path, Callable[[Path], N
     return cache_folder() / "corpora" / f"{recipe.name}-{digest[:20]}", make
 
 
-def _columns(recipe: Recipe, options: DataOptions) -> dict[str, str]:
-    """The reader's column options that the user changed."""
+def _reader(recipe: Recipe, options: DataOptions) -> Reader:
+    """The recipe's reader as the user's options alter it."""
+    try:
+        return recipe.make_reader(**_reading(recipe, options))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = next(option for option, key in _READING.items() if key == fault["loc"][0])
+        said = fault["msg"].removeprefix("Value error, ")
+        raise FedsimError(
+            f"data.{key}='{getattr(options, key)}' is not accepted: {said}."
+        ) from error
+
+
+def _reading(recipe: Recipe, options: DataOptions) -> dict[str, str]:
+    """The reader's options that the user changed."""
     changed = {}
     has = READERS[recipe.reader["name"]].model_fields
-    for key, option in (("user", "user_column"), ("text", "text_column")):
+    for option, key in _READING.items():
         value = getattr(options, option)
         if value != DataOptions.model_fields[option].default:
             if key not in has:
@@ -297,7 +314,7 @@ def _open_directory(options: DataOptions) -> Corpus:
         )
     corpus = open_folder(folder)
     defaults = DataOptions(name="own", path=options.path)
-    for key in ("user_column", "text_column", "max_words", *_CLEANING):
+    for key in (*_READING, "max_words", *_CLEANING):
         if getattr(options, key) != getattr(defaults, key):
             raise FedsimError(
                 f"data.{key} has no effect with the finished corpus '{folder}': leave it out."

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fedsim.data.drops import Changed, Dropped, Drops
+from fedsim.data.readers.names import is_rounded, tidied
 from fedsim.errors import FedsimError
 from fedsim.options import Options
 from fedsim.registry import Registry
@@ -35,12 +36,12 @@ class Reader(Options):
         drops = Drops() if drops is None else drops
         for file in files:
             need_file(file)
-        found = False
+        found, untidy = False, Untidy(drops)
         try:
             for row in self.messages(files):
                 if isinstance(row, tuple):
                     found = True
-                    yield row
+                    yield untidy.name(row[0]), row[1]
                 else:
                     drops.note(row)
         except OSError as error:
@@ -62,6 +63,24 @@ class Reader(Options):
         for what is altered; the files are known to be regular ones."""
 
 
+class Untidy:
+    """Counts the names that are read in another form than they were written in."""
+
+    def __init__(self, drops: Drops) -> None:
+        self._drops = drops
+        self._seen: set[str] = set()
+
+    def name(self, written: str) -> str:
+        """The name in its one form; each that differs is counted once."""
+        name, changes = tidied(written)
+        if changes and written not in self._seen:
+            self._seen.add(written)
+            for what in changes:
+                self._drops.note(Changed(what))
+        return name
+
+
+_EXACT = 2**53
 READERS: Registry[type[Reader]] = Registry("reader")
 
 
@@ -85,10 +104,20 @@ def reason(error: BaseException) -> str:
 
 def check_user(user: object, place: str, column: str = "user") -> str:
     """A user's name as text; numbers are taken as names. FedsimError where there is none."""
+    if isinstance(user, float) and user.is_integer():
+        # Beyond this a float skips whole numbers, as a spreadsheet does at 15 digits.
+        user = repr(user) if abs(user) < _EXACT else f"{user:.2E}"
     if isinstance(user, int) and not isinstance(user, bool):
         user = str(user)
-    if not isinstance(user, str) or not user.strip():
-        what = "no" if user is None or user == "" else "an unusable"
+    if user is None or user == "" or user != user:  # NaN: pandas' nothing
+        user = None
+    if isinstance(user, str) and is_rounded(user):
+        raise FedsimError(
+            f"{place}: the {column} '{user}' is a number that was rounded, so that several people "
+            "may share it: write the column again as text, from where all digits are."
+        )
+    if not isinstance(user, str) or not tidied(user)[0]:
+        what = "no" if user is None else "an unusable"
         raise FedsimError(
             f"{place}: {what} {column}; every row needs the name of the user who wrote it: "
             "fill it in or remove the row."

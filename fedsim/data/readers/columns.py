@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from fedsim.data.drops import Dropped
 from fedsim.data.readers.base import Reader, Row, check_text, check_user, reason
@@ -14,27 +15,40 @@ from fedsim.registry import nearest
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Rows = Iterator[tuple[str, object, object]]  # place, user, text
+Rows = Iterator[tuple[str, object, object] | Dropped]  # place, user, text
+_NOBODY = "__HIVE_DEFAULT_PARTITION__"
 
 
 class Columns(Reader):
-    """The base of readers of tables; rows without text are skipped, rows without user errors."""
+    """The base of readers of tables; rows without text are skipped, rows without user errors.
+
+    A column may lie inside another: `author.id`. The user may stand in the folder's name instead,
+    as in `user=ann/part-0.parquet`.
+    """
 
     user: str = "user"
     text: str = "text"
+    no_text: tuple[str, ...] = ()  # what stands where the text was taken away
 
     def checked(self, rows: Rows) -> Iterator[Row]:
         """(user, text) of the rows, or FedsimError naming the place of the first bad one."""
-        for place, user, text in rows:
+        for row in rows:
+            if isinstance(row, Dropped):
+                yield row
+                continue
+            place, user, text = row
+            if isinstance(user, dict):
+                raise FedsimError(f"{place}: '{self.user}' {_object('name', 'user')}")
             name = check_user(user, place, self.user)
-            if text is None or text == "":
+            # NaN is what pandas writes where there is nothing.
+            if text is None or text == "" or text != text:
                 yield Dropped("without text", name)
                 continue
             if not isinstance(text, str):
-                raise FedsimError(
-                    f"{place}: '{self.text}' is not a text but {type(text).__name__}: "
-                    "write it in quotes, or name another column with data.text_column."
-                )
+                raise FedsimError(f"{place}: '{self.text}' {_no_text(text)}")
+            if text in self.no_text:
+                yield Dropped(f"whose text is {' or '.join(self.no_text)}", name)
+                continue
             yield name, check_text(text, place)
 
     def need_columns(self, place: str, columns: list[str]) -> None:
@@ -49,17 +63,31 @@ class Columns(Reader):
                 f"one with data.{key}_column."
             )
 
+    def row_of(self, row: dict[str, Any], file: Path, place: str) -> tuple[object, object]:
+        """(user, text) of a row that may hold others inside."""
+        user, text = (_inside(row, path) for path in (self.user, self.text))
+        if user is _MISSING:
+            user = folder_values(file).get(self.user, _MISSING)
+        if _MISSING in (user, text):
+            columns = [*_paths(row), *folder_values(file)]
+            self.need_columns(place, columns)
+            # The column is there and lies in something that is null.
+            user, text = (None if value is _MISSING else value for value in (user, text))
+        return user, text
+
     def arrow_rows(self, file: Path, batches: Iterable[pa.RecordBatch], kind: str) -> Rows:
         """The rows of Arrow batches; FedsimError that calls the file `kind` where it is damaged."""
         import pyarrow as pa
 
         row = 0
+        folder_user = folder_values(file).get(self.user)
         try:
             for batch in batches:
-                columns = [batch.column(name) for name in (self.user, self.text)]
-                for column in columns:
-                    column.validate(full=True)  # offsets in a damaged file may lead anywhere
-                users, texts = (column.to_pylist() for column in columns)
+                texts = _column(batch, self.text).to_pylist()
+                if folder_user is not None and not _has(batch.schema, self.user):
+                    users: list[Any] = [folder_user] * len(texts)
+                else:
+                    users = _column(batch, self.user).to_pylist()
                 for user, text in zip(users, texts, strict=True):
                     row += 1
                     yield f"{file}, row {row}", user, text
@@ -72,3 +100,84 @@ class Columns(Reader):
             raise FedsimError(
                 f"{file}: cannot be read as {kind} ({reason(error)}): write the file again."
             ) from error
+
+    def top_columns(self, file: Path, schema: pa.Schema) -> list[str]:
+        """The columns of the schema that hold the two; FedsimError where one is missing."""
+        paths = list(_arrow_paths(schema))
+        self.need_columns(str(file), [*paths, *(set(folder_values(file)) - set(paths))])
+        wanted = (self.user, self.text)
+        return [name for name in schema.names
+                if any(path == name or path.startswith(f"{name}.") for path in wanted)]  # fmt: skip
+
+
+_MISSING = object()
+
+
+def folder_values(file: Path) -> dict[str, str]:
+    """What the names of the file's folders say, as Hive and Spark write them: {"user": "ann"}."""
+    parts = (part.partition("=") for part in file.parts[:-1])
+    found = {key: unquote(value) for key, equals, value in parts if key and equals}
+    return {key: "" if value == _NOBODY else value for key, value in found.items()}
+
+
+def _inside(row: Mapping[str, Any], path: str) -> Any:
+    """The value at a path of keys with dots between, the longest key first."""
+    if path in row:
+        return row[path]
+    parts = path.split(".")
+    for length in range(len(parts) - 1, 0, -1):
+        inner = row.get(".".join(parts[:length]))
+        if isinstance(inner, dict):
+            return _inside(inner, ".".join(parts[length:]))
+    return _MISSING
+
+
+def _paths(row: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    for key, value in row.items():
+        yield before + key
+        if isinstance(value, dict) and before.count(".") < 3:
+            yield from _paths(value, f"{before}{key}.")
+
+
+def _arrow_paths(fields: Any, before: str = "") -> Iterator[str]:
+    import pyarrow as pa
+
+    for field in fields:
+        yield before + field.name
+        if pa.types.is_struct(field.type):
+            yield from _arrow_paths(field.type, f"{before}{field.name}.")
+
+
+def _has(schema: pa.Schema, path: str) -> bool:
+    return path in _arrow_paths(schema)
+
+
+def _column(batch: pa.RecordBatch, path: str) -> Any:
+    """The column at the path, checked: offsets in a damaged file may lead anywhere."""
+    from pyarrow import compute
+
+    names = [name for name in batch.schema.names if path == name or path.startswith(f"{name}.")]
+    name = max(names, key=len)
+    column = batch.column(name)
+    column.validate(full=True)
+    return (
+        column if path == name else compute.struct_field(column, path[len(name) + 1 :].split("."))
+    )
+
+
+def _object(what: str, key: str) -> str:
+    """What is said about a value that holds others, after its column."""
+    return (
+        f"is not a {what} but an object: name a column inside of it as 'outer.inner' with "
+        f"data.{key}_column; pandas writes what is read here with "
+        "to_json(orient='records', lines=True)."
+    )
+
+
+def _no_text(value: object) -> str:
+    if isinstance(value, dict):
+        return _object("text", "text")
+    return (
+        f"is not a text but {type(value).__name__}: write it in quotes, or name another column "
+        "with data.text_column."
+    )

@@ -52,9 +52,8 @@ class HuggingFace(Columns):
         import pyarrow as pa
 
         with pa.OSFile(str(file)) as source:
-            names = pa.ipc.open_stream(source).schema.names
-        self.need_columns(str(file), names)
-        wanted = [names.index(self.user), names.index(self.text)]
+            schema = pa.ipc.open_stream(source).schema
+        wanted = [schema.names.index(name) for name in self.top_columns(file, schema)]
         options = pa.ipc.IpcReadOptions(included_fields=wanted)
         with pa.OSFile(str(file)) as source:
             yield from pa.ipc.open_stream(source, options=options)

@@ -18,7 +18,7 @@ def parsed(text: str | bytes) -> Any:
 
     Raises what `json_fault` explains: ValueError or RecursionError.
     """
-    return json.loads(text, object_pairs_hook=_object)
+    return json.loads(text, object_pairs_hook=as_object)
 
 
 def load_json(file: Path) -> Any:
@@ -45,7 +45,8 @@ def json_fault(error: Exception) -> str:
     return "a number of thousands of digits"  # the one other thing that json refuses
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def as_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs; ValueError where it has a key twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         seen: set[str] = set()

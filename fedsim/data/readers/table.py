@@ -1,43 +1,59 @@
-"""The user's own data: JSONL, CSV or Parquet with a user and a text column."""
+"""The user's own data: JSON, CSV or Parquet with a user and a text column."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pydantic import field_validator
+
+from fedsim.data.drops import Dropped
 from fedsim.data.readers.base import READERS, Row
-from fedsim.data.readers.columns import Columns, Rows
+from fedsim.data.readers.columns import Columns, Rows, folder_values
+from fedsim.data.readers.delimited import Header, Quoting, header_of, rows_of
+from fedsim.data.readers.encodings import need_encoding
+from fedsim.data.readers.json_stream import JsonStream
 from fedsim.data.readers.json_text import json_fault, parsed
 from fedsim.data.readers.lines import numbered_lines
+from fedsim.data.readers.packed import bare_suffix, opened
 from fedsim.errors import FedsimError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_FORMATS = {
+FORMATS = {
     ".jsonl": "_jsonl",
     ".ndjson": "_jsonl",
+    ".json": "_json",
     ".csv": "_csv",
     ".tsv": "_csv",
     ".parquet": "_parquet",
 }
+_WORDS = 3  # a header's name has fewer
 
 
 @READERS.register("table")
 class Table(Columns):
     """One row is one message; rows without text are skipped, rows without a user are errors.
 
-    The name's ending says the format: .jsonl or .ndjson (one object a line), .csv, .tsv (with a
-    header line), .parquet. Text is UTF-8.
+    The name's ending says the format: .jsonl or .ndjson (one object a line), .json (the same, or
+    an array of objects), .csv, .tsv (with a header line), .parquet; but for the last, the files
+    may be packed (.gz, .bz2, .xz, .zst). Text is UTF-8, or in `encoding`. How quotes are meant in
+    CSV: see `delimited.rows_of`.
     """
+
+    encoding: str | None = None
+    quoting: Quoting | None = None
+
+    @field_validator("encoding")
+    @classmethod
+    def _known(cls, encoding: str | None) -> str | None:
+        return None if encoding is None else need_encoding(encoding)
 
     def takes(self, file: Path) -> bool:
         """Whether the ending is known."""
-        return super().takes(file) and file.suffix.lower() in _FORMATS
+        return super().takes(file) and bare_suffix(file) in FORMATS
 
     def messages(self, files: Sequence[Path]) -> Iterator[Row]:
         """(user, text) row by row."""
@@ -45,12 +61,26 @@ class Table(Columns):
             if not self.takes(file):
                 raise FedsimError(
                     f"{file}: the ending '{file.suffix}' names no known format: "
-                    f"give a file that ends in {', '.join(_FORMATS)}."
+                    f"give a file that ends in {', '.join(FORMATS)}."
                 )
-            yield from self.checked(getattr(self, _FORMATS[file.suffix.lower()])(file))
+            self._need_effect(file)
+            yield from self.checked(getattr(self, FORMATS[bare_suffix(file)])(file))
+
+    def _need_effect(self, file: Path) -> None:
+        """FedsimError for an option that the file's format does not know."""
+        kind = FORMATS[bare_suffix(file)]
+        for key, value, known in (
+            ("quoting", self.quoting, kind == "_csv"),
+            ("encoding", self.encoding, kind in ("_csv", "_jsonl")),
+        ):
+            if value is not None and not known:
+                raise FedsimError(
+                    f"{file}: data.{key}={value} has no effect with a file that ends in "
+                    f"'{bare_suffix(file)}': leave it out."
+                )
 
     def _jsonl(self, file: Path) -> Rows:
-        for number, line in numbered_lines(file):
+        for number, line in numbered_lines(file, self.encoding):
             if not line.strip():
                 continue
             place = f"{file}, line {number}"
@@ -60,54 +90,49 @@ class Table(Columns):
                 raise FedsimError(
                     f"{place}: is not valid JSON ({json_fault(error)}): mend or remove the line."
                 ) from error
-            if not isinstance(row, dict):
-                raise FedsimError(
-                    f'{place}: is not a JSON object: write {{"{self.user}": ..., '
-                    f'"{self.text}": ...}} on each line.'
-                )
-            self.need_columns(place, list(row))
-            yield place, row[self.user], row[self.text]
+            yield place, *self._of_object(row, file, place)
+
+    def _json(self, file: Path) -> Rows:
+        """An array of objects, or objects one after the other, as a file .json may have them."""
+        with opened(file) as stream:
+            document = JsonStream(stream, file)
+            if document.begins() == "[":
+                for number, _ in enumerate(document.elements(), 1):
+                    place = f"{file}, row {number}"
+                    yield place, *self._of_object(document.value(), file, place)
+                document.end()
+                return
+            number = 0
+            while document.begins():
+                number += 1
+                place = f"{file}, row {number}"
+                yield place, *self._of_object(document.value(), file, place)
+
+    def _of_object(self, row: Any, file: Path, place: str) -> tuple[object, object]:
+        if not isinstance(row, dict):
+            raise FedsimError(
+                f'{place}: is not a JSON object: write {{"{self.user}": ..., '
+                f'"{self.text}": ...}} on each line.'
+            )
+        return self.row_of(row, file, place)
 
     def _csv(self, file: Path) -> Rows:
-        lines = (line for _, line in numbered_lines(file))
-        first = next(lines, None)
-        if first is None:
-            raise FedsimError(f"{file}: is empty: it needs a header line and rows.")
-        start = 1
-        try:
-            delimiter = self._delimiter(file, first)
-            table = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
-            header = next(table)
-            self.need_columns(f"{file}, line 1", header)
-            user, text = header.index(self.user), header.index(self.text)
-            start = table.line_num + 1
-            for row in table:
-                place = f"{file}, line {start}"
-                start = table.line_num + 1
-                if not row:
-                    continue
-                if len(row) != len(header):
-                    raise FedsimError(
-                        f"{place}: has {len(row)} fields where the header has {len(header)}: "
-                        f"put a field that holds {_called(delimiter)} or a line end in double "
-                        "quotes."
-                    )
-                yield place, row[user], row[text]
-        except csv.Error as error:
-            fault, cure = _csv_fault(error)
-            raise FedsimError(
-                f"{file}, line {start}: is not valid CSV ({fault}): {cure}."
-            ) from error
-
-    def _delimiter(self, file: Path, header: str) -> str:
-        """The usual one of the ending, or the one of spreadsheets whose header has our columns."""
-        usual = "\t" if file.suffix.lower() == ".tsv" else ","
-        for delimiter in (usual, ",", ";", "\t"):
-            with suppress(csv.Error):  # a long header is one long field with the wrong delimiter
-                names = next(csv.reader([header], delimiter=delimiter))
-                if self.user in names and self.text in names:
-                    return delimiter
-        return usual
+        lines = numbered_lines(file, self.encoding)
+        header = header_of(lines, file, (self.user, self.text))
+        folders = folder_values(file)
+        in_folder = self.user not in header.names and self.user in folders
+        names = [*header.names, self.user] if in_folder else header.names
+        if self.user not in names and self.text not in names:
+            _need_header(header, f"{file}, line {header.line}", (self.user, self.text))
+        self.need_columns(f"{file}, line {header.line}", names)
+        user, text = (names.index(column) for column in (self.user, self.text))
+        whose = None if in_folder else user
+        for number, row in rows_of(lines, header, file, whose, self.quoting):
+            if [cell.strip("\ufeff ") for cell in row] == header.names:
+                yield Dropped("that repeat the header line")
+            else:
+                name = folders[self.user] if whose is None else row[whose]
+                yield f"{file}, line {number}", name, row[text]
 
     def _parquet(self, file: Path) -> Rows:
         return self.arrow_rows(file, self._batches(file), "Parquet")
@@ -116,25 +141,15 @@ class Table(Columns):
         from pyarrow import parquet
 
         table = parquet.ParquetFile(file)
-        self.need_columns(str(file), table.schema_arrow.names)
-        yield from table.iter_batches(columns=[self.user, self.text], batch_size=65_536)
+        columns = self.top_columns(file, table.schema_arrow)
+        yield from table.iter_batches(columns=columns, batch_size=65_536)
 
 
-def _called(delimiter: str) -> str:
-    return {",": "a comma", ";": "a semicolon", "\t": "a tab"}[delimiter]
-
-
-def _csv_fault(error: csv.Error) -> tuple[str, str]:
-    """What is wrong, and the cure; the library's own advice is for programmers."""
-    said = str(error)
-    if "field limit" in said:
-        return (
-            f"a field of more than {csv.field_size_limit():,} characters",
-            "close the double quote that opens the field, or shorten the text",
+def _need_header(header: Header, place: str, wanted: tuple[str, str]) -> None:
+    """FedsimError where the first line is a row: something in it is a text, or no name at all."""
+    if any(len(name.split()) >= _WORDS or not name for name in header.names):
+        delimiter = header.delimiter
+        raise FedsimError(
+            f"{place}: looks like a row, not like a header line with the names of the columns: "
+            f"write a line such as '{delimiter.join(wanted)}' above it."
         )
-    if "new-line character" in said:
-        return (
-            "a carriage return outside of double quotes",
-            "save the file with line ends as Windows or Linux write them",
-        )
-    return said, "check the double quotes of the row that starts there"

@@ -1,0 +1,236 @@
+"""Rows of CSV and TSV: the delimiter, the quotes, and what is said where they do not fit."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from fedsim.data.readers.lines import LONGEST_BYTES
+from fedsim.errors import FedsimError
+
+Quoting = Literal["csv", "backslash", "none"]
+DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
+_EXCEL = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
+_ESCAPED = re.compile(r'(\\+)"')
+_MOST_LINES = 10_000  # of one row; more are not one message but a quote that was never closed
+_AS_TEXT = "takes quotes as part of the text"
+_SPARK = (
+    "escapes a double quote with a backslash, as Spark writes CSV: write data.quoting=backslash."
+)
+
+
+@dataclass
+class Header:
+    """The first line of a file: its names, the delimiter between them, the line it stands on."""
+
+    names: list[str]
+    delimiter: str
+    line: int
+
+
+@dataclass
+class _Taken:
+    """The lines that the row being parsed was made of."""
+
+    lines: list[tuple[int, str]] = field(default_factory=list)
+
+    def of(self, lines: Iterable[tuple[int, str]]) -> Iterator[str]:
+        """The lines, noting each."""
+        for number, line in lines:
+            self.lines.append((number, line))
+            if len(self.lines) > _MOST_LINES:
+                raise csv.Error("field limit")
+            yield line
+
+
+def header_of(lines: Iterator[tuple[int, str]], file: Path, wanted: tuple[str, str]) -> Header:
+    """The header, with the delimiter that gives it the wanted columns, else the most columns.
+
+    A line `sep=;` before it, which Excel writes and obeys, is taken at its word.
+    """
+    number, line = next(lines, (0, ""))
+    said = _EXCEL.fullmatch(line)
+    if said:
+        number, line = next(lines, (0, ""))
+    if not line:
+        raise FedsimError(f"{file}: is empty: it needs a header line and rows.")
+    usual = "\t" if ".tsv" in file.suffixes[-2:] else ","
+    readings: dict[str, list[str]] = {}
+    for delimiter in [said[1]] if said else dict.fromkeys((usual, *DELIMITERS)):
+        with suppress(csv.Error):
+            readings[delimiter] = _names(next(csv.reader([line], delimiter=delimiter)))
+    if not readings:
+        raise FedsimError(f"{file}, line {number}: is no header line: write the columns' names.")
+    fit = [one for one, names in readings.items() if all(column in names for column in wanted)]
+    best = fit[0] if fit else max(readings, key=lambda one: len(readings[one]))
+    return Header(readings[best], best, number)
+
+
+def _names(cells: list[str]) -> list[str]:
+    """The names; spaces around them, as in `user, text`, are no part of them."""
+    return [cell.strip() for cell in cells]
+
+
+def rows_of(
+    lines: Iterator[tuple[int, str]],
+    header: Header,
+    file: Path,
+    user: int | None,
+    quoting: Quoting | None,
+) -> Iterator[tuple[int, list[str]]]:
+    """(line, fields) of each row after the header; FedsimError naming the line of a bad one.
+
+    quoting: "csv", quotes inside of quotes are doubled; "backslash", as Spark writes them; "none",
+    a quote is a character like any other and each line is a row. None is "csv", too, but a field
+    over several lines that look like rows is refused: there a lone quote would make several
+    people's text one person's. user: the index of the user's column, if there is one.
+    """
+    if quoting == "none":
+        found = _plain(lines, header)
+    else:
+        found = _quoted(lines, header, file, user, quoting)
+    for number, row in found:
+        if len(row) != len(header.names):
+            called = DELIMITERS.get(header.delimiter, f"'{header.delimiter}'")
+            cure = (
+                f"take {called} out of the text"
+                if quoting == "none"
+                else f"put a field that holds {called} or a line end in double quotes"
+            )
+            raise FedsimError(
+                f"{file}, line {number}: has {len(row)} fields where the header has "
+                f"{len(header.names)}: {cure}."
+            )
+        yield number, row
+
+
+def _plain(lines: Iterator[tuple[int, str]], header: Header) -> Iterator[tuple[int, list[str]]]:
+    for number, line in lines:
+        if bare := line.rstrip("\r\n"):
+            yield number, bare.split(header.delimiter)
+
+
+def _quoted(
+    lines: Iterator[tuple[int, str]],
+    header: Header,
+    file: Path,
+    user: int | None,
+    quoting: Quoting | None,
+) -> Iterator[tuple[int, list[str]]]:
+    csv.field_size_limit(LONGEST_BYTES)  # as long as a line may be, for the whole process
+    if quoting == "backslash":
+        lines = ((number, _ESCAPED.sub(_doubled, line)) for number, line in lines)
+    taken = _Taken()
+    doubts = _Doubts(header, user, file)
+    table = csv.reader(taken.of(lines), delimiter=header.delimiter, strict=True)
+    while True:
+        taken.lines.clear()
+        try:
+            row = next(table, None)
+        except csv.Error as error:
+            raise _fault(error, taken.lines, header, file, quoting) from error
+        if row is None:
+            return
+        if not row:
+            continue
+        if quoting is None:
+            doubts.check(row, taken.lines)
+        yield taken.lines[0][0], row
+
+
+def _doubled(escaped: re.Match[str]) -> str:
+    """A quote after backslashes as CSV writes it: an odd one escapes it, pairs are backslashes."""
+    pairs, odd = divmod(len(escaped[1]), 2)
+    return "\\" * pairs + ('""' if odd else '"')
+
+
+class _Doubts:
+    """Fields over several lines that each look like a row of their own.
+
+    Each line has the header's number of delimiters, and no more of a space after them than rows
+    have. With tabs that is certain enough; a comma is common in text, so there the names where a
+    user would stand have to be names of users, whether these come before or after.
+    """
+
+    def __init__(self, header: Header, user: int | None, file: Path) -> None:
+        self._header, self._user, self._file = header, user, file
+        self._users: set[str] = set()
+        self._waiting: dict[str, FedsimError] = {}
+
+    def check(self, row: list[str], lines: list[tuple[int, str]]) -> None:
+        """FedsimError naming the first and the last line of a doubtful field."""
+        if len(row) != len(self._header.names):
+            return
+        if self._user is not None:
+            name = row[self._user]
+            if name in self._waiting:
+                raise self._waiting[name]
+            self._users.add(name)
+        if len(lines) > 1 and (inner := self._users_inside(lines)):
+            if self._header.delimiter == "\t" or inner <= self._users:
+                raise self._refusal(lines)
+            self._waiting |= dict.fromkeys(inner - self._users, self._refusal(lines))
+
+    def _users_inside(self, lines: list[tuple[int, str]]) -> set[str]:
+        """Who wrote the lines after the first, if all were rows; empty where one cannot be."""
+        found = set()
+        for index, (_, line) in enumerate(lines):
+            fields = line.rstrip("\r\n").split(self._header.delimiter)
+            if fields == [""]:
+                continue
+            if len(fields) != len(self._header.names):
+                return set()
+            if index:
+                if any(one.startswith(" ") for one in fields):
+                    return set()
+                found.add(fields[self._user or 0].strip('"'))
+        return found
+
+    def _refusal(self, lines: list[tuple[int, str]]) -> FedsimError:
+        place = f"{self._file}, lines {lines[0][0]} to {lines[-1][0]}"
+        if '\\"' in lines[0][1]:
+            return FedsimError(f"{place}: {_SPARK}")
+        return FedsimError(
+            f"{place}: a double quote opens in the first and closes in the last, but the lines "
+            "between look like rows of their own, whose text would all be one person's: write "
+            f"data.quoting=none, which {_AS_TEXT}; or data.quoting=csv where one message really "
+            "has these lines."
+        )
+
+
+def _fault(
+    error: csv.Error,
+    lines: list[tuple[int, str]],
+    header: Header,
+    file: Path,
+    quoting: Quoting | None,
+) -> FedsimError:
+    """What is wrong, and a cure that works; the library's own advice is for programmers."""
+    (first, start), (last, end) = lines[0], lines[-1]
+    place = f"{file}, line {first}" if first == last else f"{file}, lines {first} to {last}"
+    said = str(error)
+    naive = len(start.rstrip("\r\n").split(header.delimiter))
+    as_text = (
+        f", or write data.quoting=none, which {_AS_TEXT}" if naive == len(header.names) else ""
+    )
+    if "field limit" in said or "unexpected end of data" in said:
+        return FedsimError(
+            f"{file}, line {first}: is not valid CSV (the double quote that opens there is not "
+            f"closed): close or remove it{as_text}."
+        )
+    if "new-line character" in said:
+        return FedsimError(
+            f"{place}: is not valid CSV (a carriage return outside of double quotes): save the "
+            "file with line ends as Windows or Linux write them."
+        )
+    if quoting is None and '\\"' in start + end:
+        return FedsimError(f"{place}: {_SPARK}")
+    return FedsimError(
+        f"{place}: is not valid CSV (text after the double quote that closes a field): write a "
+        f"quote inside of a quoted field twice{as_text}."
+    )
