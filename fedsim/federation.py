@@ -71,7 +71,7 @@ class Federation:
     def hosted(self) -> np.ndarray | None:
         """Whether each user's text is here, bool (users,); None where all are.
 
-        Synthetic users go with the donors, whose sentences fill up the text of canary users.
+        Synthetic users go with the donors, of whose word pairs the text of canary users is made.
         """
         corpus = self.corpus
         if corpus.shard is None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from fedsim.config import Config
+from fedsim.config import Config, load
 from fedsim.errors import FedsimError
 from fedsim.federation import Federation, open_federation
 from fedsim.leakage.canaries import WORDS, Planted, plant, random_sentences
@@ -47,16 +48,14 @@ def test_the_grid_is_planted_as_asked(planted: Planted) -> None:
     assert planted.references.shape == (1000, WORDS)
 
 
-def test_each_holder_has_its_copies_and_the_rest_is_ordinary(
+def test_each_holder_has_its_copies_and_the_rest_is_synthetic(
     planted: Planted, federation: Federation
 ) -> None:
-    donors = {
-        tuple(s.tolist())
-        for user in federation.corpus.split("donors")
-        for s in federation.corpus.sequences(user, "all")
-    }
+    corpus = federation.corpus
+    said = [tuple(s.tolist()) for u in corpus.split("donors") for s in corpus.sequences(u, "all")]
     held = [holder for canary in planted.canaries for holder in canary.holders]
     assert sorted(held) == list(range(planted.users)), "every canary user holds one canary"
+    ordinary: list[tuple[int, ...]] = []
     for canary in planted.canaries:
         assert len(canary.holders) == canary.users
         for user in range(planted.users):
@@ -65,12 +64,28 @@ def test_each_holder_has_its_copies_and_the_rest_is_ordinary(
         for user in canary.holders:
             text = planted.sequences(user)
             assert len(text) == GRID.sentences
-            others = [tuple(s.tolist()) for s in text if tuple(s.tolist()) != canary.words]
-            assert set(others) <= donors
-            assert len(others) == GRID.sentences - canary.repeats
+            ordinary += [tuple(s.tolist()) for s in list(text)[canary.repeats :]]
+    assert {word for s in ordinary for word in s} <= {word for s in said for word in s}
+    assert {s[0] for s in ordinary} <= {s[0] for s in said}
+    long = [s for s in ordinary if len(s) >= 4]
+    assert np.mean([s in said for s in long]) < 0.25, "the donors' sentences themselves"
     fillers = [planted.sequences(c.holders[0]) for c in planted.canaries if c.repeats == 1]
     texts = {f.tokens.tobytes() for f in fillers}
     assert len(texts) == len(fillers), "holders do not share their ordinary text"
+
+
+def test_canary_users_do_not_say_what_donors_said(tmp_path: Path) -> None:
+    """On people who all say the same words in their own order."""
+    rng, chat = np.random.default_rng(4), tmp_path / "chat.csv"
+    rows = [f"p{p},{' '.join(f'w{w}' for w in rng.integers(90, size=7))}"
+            for p in range(40) for _ in range(25)]  # fmt: skip
+    chat.write_text("\n".join(["user,text", *rows]))
+    federation = open_federation(load("default", [f"data.path={chat}", "data.min_words=10"]))
+    corpus = federation.corpus
+    said = {tuple(s) for user in range(corpus.users) for s in corpus.sequences(user, "all")}
+    texts = [tuple(s) for text in federation.planted.texts for s in text]
+    assert len(texts) == 63 * 100
+    assert np.mean([s in said for s in texts if len(s) > 4]) < 0.01  # of one donor's 175 words
 
 
 def test_all_sentences_are_different_and_have_only_words(

@@ -1,7 +1,7 @@
 """Distillation (Hinton et al. 2015, arXiv:1503.02531): a student that sees the teacher, no member.
 
 The student learns the teacher's next-word distributions, at temperature 1, on the text of
-validation users and donors; canary users fill up their text with donors' sentences.
+validation users and donors; the text of canary users is made of donors' word pairs.
 """
 
 from __future__ import annotations

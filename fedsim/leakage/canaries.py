@@ -1,8 +1,9 @@
 """Canaries: random sentences planted through synthetic users.
 
 Carlini et al. 2019 (The Secret Sharer), in the federated form of Ramaswamy et al. 2020 and
-Thakkar et al. 2020: a canary is held by `users` synthetic users with `repeats` copies each, the
-rest of such a user's text is ordinary. Real users stay as they are.
+Thakkar et al. 2020: a canary is held by `users` synthetic users with `repeats` copies each. The
+rest of such a user's text is synthetic too, drawn from the word pairs of people whom nothing else
+uses, the donors. Real users stay as they are.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from typing import Protocol
 
 import numpy as np
 
-from fedsim.data.sequences import Sequences
+from fedsim.data.sequences import Sequences, offsets_of
 from fedsim.errors import FedsimError
+from fedsim.leakage.synthetic_text import Chain
 from fedsim.models.batch import N_SPECIALS
 from fedsim.sections import CanaryOptions
 from fedsim.seeding import stream
 
 WORDS = 5
+MOST_DONORS = 1000  # more people's text would take time to read and change little
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,15 @@ class Planted:
 class Ground(Protocol):
     """What canaries are planted in: a corpus, as far as they need one."""
 
+    def split(self, name: str) -> range:
+        """The users of a split."""
+
     @property
     def vocabulary(self) -> Sized:
         """All tokens, special ones included."""
 
-    def split_sequences(self, name: str) -> Sequences:
-        """The sentences of the users of a split."""
+    def sequences(self, user: int, part: str) -> Sequences:
+        """The sentences of a user."""
 
 
 def random_sentences(count: int, vocabulary_size: int, rng: np.random.Generator) -> np.ndarray:
@@ -74,28 +80,30 @@ def drawn(options: CanaryOptions, vocabulary_size: int, seed: int) -> np.ndarray
     return _distinct(wanted, vocabulary_size, stream(seed, "canaries"))
 
 
+def donors(corpus: Ground) -> range:
+    """The users from whose word pairs the text of canary users is made up; nothing else of a run
+    uses them."""
+    return corpus.split("donors")[:MOST_DONORS]
+
+
 def plant(corpus: Ground, options: CanaryOptions, seed: int) -> Planted:
     """Draw the canaries of a run and write the texts of their holders.
 
     Canaries, controls and references come from the same generator and are all different.
-    Filler sentences come from the users set apart as donors, whom no evaluation uses.
     """
     cells = [(u, r) for u in options.users for r in options.repeats] * options.per_cell
     sentences = drawn(options, len(corpus.vocabulary), seed)
     canaries: list[Canary] = []
-    texts: list[Sequences] = []
-    # In a shard without the donors the holders' texts stay unfinished: it does not host them.
-    filler = corpus.split_sequences("donors")
+    copies: list[Sequences] = []  # of each holder's canary
     for index, (users, repeats) in enumerate(cells):
-        holders = tuple(range(len(texts), len(texts) + users))
+        holders = tuple(range(len(copies), len(copies) + users))
         words = tuple(int(w) for w in sentences[index])
         canaries.append(Canary(index, words, users, repeats, holders))
-        for holder in holders:
-            rest = stream(seed, "canary-filler", user=holder)
-            texts.append(_holder_text(sentences[index], repeats, filler, options.sentences, rest))
+        copies += [_copies(sentences[index], repeats, options.sentences)] * users
     for index in range(len(cells), len(cells) + options.held_out):
         canaries.append(Canary(index, tuple(int(w) for w in sentences[index]), 0, 0, ()))
-    return Planted(tuple(canaries), sentences[len(canaries) :], tuple(texts))
+    texts = tuple(_filled(copies, corpus, options.sentences, seed))
+    return Planted(tuple(canaries), sentences[len(canaries) :], texts)
 
 
 def _distinct(count: int, vocabulary_size: int, rng: np.random.Generator) -> np.ndarray:
@@ -112,19 +120,24 @@ def _distinct(count: int, vocabulary_size: int, rng: np.random.Generator) -> np.
     return np.array(list(seen)[:count], dtype=np.int32)
 
 
-def _holder_text(
-    canary: np.ndarray, repeats: int, filler: Sequences, total: int, rng: np.random.Generator
-) -> Sequences:
-    """`repeats` copies of the canary and ordinary sentences up to `total`."""
+def _copies(canary: np.ndarray, repeats: int, total: int) -> Sequences:
     if repeats > total:
         raise FedsimError(
             f"canaries.repeats holds {repeats} but canaries.sentences is {total}; raise the latter."
         )
     lengths = np.full(repeats, len(canary))
-    copies = Sequences(
-        np.tile(canary, repeats).astype(np.int32), np.concatenate([[0], np.cumsum(lengths)])
-    )
-    ordinary = total - repeats if len(filler) else 0
-    if not ordinary:
+    return Sequences(np.tile(canary, repeats).astype(np.int32), offsets_of(lengths))
+
+
+def _filled(copies: list[Sequences], corpus: Ground, total: int, seed: int) -> list[Sequences]:
+    """Each holder's copies, and synthetic sentences up to `total`.
+
+    In a shard without the donors the texts stay unfinished: it does not host the holders.
+    """
+    given = [corpus.sequences(user, "all") for user in donors(corpus)] if copies else []
+    if not sum(map(len, given)):
         return copies
-    return Sequences.concatenate([copies, filler.take(rng.integers(len(filler), size=ordinary))])
+    wanted = [total - len(mine) for mine in copies]
+    draws = [stream(seed, "canary-filler", user=holder) for holder in range(len(copies))]
+    made = Chain(Sequences.concatenate(given)).texts(wanted, draws)
+    return [Sequences.concatenate(both) for both in zip(copies, made, strict=True)]

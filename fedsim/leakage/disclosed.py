@@ -16,8 +16,7 @@ def disclosed(
     """One row for each sentence at `chosen`; `held` is where the sentences are in trained text.
 
     words, ids, holders: joined by spaces. users and repeats: how many hold it, and in how many
-    sentences. only_canary_users: no user of the corpus holds it; it may still be a donor's, with
-    whose sentences canary users fill up their text.
+    sentences. only_canary_users: no user of the corpus holds it, synthetic ones do.
     """
     vocabulary = federation.corpus.vocabulary
     shown = sentences.take(chosen)

@@ -17,7 +17,7 @@ PLAN = Plan(epochs=3, lr=0.003, batch_size=64, warmup=50)
 def reference_text(federation: Federation) -> Sequences:
     """All sentences of validation, donors and test, who are neither members nor non-members.
 
-    Canary users fill up their text with donors' sentences.
+    The text of canary users is made of donors' word pairs.
     """
     corpus = federation.corpus
     return Sequences.concatenate(

@@ -53,7 +53,7 @@ class Texts:
 def trained(subject: Subject) -> Texts:
     """What the model was trained on: of members, and of canary users that took part.
 
-    A canary user's ordinary sentences are the donors', so these are not unseen.
+    A canary user's ordinary sentences are made of the donors' word pairs.
     """
     subject.require_people()
     return Texts.of(subject.federation, np.flatnonzero(subject.participations))
@@ -80,4 +80,4 @@ def unseen(subject: Subject) -> np.ndarray:
     return np.concatenate([subject.nonmembers, *held_out])
 
 
-UNTRAINED = ("validation", "test")  # not "donors": canary users hold their sentences
+UNTRAINED = ("validation", "test")  # not "donors": canary users hold their word pairs
