@@ -33,6 +33,28 @@ def check_together(config: Config) -> None:
     _check_strategy(config)
 
 
+def check_failures(config: Config) -> None:
+    """Raise for a run with a guarantee that one person's failing text could end.
+
+    Asked of runs that begin: what older ones did stays readable.
+    """
+    options, server = config.privacy.options, config.server
+    if not (getattr(options, "noise_multiplier", 0) or getattr(options, "epsilon", 0)):
+        return
+    name = f"privacy = '{config.privacy.name}'"
+    if server.on_failure == "abort":
+        raise FedsimError(
+            f"server.on_failure = 'abort' cannot go with {name}: a run that ends where one "
+            "person's text fails tells of that person; set server.on_failure=drop."
+        )
+    if server.min_completed > 1:
+        raise FedsimError(
+            f"server.min_completed = {server.min_completed} cannot go with {name}: a run that "
+            "ends where one person's text fails tells of that person; leave it out, and a round "
+            "is made with those who complete it."
+        )
+
+
 def _check_strategy(config: Config) -> None:
     chosen, mechanism = config.strategy.name, config.privacy.name
     strategy = load_reference(NAMED_SECTIONS["strategy"])[chosen]

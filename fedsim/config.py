@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from fedsim.combinations import check_together, refuse_without_effect
+from fedsim.combinations import check_failures, check_together, refuse_without_effect
 from fedsim.config_tree import preset_with, section_of, with_implied
 from fedsim.errors import FedsimError
 from fedsim.options import Options, short, validated
@@ -143,6 +143,7 @@ def load(preset: str = "default", overrides: Iterable[str] = ()) -> Config:
         config = from_dict(tree)
     except FedsimError as error:
         raise FedsimError(f"{_file_at_fault(preset, str(error))}{error}") from None
+    check_failures(config)
     refuse_without_effect(config, [path for path, _ in explicit])
     return config
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fedsim.combinations import check_failures
 from fedsim.config import Config, Named
 from fedsim.errors import FedsimError
 from fedsim.federation import Federation
@@ -56,6 +57,7 @@ def resolved(
     Raises FedsimError where no guarantee can be given for what it says, and where the noise that
     it says does not keep the budget that it says.
     """
+    check_failures(config)
     mechanism, rounds = mechanism_of(config, federation), config.server.rounds
     Mechanism.check(mechanism)  # the sampler first, then what the mechanism adds
     if "noise_multiplier" not in type(config.privacy.options).model_fields:

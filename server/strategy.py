@@ -334,15 +334,15 @@ class FederatedStrategy(Strategy):
             return
         user, reason = next(iter(aggregate.failures.items()))
         said = f"user {user} said: {last_line(reason)}"
-        if not completed and not self.mechanism.always_steps:
+        if self.mechanism.never_stops:  # how many failed must not decide what is released
+            return
+        if not completed:
             raise FedsimError(f"All {cohort} clients of round {server_round} failed; {said}")
         if policy.on_failure == "abort":
             raise FedsimError(
                 f"{len(aggregate.failures)} of {cohort} clients of round {server_round} failed "
                 f"and server.on_failure is 'abort'; {said}"
             )
-        if self.mechanism.always_steps:  # how many failed must not decide what is released
-            return
         if completed < min(policy.min_completed, cohort):
             raise FedsimError(
                 f"Only {completed} of {cohort} clients completed round {server_round}, below "

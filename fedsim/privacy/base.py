@@ -77,6 +77,11 @@ class Mechanism:
         return Contribution()
 
     @property
+    def never_stops(self) -> bool:
+        """Whether a run goes on whoever fails: who does must not decide whether it ends."""
+        return self.always_steps or getattr(self.options, "noise_multiplier", 0.0) > 0
+
+    @property
     def population(self) -> int:
         """The users that delta must be small against."""
         return self.setting.users

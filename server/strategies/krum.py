@@ -50,11 +50,14 @@ class Krum(Robust):
                    else ".")
             )  # fmt: skip
 
+    def needed(self) -> tuple[int, str]:
+        """2f + 3."""
+        malicious = self.config.strategy.options.malicious
+        return 2 * malicious + 3, f"against strategy.malicious = {malicious}"
+
     def centre(self, rows: list[np.ndarray], results: list[UserResult]) -> np.ndarray:
-        """See `Robust.centre`. Raises FedsimError where there are fewer than 2f + 3."""
+        """See `Robust.centre`."""
         n, options = len(rows), self.config.strategy.options
-        against = f"against strategy.malicious = {options.malicious}"
-        self._require(n, 2 * options.malicious + 3, against)
         near = n - options.malicious - 2
         distances = squared_distances(rows)
         np.fill_diagonal(distances, np.inf)

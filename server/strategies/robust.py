@@ -37,20 +37,32 @@ class Robust(FederatedStrategy):
 
     def aggregate(self) -> Aggregate:
         """Rows and their centre."""
-        return Rows(self.state.parameters.layout, self._contribution(), self.centre)
+        return Rows(self.state.parameters.layout, self._contribution(), self._centre)
 
     def centre(self, rows: list[np.ndarray], results: list[UserResult]) -> np.ndarray:
         """float32 (size,) from at least one row (size,) and result a user, ascending by user."""
         raise NotImplementedError
 
-    def _require(self, completed: int, needed: int, why: str) -> None:
-        """Raises FedsimError, which stops the run, where fewer completed than protect anybody."""
-        if completed < needed:
-            raise FedsimError(
-                f"Only {completed} users completed round {self.state.round + 1}, and strategy "
-                f"'{self.config.strategy.name}' {why} needs {needed}; resume, or begin a run with "
-                "a larger cohort or more server.retries."
-            )
+    def needed(self) -> tuple[int, str]:
+        """With how few users the centre protects somebody, and for what so many are needed."""
+        return 1, ""
+
+    def _centre(self, rows: list[np.ndarray], results: list[UserResult]) -> np.ndarray:
+        """The centre. Where fewer completed than are needed, FedsimError, which stops the run;
+        with a guarantee no step instead, since who fails must not decide whether a run ends."""
+        needed, why = self.needed()
+        if len(rows) >= needed:
+            return self.centre(rows, results)
+        said = (
+            f"Only {len(rows)} users completed round {self.state.round + 1}, and strategy "
+            f"'{self.config.strategy.name}' {why} needs {needed}"
+        )
+        if self.mechanism.never_stops:
+            self.listener.notice(f"{said}: the model stays as it is.")
+            return np.zeros_like(rows[0])
+        raise FedsimError(
+            f"{said}; resume, or begin a run with a larger cohort or more server.retries."
+        )
 
 
 def require_fixed_cohorts(config: Config) -> None:

@@ -47,12 +47,14 @@ class TrimmedMean(Robust):
                 f"{math.ceil(1000 / cohort) / 1000:g}, or raise the cohort."
             )
 
-    def centre(self, rows: list[np.ndarray], results: list[UserResult]) -> np.ndarray:
-        """See `Robust.centre`. Raises FedsimError where so few completed that none is trimmed."""
+    def needed(self) -> tuple[int, str]:
+        """As many as it takes to trim one at each end."""
         share = self.config.strategy.options.trimmed_share
-        self._require(
-            len(rows), fewest(share), f"with strategy.trimmed_share = {share:g}, to trim any,"
-        )
+        return fewest(share), f"with strategy.trimmed_share = {share:g}, to trim any,"
+
+    def centre(self, rows: list[np.ndarray], results: list[UserResult]) -> np.ndarray:
+        """See `Robust.centre`."""
+        share = self.config.strategy.options.trimmed_share
         cut = trimmed(share, len(rows))
         out = np.empty_like(rows[0])
         for part, values in blocks(rows):
