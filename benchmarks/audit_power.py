@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -31,6 +32,7 @@ from fedsim.privacy.mechanisms.user_level import UserLevel
 from fedsim.runs import Run
 from fedsim.seeding import stream
 from fedsim.simulation import simulate
+from fedsim.updates import UserResult
 
 PEOPLE, MESSAGES, WORDS = 30, 12, 120
 OVERRIDES = (
@@ -64,18 +66,32 @@ class Bench:
         return {name: simulate(c, folder / name, quiet=True) for name, c in cells.items()}
 
 
+class Unclipped(Clipped):
+    """On the grid of what is clipped, and as large as it came."""
+
+    def add(self, flat: Any, total: Any, update: Any, *rest: Any) -> bool:
+        """See `Contribution.add`."""
+        flat.add_multiples(total, update, 1 / self.resolution)
+        return True
+
+    def reach(self, result: UserResult) -> float:
+        """Anything."""
+        return result.update_norm
+
+
 @contextlib.contextmanager
 def noise_divided_by_ten() -> Iterator[None]:
     """The server draws noise of a tenth of the deviation that it states."""
-    real = UserLevel.fresh
-    with mock.patch.object(UserLevel, "fresh", lambda self, i, n: real(self, i, n) / 10):
+    real = UserLevel.noise_on_update
+    with mock.patch.object(UserLevel, "noise_on_update", lambda self: real(self) / 10):
         yield
 
 
 @contextlib.contextmanager
 def clipping_off() -> Iterator[None]:
     """Updates enter the sum as they are."""
-    with mock.patch.object(UserLevel, "contribution", classmethod(lambda *_: Clipped(1e9))):
+    off = classmethod(lambda cls, options, work, *_: Unclipped(work["clip_norm"]))
+    with mock.patch.object(UserLevel, "contribution", off):
         yield
 
 

@@ -7,6 +7,7 @@ config: `shard`, a folder that `data shard` wrote.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from functools import cached_property, lru_cache
@@ -34,7 +35,10 @@ from fedsim.evaluation import COUNTS, Keyboard, evaluate_user
 from fedsim.federation import open_federation
 from fedsim.models import build
 from fedsim.models.flat import flat_model, resolve_kernel
+from fedsim.parameters import Parameters
+from fedsim.privacy.key_stream import KeyStream
 from fedsim.privacy.mechanisms import MECHANISMS
+from fedsim.privacy.noise_keys import client_key
 
 # On every engine: the last bits of a sum depend on it, and an engine's processes share the cores.
 THREADS = 1
@@ -49,6 +53,7 @@ class Workplace:
     """
 
     def __init__(self, config_json: str, corpus_digest: str, shard: str) -> None:
+        self.shard = shard
         self.config = client_config(config_json)
         self.federation = open_federation(self.config, shard)
         corpus = self.federation.corpus
@@ -74,8 +79,24 @@ class Workplace:
         """Whether local training is DP-SGD."""
         return self.config.privacy.name == "dp-sgd"
 
-    def training(self, round: int, lr: float, correction: np.ndarray | None = None) -> Training:
-        """Local training of a round, each step corrected where there is a correction, (size,)."""
+    def noise_key(self, told: str, parameters: Parameters) -> bytes:
+        """What this message's clients draw their own noise from; empty where they draw none.
+
+        `told` is what the server calls the run.
+        """
+        if not self.mechanism.clients_draw:
+            return b""
+        if self.config.privacy.options.noise == "fresh":
+            return client_key(self.shard, told, parameters.digest().encode())
+        return hashlib.sha256(f"fedsim seeded noise of clients/{told}".encode()).digest()
+
+    def training(
+        self, round: int, lr: float, key: bytes, correction: np.ndarray | None = None
+    ) -> Training:
+        """Local training of a round, each step corrected where there is a correction, (size,).
+
+        key: see `noise_key`.
+        """
         config = self.config
         if self.trains_privately:
             from clients.private import PrivateOptions, private_training
@@ -84,7 +105,7 @@ class Workplace:
             private = PrivateOptions(
                 lr, how.clip_norm, how.noise_multiplier, how.sample_rate, how.steps
             )
-            return private_training(private, config.seed, round)
+            return private_training(private, key, round, how.noise == "fresh")
         options = config.client.model_copy(update={"lr": lr})
         moved = None if correction is None else torch.from_numpy(correction).to(self.flat.device)
         return averaging(options, config.seed, round, moved)
@@ -109,11 +130,17 @@ def _train(message: Message, context: Context, exact: bool) -> Message:
     place, work = _work(message, context)
     parameters = from_record(record_of(message.content, "arrays", ArrayRecord))
     correction = correction_in(message.content)
-    training = exact_gradient if exact else place.training(work["round"], work["lr"], correction)
+    key = place.noise_key(work.get("noise", ""), parameters)
+    training = place.training(work["round"], work["lr"], key, correction)
+    if exact:
+        training = exact_gradient
     if place.federation.audit.users:
         training = planting(training, place.federation, work)
     contribution = place.mechanism.contribution(
-        place.config.privacy.options, place.config.seed, work, parameters.layout.size
+        place.config.privacy.options,
+        work,
+        parameters.layout.size,
+        lambda user: KeyStream(key, "update", work["round"], user),
     )
     with threads(THREADS):
         started = time.perf_counter()

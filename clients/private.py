@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -21,8 +22,9 @@ from fedsim.models.base import LanguageModel
 from fedsim.models.batch import Batch
 from fedsim.models.flat import FlatModel, NativeModel
 from fedsim.models.loss import NOMINAL_TOKENS, padded_sequence_losses
-from fedsim.noise import PrivateStep, normal_deviates
-from fedsim.seeding import noise_key, stream
+from fedsim.noise import PrivateStep, normal_deviates, normals_of, words_for
+from fedsim.privacy.key_stream import KeyStream
+from fedsim.seeding import generator
 
 
 @dataclass(frozen=True)
@@ -85,17 +87,17 @@ def private_sgd(
     sequences: Sequences,
     options: PrivateOptions,
     batch_stream: np.random.Generator,
-    key: tuple[int, int],
+    noise: Noise,
 ) -> tuple[Tensor, float, int]:
     """The change of the parameters, the nats and the tokens trained on.
 
     Every step is made, so that every step can be accounted, whatever its batch; the sum is divided
-    by the expected number of sequences, never by the one drawn. `key` is used for nothing else. A
-    user without sequences has nothing to protect: no step is made.
+    by the expected number of sequences, never by the one drawn. A user without sequences has
+    nothing to protect: no step is made.
     """
     left_out: dict[int, list[int]] = {}
     while True:
-        made = _steps(model, sequences, options, deepcopy(batch_stream), key, left_out)
+        made = _steps(model, sequences, options, deepcopy(batch_stream), noise, left_out)
         if made is not None:
             return torch.sub(model.values, start, out=model.gradients), *made
         model.values.copy_(start)
@@ -106,7 +108,7 @@ def _steps(
     sequences: Sequences,
     options: PrivateOptions,
     batch_stream: np.random.Generator,
-    key: tuple[int, int],
+    noise: Noise,
     left_out: dict[int, list[int]],
 ) -> tuple[float, int] | None:
     """Nats and tokens of all steps. None where a sequence's gradient is not finite: it is then in
@@ -117,8 +119,9 @@ def _steps(
         chosen = np.flatnonzero(batch_stream.random(len(sequences)) < options.sample_rate)
         chosen = np.setdiff1d(chosen, left_out.get(step, []))
         batch = Batch.of(sequences.tokens, sequences.offsets, chosen, model.device)
-        how = PrivateStep(options.clip_norm, options.lr / expected, deviation, key, step)
+        how = noise.step(options.clip_norm, options.lr / expected, deviation, step)
         trained, norms = model.private_step(batch, how)
+        noise.add(model.values, options.lr / expected * deviation, step)
         bad = chosen[~np.isfinite(norms.cpu().numpy())]
         if len(bad):
             left_out[step] = [*left_out.get(step, []), *bad.tolist()]
@@ -127,15 +130,45 @@ def _steps(
     return nats, tokens
 
 
-def private_training(options: PrivateOptions, seed: int, round: int) -> Training:
-    """`private_sgd` with the batches and the noise of a user and round."""
+class Noise:
+    """The noise of one user's steps in one round, from a key that is the user's own.
+
+    Seeded noise is made by the kernel, from a generator that is quick and no secret. Fresh noise
+    comes from a cryptographic stream and is added after the kernel's step.
+    """
+
+    def __init__(self, key: bytes, round: int, user: int, fresh: bool) -> None:
+        self._stream = partial(KeyStream, key, round=round, user=user)
+        self._fresh = fresh
+        low, high = (int(word) for word in self._stream("kernel").words(2))
+        self._kernel = low, high
+
+    def batches(self) -> np.random.Generator:
+        """Which sequences each step trains on: as secret as the noise."""
+        return generator(self._stream("batches").bits(128))
+
+    def step(self, clip_norm: float, lr: float, deviation: float, step: int) -> PrivateStep:
+        """What the kernel is to do."""
+        return PrivateStep(clip_norm, lr, 0.0 if self._fresh else deviation, self._kernel, step)
+
+    def add(self, values: Tensor, deviation: float, step: int) -> None:
+        """Add what the kernel did not."""
+        if self._fresh and deviation:
+            words = self._stream(f"step {step}").words(words_for(len(values)))
+            values.add_(torch.from_numpy(normals_of(words, len(values))).to(values.device),
+                        alpha=-deviation)  # fmt: skip
+
+
+def private_training(
+    options: PrivateOptions, key: bytes, round: int, fresh: bool = False
+) -> Training:
+    """`private_sgd` with the batches and the noise of a user and round, which follow from `key`."""
 
     def train(
         flat: FlatModel, start: Tensor, sequences: Sequences, user: int
     ) -> tuple[Tensor, float, int]:
-        draw = stream(seed, "private batches", round, user)
-        key = noise_key(seed, "private steps", round, user)
-        return private_sgd(flat, start, sequences, options, draw, key)  # type: ignore[arg-type]
+        noise = Noise(key, round, user, fresh)
+        return private_sgd(flat, start, sequences, options, noise.batches(), noise)  # type: ignore[arg-type]
 
     return train
 

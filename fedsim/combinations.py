@@ -124,8 +124,6 @@ def refuse_without_effect(config: Config, explicit: list[list[str]]) -> None:
     mechanism = load_reference(NAMED_SECTIONS["privacy"])[config.privacy.name]
     ignored = dict.fromkeys(mechanism.without_effect, f"privacy '{config.privacy.name}'")
     ignored |= dict.fromkeys(strategy.without_effect, f"strategy '{config.strategy.name}'")
-    if not mechanism.draws_in_secret:
-        ignored["server.noise_key"] = f"privacy '{config.privacy.name}'"
     for key, sampler in _OF_SAMPLER.items():
         if config.server.sampler != sampler:
             ignored[key] = f"server.sampler '{config.server.sampler}'"

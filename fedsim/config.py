@@ -76,10 +76,8 @@ class Config(ClientConfig):
         """The part that goes to clients."""
         return ClientConfig(**{f.name: getattr(self, f.name) for f in fields(ClientConfig)})
 
-    def secret(self) -> str:
-        """What noise and private cohorts are drawn from beside the seed: another config, another
-        draw, and `server.noise_key` is in no message to a client. Where the text lies is not part
-        of it."""
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that may change a result, but where the text lies."""
         known = self._what_counts()
         recipe = Path(str(known["data"]["name"])).name
         known["data"] = {**known["data"], "path": None, "name": recipe}

@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from fedsim.config_history import RETIRED
 from fedsim.errors import FedsimError
 from fedsim.options import short
 from fedsim.references import load as load_reference
@@ -42,6 +43,8 @@ def section_of(tree: Mapping[str, Any], section: str) -> dict[str, Any]:
     """A section's keys. Raises FedsimError where it is no section."""
     values = tree.get(section, {})
     for key in values if isinstance(values, Mapping) else ():
+        if key in RETIRED.get(section, {}):
+            raise FedsimError(f"{section}.{key} {RETIRED[section][key]}; leave it out.")
         if key in NAMED_SECTIONS:  # no option is called so; the section is meant
             raise FedsimError(f"Unknown key '{section}.{key}': '{key}' is a section: {key}=NAME.")
     if isinstance(values, str) and section in {*NAMED_SECTIONS, "data", "pretrain", "engine"}:

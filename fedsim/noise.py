@@ -1,8 +1,8 @@
-"""Gaussian noise as a function of (key, step, index), the same to rounding in NumPy and in C.
+"""Gaussian noise of DP-SGD's steps as a function of (key, step, index), in NumPy as in C.
 
 The 64-bit words are NumPy's Philox4x64-10 with counter (0, 0, step, 0); each gives two normal
-deviates by Box and Muller's transform, a block of words its cosines and then its sines. For
-simulation: whoever knows the seed can subtract the noise.
+deviates by Box and Muller's transform, a block of words its cosines and then its sines. Philox is
+quick and no cryptographic generator: it makes noise of simulations.
 """
 
 from __future__ import annotations
@@ -29,11 +29,20 @@ class PrivateStep(NamedTuple):
 
 
 def normal_deviates(count: int, key: tuple[int, int], step: int) -> np.ndarray:
-    """float32 (count,); `key` is two numbers below 2^64, see `fedsim.seeding.noise_key`."""
-    blocks = -(-count // (2 * _PAIRS))
+    """float32 (count,); `key` is two numbers below 2^64."""
     counter = np.array([0, 0, step, 0], np.uint64)
     bits = np.random.Philox(key=np.array(key, np.uint64), counter=counter)
-    words = bits.random_raw(blocks * _PAIRS).reshape(blocks, _PAIRS)
+    return normals_of(bits.random_raw(words_for(count)), count)
+
+
+def words_for(count: int) -> int:
+    """How many words `normals_of` takes for so many deviates."""
+    return -(-count // (2 * _PAIRS)) * _PAIRS
+
+
+def normals_of(words: np.ndarray, count: int) -> np.ndarray:
+    """The normal deviates of 64-bit words, float32 (count,)."""
+    words = words.reshape(-1, _PAIRS)
     low = (words & np.uint64(0xFFFFFFFF)).astype(np.float32)
     high = (words >> np.uint64(32)).astype(np.uint32).view(np.int32).astype(np.float32)
     uniform = low * np.float32(2.0**-32) + np.float32(2.0**-33)

@@ -19,12 +19,17 @@ PACKAGES = (
 )  # fmt: skip
 
 
+# Of what a run draws and is made of: runs of another format cannot be continued.
+FORMAT = 2
+
+
 def provenance(corpus_name: str, corpus_digest: str, kernel: str) -> dict[str, Any]:
     """A JSON-able record of what a run was made with."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
         "fedsim": fedsim.__version__,
+        "format": FORMAT,
         "git": _git_state(),
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -23,11 +23,13 @@ from fedsim.checkpoints import (
     save_checkpoint,
 )
 from fedsim.config import Config, from_dict
+from fedsim.config_history import current
 from fedsim.errors import FedsimError
 from fedsim.files import remove_temporaries, write_atomically
 from fedsim.locks import lock
 from fedsim.profile import Profile, added
 from fedsim.program import command
+from fedsim.provenance import FORMAT
 from fedsim.table_files import header, read_rows, rows_text
 from fedsim.tables import TABLES
 
@@ -59,7 +61,7 @@ class Run:
     @cached_property
     def config(self) -> Config:
         """The resolved config."""
-        return from_dict(self._read_json("config.json"))
+        return from_dict(current(self._read_json("config.json")))
 
     @property
     def status(self) -> dict[str, Any]:
@@ -81,6 +83,15 @@ class Run:
     def provenance(self) -> dict[str, Any]:
         """Versions, machine, corpus digest and git state."""
         return self._read_json("provenance.json")
+
+    def require_format(self) -> None:
+        """Raise FedsimError where a run cannot go on since another version began it."""
+        if self.provenance.get("format") != FORMAT:
+            raise FedsimError(
+                f"{self.path} was begun by another version of fedsim, which drew noise and made "
+                "canary users' text differently: it can be read, but not continued; start a new "
+                "run."
+            )
 
     @property
     def corpus_digest(self) -> str:

@@ -51,10 +51,6 @@ class ServerOptions(Options):
         0, ge=0, description="promised under cyclic: rounds from one participation to the next"
     )
     max_participations: int = Field(0, ge=0, description="promised under cyclic: of one user")
-    noise_key: str = Field(
-        "",
-        description="secret of the server's noise; nodes that are not yours can guess an empty one",
-    )
     checkpoint_every: int = Field(10, ge=1)
     keep_checkpoints: int = Field(2, ge=1)
     average: float = Field(

@@ -25,10 +25,9 @@ def stream(seed: int, purpose: str, round: int = 0, user: int = 0) -> np.random.
     return np.random.Generator(np.random.PCG64(_key(seed, purpose, round, user)))
 
 
-def noise_key(seed: int, purpose: str, round: int = 0, user: int = 0) -> tuple[int, int]:
-    """The two 64-bit halves of a key for `fedsim.noise`."""
-    key = _key(seed, purpose, round, user)
-    return key & (2**64 - 1), key >> 64
+def generator(bits: int) -> np.random.Generator:
+    """A generator whose whole state is `bits`, 128 of them: where a key is secret."""
+    return np.random.Generator(np.random.PCG64(bits))
 
 
 def torch_stream(

@@ -1,12 +1,14 @@
 """The Flower ServerApp: builds a run from its context, trains, scores, and writes the record.
 
-The context's run config carries scalars only: either `config` (a resolved config as JSON) and
-`run` (the folder), as our engines pass them, or `preset`, `overrides` and `out` of `flwr run`.
+The context's run config carries scalars only: `config` (a resolved config as JSON) and `run` (the
+folder), as our engines pass them; `settings`, the name of a file on the server that holds these; or
+`preset`, `overrides` and `out` of `flwr run`.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from contextlib import suppress
 from dataclasses import replace
@@ -30,6 +32,8 @@ from fedsim.models import build
 from fedsim.models.flat import resolve_kernel
 from fedsim.models.native.build import built_with
 from fedsim.parameters import Parameters
+from fedsim.privacy import noise_keys
+from fedsim.privacy.noise_keys import NoiseKey
 from fedsim.profile import Profile
 from fedsim.progress import Reporter
 from fedsim.provenance import provenance
@@ -40,9 +44,9 @@ from fedsim.tracking import Tracking, require
 from server.baselines import baselines
 from server.optimizers import OPTIMIZERS
 from server.pretraining import first_corpus, pretrained
-from server.privacy import mechanism_of, resolved, write_statement
+from server.privacy import key_of, mechanism_of, new_key, resolved, write_statement
 from server.recording import Recorder, released_model, scores_row, user_rows
-from server.state import ServerState
+from server.state import ServerState, sealed
 from server.strategies import STRATEGIES
 
 MANY_CANARY_USERS = 0.25  # share of the population
@@ -54,7 +58,7 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """One run from its context, new or resumed."""
     profile = Profile()
-    settings = context.run_config
+    settings = _settings(context.run_config)
     resumed = bool(settings.get("resume", False))
     quiet = bool(settings.get("quiet", False))
     until = int(str(settings.get("until", 0)))
@@ -62,8 +66,10 @@ def main(grid: Grid, context: Context) -> None:
         if resumed:
             run = Run.open(str(settings["run"]))
             config = run.config
+            run.require_format()
             federation = open_federation(config)
             first = first_corpus(config, federation)
+            key = key_of(run, config, federation)
         else:
             config, kernel = _on_this_machine(_config_of(settings))
             require(config)
@@ -71,11 +77,15 @@ def main(grid: Grid, context: Context) -> None:
             config = resolved(config, federation)
             corpus, first = federation.corpus, first_corpus(config, federation)
             folder = str(settings.get("run") or settings.get("out") or _folder_at_home())
+            key = new_key(config, federation)
             made_from = provenance(corpus.name, corpus.digest, kernel) | _said_of(first)
+            made_from |= _said_of_noise(config, key)
             run = Run.create(folder, config, made_from)
+            if key.kind == "fresh":
+                noise_keys.keep(key)
     with run.locked():  # outside: who finds the lock taken must not touch the status
         try:
-            _run(grid, run, config, federation, first, resumed, quiet, profile, until)
+            _run(grid, run, config, federation, first, key, resumed, quiet, profile, until)
             if not settings.get("run"):  # else who started it writes the report
                 with profile.part("report"):
                     load_reference("fedsim.report:write_report")(run)
@@ -92,12 +102,40 @@ def main(grid: Grid, context: Context) -> None:
                 run.add_profile(profile)
 
 
+def _settings(told: Any) -> Any:
+    """What the app is told: the run config itself, or what lies in the file that it names.
+
+    Flower forwards the run config to every client. On a deployment it holds a name only, and the
+    file is where the SuperLink's own environment says.
+    """
+    name = str(told.get("settings", ""))
+    if not name:
+        return told
+    path = Path(os.environ.get("FEDSIM_SETTINGS", "")) / f"{Path(name).name}.json"
+    try:
+        settings = json.loads(path.read_text())
+    except (OSError, ValueError):
+        raise FedsimError(
+            f"The settings of this run are not in {path}: the SuperLink was started by another "
+            "version of fedsim, or elsewhere; `deploy down`, then `deploy up` again."
+        ) from None
+    path.unlink(missing_ok=True)  # they are in the run's folder from now on
+    return settings
+
+
 def _said_of(first: FirstCorpus | None) -> dict[str, Any]:
     """The first corpus in a run's provenance."""
     if first is None:
         return {}
     about = {"name": first.name, "digest": first.digest, "unknown_share": first.unknown}
     return {"first_corpus": about}
+
+
+def _said_of_noise(config: Config, key: NoiseKey) -> dict[str, Any]:
+    """Which key the noise is drawn from, in a run's provenance, without telling it."""
+    if not hasattr(config.privacy.options, "noise"):
+        return {}
+    return {"noise": {"kind": key.kind, "id": key.id}}
 
 
 def _folder_at_home() -> Path:
@@ -141,6 +179,7 @@ def _run(
     config: Config,
     federation: Federation,
     first: FirstCorpus | None,
+    key: NoiseKey,
     resumed: bool,
     quiet: bool,
     profile: Profile,
@@ -162,7 +201,7 @@ def _run(
                 "start a new run."
             )
         round, arrays, problems = run.rewind()
-        state = state.restored(round, arrays)
+        state = state.restored(round, sealed(arrays, key, round))
         run.set_status("running", round)
     reporter = Reporter(config.server.rounds, state.round, quiet)
     for problem in problems:
@@ -190,9 +229,9 @@ def _run(
             start = pretrained(config, federation, first, layout, reporter)
             state = initial_state(config, federation, start)
     tracking = Tracking(run, config, reporter.say)
-    recorder = Recorder(run, config, federation, state, reporter, profile, first, tracking)
+    recorder = Recorder(run, config, federation, state, reporter, profile, key, first, tracking)
     made = STRATEGIES[config.strategy.name]
-    strategy = made(config, federation, state, recorder, profile, run.path)
+    strategy = made(config, federation, state, recorder, profile, run.path, key)
     timeout = config.server.timeout_s
     try:
         with profile.part("record"):
@@ -215,6 +254,7 @@ def _run(
         with profile.part("record"):
             finish(run, config, federation, strategy.state, test_users, reporter, profile)
             strategy.finished()
+            noise_keys.forget(key.id)
             tracking.finished(run)
     except FedsimError:
         with suppress(FedsimError):  # the first sentence says more: a full disk fails twice

@@ -34,11 +34,14 @@ class Dispatch:
         size: int,
         notice: Callable[[str], None],
         profile: Profile,
+        noise: str = "",
     ) -> None:
-        """`size` is that of the model; `notice` takes what whoever watches the run should know."""
+        """`size` is that of the model; `notice` takes what whoever watches the run should know.
+        `noise` is what clients are told to call the run where they draw noise themselves."""
         self._client_config = config.for_clients().as_json()
         self._federation = federation
         self._corpus = federation.corpus.digest
+        self._noise = {"noise": noise} if noise else {}
         self._server = config.server
         self._size = size
         self._notice = notice
@@ -62,7 +65,7 @@ class Dispatch:
         `chunk` users a message, or as many as `server.chunks` finds best for this `part` of their
         text. `alone`: each user gets a message of its own on every engine.
         """
-        run = {"config": self._client_config, "corpus": self._corpus}
+        run = {"config": self._client_config, "corpus": self._corpus, **self._noise}
         ids = np.asarray(users, np.int64)
         sizes = self._federation.sizes(ids, part)
         self._federation.corpus.forget_pages()

@@ -19,8 +19,10 @@ from fedsim.config import Config, Named
 from fedsim.errors import FedsimError
 from fedsim.federation import Federation
 from fedsim.models import build
+from fedsim.privacy import noise_keys
 from fedsim.privacy.base import Mechanism, Setting
 from fedsim.privacy.mechanisms import MECHANISMS
+from fedsim.privacy.noise_keys import NoiseKey
 from fedsim.privacy.plan import default_delta, largest_cohort
 from fedsim.privacy.statement import as_text, statement
 from fedsim.progress import silent
@@ -31,19 +33,43 @@ from server.state import ServerState
 _AT_ONCE = 10_000  # users whose sizes are looked up together
 
 
-def draw_of(config: Config, federation: Federation, round: int) -> Draw:
-    """What the sampler of a round may use."""
+def new_key(config: Config, federation: Federation) -> NoiseKey:
+    """The key that a new run of a resolved config draws its noise from; a fresh one is not kept."""
+    if getattr(config.privacy.options, "noise", "seeded") == "fresh":
+        return noise_keys.fresh()
+    return noise_keys.seeded(config.fingerprint(), federation.corpus.digest)
+
+
+def key_of(run: Run, config: Config, federation: Federation) -> NoiseKey:
+    """The key of a run that goes on. Raises FedsimError where it is not here."""
+    if getattr(config.privacy.options, "noise", "seeded") == "seeded":
+        return new_key(config, federation)
+    said = run.provenance.get("noise")
+    if not isinstance(said, dict) or not isinstance(said.get("id"), str):
+        raise FedsimError(
+            f"{run.path / 'provenance.json'} does not say which key the noise is drawn from; "
+            "restore it."
+        )
+    return noise_keys.kept(said["id"], run.path)
+
+
+def draw_of(
+    config: Config, federation: Federation, round: int, key: NoiseKey | None = None
+) -> Draw:
+    """What the sampler of a round may use; without a `key`, of a run that keeps nobody secret."""
     server, population = config.server, federation.population
     most = server.max_cohort
     if server.sampler == "truncated" and not most:
         most = largest_cohort(len(population), server.cohort)
-    secret = config.secret() if MECHANISMS[config.privacy.name].draws_in_secret else ""
+    in_secret = key is not None and MECHANISMS[config.privacy.name].draws_in_secret
+    secret = key.named("cohorts") if key is not None and in_secret else ""
     return Draw(population, server.cohort, config.seed, round, most, server.groups, secret)
 
 
-def mechanism_of(config: Config, federation: Federation) -> Mechanism:
-    """The mechanism of a resolved config."""
-    return MECHANISMS[config.privacy.name](config.privacy.options, _setting(config, federation))
+def mechanism_of(config: Config, federation: Federation, key: NoiseKey | None = None) -> Mechanism:
+    """The mechanism of a resolved config; without a `key` one that releases nothing."""
+    setting = _setting(config, federation, key)
+    return MECHANISMS[config.privacy.name](config.privacy.options, setting)
 
 
 def resolved(
@@ -86,7 +112,7 @@ def _with(config: Config, **values: float) -> Config:
     return replace(config, privacy=Named(config.privacy.name, options))
 
 
-def _setting(config: Config, federation: Federation) -> Setting:
+def _setting(config: Config, federation: Federation, key: NoiseKey | None) -> Setting:
     server, first = config.server, draw_of(config, federation, 1)
 
     @lru_cache
@@ -94,8 +120,7 @@ def _setting(config: Config, federation: Federation) -> Setting:
         return most_participations(server.sampler, first, rounds)
 
     return Setting(
-        seed=config.seed,
-        secret=config.secret(),
+        key=key.secret if key else b"",
         users=len(federation.population),
         cohort=server.cohort,
         rounds=server.rounds,
@@ -147,9 +172,28 @@ def stated(
         {
             "rounds_done": state.round if state else 0,
             "realised": _realised(run) if run else {},
+            "noise": _noise_said(config, run) if noise else None,
             **mechanism.beside(took_part),
         },
     )
+
+
+def _noise_said(config: Config, run: Run | None) -> dict[str, Any]:
+    """What the noise was drawn from and how, for the statement; no key."""
+    kind, mechanism = config.privacy.options.noise, MECHANISMS[config.privacy.name]
+    generator = noise_keys.GENERATOR
+    if kind == "seeded":
+        key = "follows from config and text: whoever has both can subtract the noise"
+        if config.privacy.name == "dp-sgd":
+            generator = "Philox4x64-10, no cryptographic generator"
+    elif mechanism.clients_draw:
+        key = "each client machine's own, from its operating system; never sent"
+    else:
+        key = "from the server's operating system; kept there until the run ends, then deleted"
+    said = run.provenance.get("noise") if run else None
+    id = said.get("id") if isinstance(said, dict) else None
+    return {"kind": kind, "generator": generator, "key": key, "id": id,
+            "arithmetic": mechanism.arithmetic}  # fmt: skip
 
 
 def write_statement(run: Run, config: Config, federation: Federation, state: ServerState) -> None:

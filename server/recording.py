@@ -17,13 +17,14 @@ from fedsim.interrupts import held_back
 from fedsim.leakage.exposure import measure_exposure
 from fedsim.leakage.first_corpus import FirstCorpus
 from fedsim.models import LanguageModel, build
+from fedsim.privacy.noise_keys import NoiseKey
 from fedsim.profile import Profile
 from fedsim.progress import Reporter
 from fedsim.references import load as load_reference
 from fedsim.runs import Run
 from fedsim.tables import SCORES, USERS
 from fedsim.tracking import Tracking
-from server.state import ServerState
+from server.state import ServerState, sealed
 from server.strategy import RoundOutcome
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Recorder:
         state: ServerState,
         reporter: Reporter,
         profile: Profile,
+        key: NoiseKey,
         first: FirstCorpus | None = None,
         tracking: Tracking | None = None,
     ) -> None:
@@ -49,6 +51,7 @@ class Recorder:
         self.federation = federation
         self.reporter = reporter
         self.profile = profile
+        self._key = key
         # The newest state with the lengths of the tables at that moment: rows that come later
         # (its evaluation, half of the next round) are cut off on resume, and made again.
         self.latest = (state, run.table_lengths())
@@ -142,7 +145,8 @@ class Recorder:
             state, lengths = self.latest
             if state.round != self.checkpointed:
                 keep = self.config.server.keep_checkpoints
-                self.run.save_checkpoint(state.round, state.arrays(), lengths, keep)
+                arrays = sealed(state.arrays(), self._key, state.round)
+                self.run.save_checkpoint(state.round, arrays, lengths, keep)
                 self.run.set_status("running", state.round)
                 self.checkpointed = state.round
 

@@ -22,7 +22,7 @@ class Draw:
     round: int  # from 1
     max_cohort: int = 0
     groups: int = 0
-    secret: str = ""  # where nobody else may know who is drawn
+    secret: str = ""  # what nobody else knows, where nobody else may know who is drawn
 
     @property
     def stream(self) -> np.random.Generator:

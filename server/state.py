@@ -9,6 +9,8 @@ import numpy as np
 
 from fedsim.errors import FedsimError
 from fedsim.parameters import Layout, Parameters
+from fedsim.privacy.key_stream import KeyStream
+from fedsim.privacy.noise_keys import NoiseKey
 from server.optimizers import State
 
 
@@ -98,6 +100,21 @@ class ServerState:
         parameters, participations = Parameters.from_arrays(named), arrays["participations"]
         strategy = _below("strategy/", arrays)
         return cls(round, parameters, optimizer, average, participations, mechanism, strategy)
+
+
+def sealed(arrays: Mapping[str, np.ndarray], key: NoiseKey, round: int) -> dict[str, np.ndarray]:
+    """A checkpoint's arrays, those of the mechanism unreadable without the key; its own inverse.
+
+    What correlated noise remembers is noise: who reads it in a run folder could subtract it.
+    """
+    out = dict(arrays)
+    for name, array in arrays.items():
+        if name.startswith("mechanism/") and array.nbytes:
+            stream = KeyStream(key.secret, f"checkpoint {name}", round)
+            mask = stream.words(-(-array.nbytes // 8)).view(np.uint8)[: array.nbytes]
+            seen = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
+            out[name] = (seen ^ mask).view(array.dtype).reshape(array.shape)
+    return out
 
 
 def _below(prefix: str, arrays: Mapping[str, np.ndarray]) -> State:

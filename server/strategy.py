@@ -29,13 +29,14 @@ from fedsim.options import Options
 from fedsim.parameters import Parameters, distance
 from fedsim.privacy.base import Release
 from fedsim.privacy.mechanisms import MECHANISMS
+from fedsim.privacy.noise_keys import NoiseKey
 from fedsim.profile import Profile
 from fedsim.registry import Registry
 from fedsim.search_space import Range
 from fedsim.updates import Aggregate, ChunkUpdate, Contribution, UserResult
 from server.dispatch import Beside, Dispatch
 from server.optimizers import OPTIMIZERS, State
-from server.privacy import draw_of, mechanism_of
+from server.privacy import draw_of, mechanism_of, new_key
 from server.sampling import sample_cohort
 from server.state import ServerState
 
@@ -103,8 +104,10 @@ class FederatedStrategy(Strategy):
         listener: Listener,
         profile: Profile | None = None,
         folder: Path | None = None,
+        key: NoiseKey | None = None,
     ) -> None:
-        """`folder` is the run's, for strategies that keep files there."""
+        """`folder` is the run's, for strategies that keep files there. `key` is what noise and
+        private cohorts are drawn from; without one that of a new run."""
         self.config = config
         self.federation = federation
         self.state = state
@@ -113,9 +116,11 @@ class FederatedStrategy(Strategy):
         optimizer = OPTIMIZERS[config.optimizer.name]
         self.optimizer = optimizer(config.optimizer.options)
         self.profile = profile or Profile()
+        self.key = key or new_key(config, federation)
+        self.mechanism = mechanism_of(config, federation, self.key)
         size = state.parameters.layout.size
-        self.dispatch = Dispatch(config, federation, size, listener.notice, self.profile)
-        self.mechanism = mechanism_of(config, federation)
+        told = self.key.id if self.mechanism.clients_draw else ""
+        self.dispatch = Dispatch(config, federation, size, listener.notice, self.profile, told)
         self._drawn: tuple[int, np.ndarray] | None = None
 
     # -- what a strategy may change ----------------------------------------------------------
@@ -158,7 +163,7 @@ class FederatedStrategy(Strategy):
 
     def cohort(self, server_round: int) -> np.ndarray:
         """The users of a round, ascending."""
-        draw = draw_of(self.config, self.federation, server_round)
+        draw = draw_of(self.config, self.federation, server_round, self.key)
         return sample_cohort(self.config.server.sampler, draw)
 
     def combine(self, replies: Iterable[Message]) -> Aggregate:
@@ -316,7 +321,7 @@ class FederatedStrategy(Strategy):
         state = self.state
         work = {"round": state.round + 1, **self.mechanism.work(state.mechanism)}
         options, size = self.config.privacy.options, state.parameters.layout.size
-        return self.mechanism.contribution(options, self.config.seed, work, size)
+        return self.mechanism.contribution(options, work, size)
 
     def _draw(self, server_round: int) -> np.ndarray:
         """The round's cohort, drawn once."""

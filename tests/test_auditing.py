@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,11 +24,13 @@ from fedsim.leakage.measures.epsilon import Claim, Epsilon, verdict
 from fedsim.models import build
 from fedsim.privacy.accountants import exact_gaussian
 from fedsim.privacy.contributions import Clipped
+from fedsim.privacy.mechanisms.adaptive import Adaptive
 from fedsim.privacy.mechanisms.user_level import UserLevel
 from fedsim.runs import Run
 from fedsim.seeding import stream
 from fedsim.simulation import simulate
 from fedsim.studies.audit import chosen
+from fedsim.updates import UserResult
 
 CHECKED = ("one-run audit", "error-rate audit", "one-shot audit")
 
@@ -194,15 +197,40 @@ def test_a_right_build_keeps_its_promise(audited: Callable) -> None:
     assert len(found.details["canaries"]) == 200
 
 
+class Unclipped(Clipped):
+    """On the grid of what is clipped, and as large as it came."""
+
+    def add(self, flat: Any, total: Any, update: Any, *rest: Any) -> bool:
+        """See `Contribution.add`."""
+        flat.add_multiples(total, update, 1 / self.resolution)
+        return True
+
+    def reach(self, result: UserResult) -> float:
+        """Anything."""
+        return result.update_norm
+
+
+def a_tenth_of_the_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the deviation that is stated."""
+    for kind in (UserLevel, Adaptive):
+        real = kind.noise_on_update
+        monkeypatch.setattr(kind, "noise_on_update", lambda self, real=real: real(self) / 10)
+
+
+def no_clipping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Updates enter the sum as they are, and the server lets them."""
+    off = classmethod(lambda cls, options, work, *_: Unclipped(work["clip_norm"]))
+    monkeypatch.setattr(UserLevel, "contribution", off)
+
+
 def test_noise_divided_by_ten_is_caught(audited: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = UserLevel.fresh
-    monkeypatch.setattr(UserLevel, "fresh", lambda self, i, size: real(self, i, size) / 10)
+    a_tenth_of_the_noise(monkeypatch)
     found, _ = audited(EVERYBODY, *SHARP)
     assert "Implementation error" in found.broken
 
 
 def test_clipping_that_is_off_is_caught(audited: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(UserLevel, "contribution", classmethod(lambda *_: Clipped(1e9)))
+    no_clipping(monkeypatch)
     found, _ = audited(EVERYBODY, *SHARP)
     assert "Implementation error" in found.broken
 
@@ -213,11 +241,10 @@ def test_builds_are_told_apart_in_every_seed(
     audited: Callable, build: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`benchmarks/audit_power.py` has more seeds."""
-    real = UserLevel.fresh
     if build == "noise / 10":
-        monkeypatch.setattr(UserLevel, "fresh", lambda self, i, size: real(self, i, size) / 10)
+        a_tenth_of_the_noise(monkeypatch)
     if build == "no clipping":
-        monkeypatch.setattr(UserLevel, "contribution", classmethod(lambda *_: Clipped(1e9)))
+        no_clipping(monkeypatch)
     accused = [bool(audited(EVERYBODY, *SHARP, f"seed={s}")[0].broken) for s in range(2, 7)]
     assert accused == [build != "right"] * 5
 
@@ -272,8 +299,7 @@ def test_every_mechanism_is_caught_without_its_noise(
     audited: Callable, overrides: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that what the other tests find of them is not for want of power."""
-    real = UserLevel.fresh
-    monkeypatch.setattr(UserLevel, "fresh", lambda self, i, size: real(self, i, size) / 10)
+    a_tenth_of_the_noise(monkeypatch)
     found, _ = audited(EVERYBODY, *SHARP[2:], *overrides)
     assert "Implementation error" in found.broken
 

@@ -246,7 +246,6 @@ OF_OTHERS = (
     "server.max_",
     "server.groups",
     "server.min_separation",
-    "server.noise_key",
 )
 
 

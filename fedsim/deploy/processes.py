@@ -61,7 +61,7 @@ class Process:
         return process if same and running else None
 
 
-def start(name: str, command: Sequence[str], home: Path, log: Path) -> Process:
+def start(name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
     """Start a program that outlives this one; what it prints goes to `log`."""
     with log.open("ab") as out:
         process = subprocess.Popen(
@@ -69,7 +69,7 @@ def start(name: str, command: Sequence[str], home: Path, log: Path) -> Process:
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
-            env=environment(home),
+            env=environment,
             start_new_session=True,
         )
     return Process(name, process.pid, psutil.Process(process.pid).create_time())

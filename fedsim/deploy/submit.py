@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import secrets
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,11 +41,7 @@ serverapp = "fedsim_bundle.server_app:app"
 clientapp = "fedsim_bundle.client_app:app"
 
 [tool.flwr.app.config]
-config = ""
-run = ""
-resume = false
-quiet = false
-until = 0
+settings = ""
 """
 MODULE = '"""The app of the installed fedsim."""\n\nfrom {module} import app\n\n__all__ = ["app"]\n'
 RUN_ID = re.compile(r"started run (\d+)")
@@ -65,20 +62,28 @@ def serve(
         )
     bundle = _write_bundle(deployment.folder / "bundle", server_app, client_app)
     _require_its_data(deployment, settings)
-    with _settings_file(settings) as wanted:
-        words = [program("flwr"), "run", str(bundle), SUPERLINK, "--stream", "-c", str(wanted)]
+    with _for_the_server(deployment, settings) as name:
+        told = f'settings="{name}"'
+        words = [program("flwr"), "run", str(bundle), SUPERLINK, "--stream", "-c", told]
         said = _stream(deployment, words, bool(settings["quiet"]))
     _check_outcome(Path(settings["run"]), said)
 
 
 @contextmanager
-def _settings_file(settings: dict[str, Any]) -> Iterator[Path]:
-    """The settings as a file beside the bundle: inside, they would travel to every node."""
-    lines = (f"{k} = {json.dumps(v, ensure_ascii=False)}\n" for k, v in settings.items())
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "run.toml"
-        path.write_text("".join(lines), "utf-8")
-        yield path
+def _for_the_server(deployment: Deployment, settings: dict[str, Any]) -> Iterator[str]:
+    """The name under which the ServerApp finds the settings, in a file on its own machine.
+
+    What is in the bundle or in Flower's run config travels to every node.
+    """
+    name = secrets.token_hex(8)
+    path = deployment.settings / f"{name}.json"
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(settings, file)
+    try:
+        yield name
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _stream(deployment: Deployment, words: list[str], quiet: bool) -> str:

@@ -168,7 +168,7 @@ def _noise_rows(mechanism: Ftrl, rounds: int) -> np.ndarray:
     columns = 8 * rounds + 64  # a tree that is completed at every restart takes fewer
 
     def fresh(index: int) -> np.ndarray:
-        unit = np.zeros(columns, np.float32)
+        unit = np.zeros(columns)
         unit[seen.setdefault(index, len(seen))] = 1
         return unit
 
@@ -181,10 +181,9 @@ def _noise_rows(mechanism: Ftrl, rounds: int) -> np.ndarray:
 
 def _setting(run: Run) -> Setting:
     """As the run's server had it, as far as its noise depends on it."""
-    server, config = run.config.server, run.config
+    server = run.config.server
     return Setting(
-        seed=config.seed,
-        secret="",
+        key=b"",
         users=_population(run),
         cohort=server.cohort,
         rounds=server.rounds,

@@ -12,6 +12,8 @@ import numpy as np
 from fedsim.options import Options
 from fedsim.privacy.accounting import Guarantee
 from fedsim.privacy.calibration import least_noise
+from fedsim.privacy.contributions import Draw
+from fedsim.privacy.key_stream import KeyStream
 from fedsim.privacy.plan import Plan, checked, default_delta, largest_cohort
 from fedsim.registry import Registry
 from fedsim.updates import Aggregate, Contribution
@@ -24,8 +26,7 @@ MECHANISMS: Registry[type[Mechanism]] = Registry("privacy mechanism")
 class Setting:
     """What a mechanism must know of a run beside its own options."""
 
-    seed: int
-    secret: str  # what the server's noise is drawn from beside the seed
+    key: bytes  # that the server's noise is drawn from; empty where nothing is released
     users: int  # that may be sampled: N
     cohort: int  # expected or fixed: m
     rounds: int  # T
@@ -56,8 +57,10 @@ class Mechanism:
     Options: ClassVar[type[Options]]
     unit: ClassVar[str] = "user"  # of privacy: user, update or sequence
     samplers: ClassVar[tuple[str, ...]]  # that it can be accounted under, the best first
-    # Whether who is drawn must be secret, and noise be no other run's; else the seed decides alone.
+    # Whether who is drawn must be secret; else the seed decides alone.
     draws_in_secret: ClassVar[bool] = False
+    clients_draw: ClassVar[bool] = False  # noise, so that they are told what to call the run
+    arithmetic: ClassVar[str] = ""  # of its noise, for the statement
     always_steps: ClassVar[bool] = False  # by a fixed denominator, whoever completes
     without_effect: ClassVar[tuple[str, ...]] = ()  # config keys that nothing reads under it
 
@@ -67,12 +70,13 @@ class Mechanism:
 
     @classmethod
     def contribution(
-        cls, options: Any, seed: int, work: Mapping[str, Any], size: int
+        cls, options: Any, work: Mapping[str, Any], size: int, draw: Draw | None = None
     ) -> Contribution:
         """How a user's update enters the sum of the round that `work` describes.
 
-        `work` has the round and what `Mechanism.work` adds; `size` is the number of parameters.
-        Unless a mechanism says otherwise, as without one.
+        `work` has the round and what `Mechanism.work` adds; `size` is the number of parameters;
+        `draw` gives each user's own stream of noise, on a client. Unless a mechanism says
+        otherwise, as without one.
         """
         return Contribution()
 
@@ -85,6 +89,12 @@ class Mechanism:
     def population(self) -> int:
         """The users that delta must be small against."""
         return self.setting.users
+
+    def stream(self, purpose: str, index: int) -> KeyStream:
+        """The server's own stream for one purpose and round."""
+        if not self.setting.key:
+            raise ValueError("a mechanism that releases something needs a key")
+        return KeyStream(self.setting.key, purpose, index)
 
     def work(self, state: State) -> dict[str, float]:
         """What clients are told of a round beside the model."""

@@ -1,7 +1,8 @@
 """How a user's update enters the sum under a mechanism: clipped last, then noised or quantised.
 
 Clipping is over all distinct tensors together, in float64. What is not finite contributes zero, so
-no client can move the sum by more than the clip norm, whatever it sends (docs/privacy.md).
+no client can move the sum by more than the clip norm, whatever it sends (docs/privacy.md). What is
+added are whole multiples of a grid that is the same for all clients of a round.
 """
 
 from __future__ import annotations
@@ -10,14 +11,32 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from fedsim.errors import FedsimError
+from fedsim.privacy.integer_noise import rounded_gaussian
+from fedsim.privacy.key_stream import KeyStream
 from fedsim.updates import Contribution, Summing, UserResult
 
-TOLERANCE = 1e-6  # by which rounding may leave a norm above the clip norm, relative
+Draw = Callable[[int], KeyStream]  # a user's stream for one round
+
+TOLERANCE = 1e-6  # by which rounding may leave the norm that a client reports above it, relative
+SAFETY = 1e-9  # by which a norm is clipped lower: more than float64 can be wrong about it
+STEPS = 2**28  # of the grid up to the clip norm, or somewhat more
+
+
+def grid_of(clip_norm: float) -> float:
+    """The step of the grid that clipped updates lie on: a power of two, so that scaling is exact.
+
+    The clip norm is between `STEPS` / 2 and `STEPS` of it, far below what a float32 resolves.
+    """
+    return 2.0 ** math.ceil(math.log2(clip_norm)) / STEPS
+
+
+def steps_of(deviation: float, grid: float) -> int:
+    """A deviation in whole steps of a grid, rounded up: never less noise than is accounted."""
+    return math.ceil(deviation / grid)
 
 
 @dataclass(frozen=True)
@@ -25,6 +44,11 @@ class Clipped(Contribution):
     """update x min(1, clip_norm / norm), every user with weight one."""
 
     clip_norm: float
+
+    @property
+    def resolution(self) -> float:  # type: ignore[override]
+        """See `grid_of`."""
+        return grid_of(self.clip_norm)
 
     def add(
         self, flat: Summing, total: Tensor, update: Tensor, norm: float, sequences: int, user: int
@@ -50,17 +74,19 @@ class Noised(Clipped):
 
     deviation: float
     size: int
-    draw: Callable[[int, int], np.ndarray]  # (user, size) -> independent standard normals
+    draw: Draw | None = None  # each user's own stream; the server, which adds nothing, has none
 
     def add(
         self, flat: Summing, total: Tensor, update: Tensor, norm: float, sequences: int, user: int
     ) -> bool:
         """See `Contribution.add`; never False. What is not finite is noise alone."""
-        noise = torch.from_numpy(self.draw(user, self.size)).to(update.device)
-        sent = noise.double().mul_(self.deviation)
-        if factor := clip_factor(norm, self.clip_norm):
-            sent.add_(update, alpha=factor)
-        total.add_(sent.div_(self.resolution).to(torch.int64))
+        super().add(flat, total, update, norm, sequences, user)
+        if self.deviation:
+            if self.draw is None:
+                raise ValueError("this contribution has no streams of noise")
+            steps = steps_of(self.deviation, self.resolution)
+            noise = rounded_gaussian(self.draw(user), self.size, steps)
+            total.add_(torch.from_numpy(noise).to(total.device))
         return True
 
     def reach(self, result: UserResult) -> float:
@@ -114,7 +140,7 @@ def clip_factor(norm: float, clip_norm: float) -> float:
     """What an update of that l2 norm is multiplied with; zero where it is not finite."""
     if not math.isfinite(norm):
         return 0.0
-    return min(1.0, clip_norm / norm) if norm else 1.0
+    return min(1.0, clip_norm * (1 - SAFETY) / norm) if norm else 1.0
 
 
 def _checked(result: UserResult, reach: float) -> float:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from fedsim.config import Config, load
+from fedsim.config import Config
 from fedsim.errors import FedsimError
 from fedsim.overrides import parse
 from fedsim.search_space import Range
+from fedsim.studies.simulated import load_cell
 from server.optimizers import OPTIMIZERS
 from server.strategies import STRATEGIES
 
@@ -67,7 +68,7 @@ class Plan:
         values = [f"{key}={value!r}" for key, value in (tuned or {}).items()]
         keys = [*cell.keys, *values, f"seed={seed}"]
         try:
-            return load(self.preset, keys)
+            return load_cell(self.preset, keys)
         except FedsimError as error:
             raise FedsimError(f"{self._axis_at_fault(cell, keys)}{error}") from None
 
@@ -110,7 +111,9 @@ class Plan:
         """The axis, with its value, that `keys` are no config with and are one without."""
         for axis, value in cell.at:
             try:
-                load(self.preset, [key for key in keys if key.partition("=")[0].strip() != axis])
+                load_cell(
+                    self.preset, [key for key in keys if key.partition("=")[0].strip() != axis]
+                )
             except FedsimError:
                 continue
             return f"--axis {axis}={value}: "

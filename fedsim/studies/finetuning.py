@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fedsim.config import Config, load
+from fedsim.config import Config
 from fedsim.errors import FedsimError
 from fedsim.leakage.intervals import mean_interval
 from fedsim.runs import Run
 from fedsim.studies.grid import Told, run_all
+from fedsim.studies.simulated import load_cell
 
 PRETRAINED, CONTROL = "pretrained", "control"
 KEYS = ["arm", "text", "quantity", "prefix_words", "round"]
@@ -38,7 +39,7 @@ class Study:
     def config(self, arm: str, seed: int) -> Config:
         """One cell. The control differs in nothing but that it is not pretrained."""
         keys = [*_NO_BASELINES, *self.overrides, f"seed={seed}"]
-        return load(self.preset, [*keys, *(["pretrain.epochs=0"] if arm == CONTROL else [])])
+        return load_cell(self.preset, [*keys, *(["pretrain.epochs=0"] if arm == CONTROL else [])])
 
 
 def run_study(study: Study, folder: Path, jobs: int, told: Told) -> pd.DataFrame:

@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from fedsim.config import Config, load
+from fedsim.config import Config
 from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
 from fedsim.privacy.mechanisms import MECHANISMS
 from fedsim.privacy.mechanisms.user_level import UserLevel
 from fedsim.runs import Run
 from fedsim.studies.grid import Told, run_all
+from fedsim.studies.simulated import load_cell
 from server.privacy import mechanism_of, resolved
 
 WITHOUT_NOISE = "dp-fedavg"  # all mechanisms of a sampler are the same then
@@ -78,7 +79,7 @@ class Study:
         keys += [] if noiseless else [f"privacy.epsilon={point.epsilon!r}"]
         # Without noise there is nothing that a larger cohort could make smaller.
         own = [o for o in self.overrides if not (noiseless and o.startswith("privacy."))]
-        return load(self.preset, [*keys, *own])
+        return load_cell(self.preset, [*keys, *own])
 
 
 def _clip_key(point: Point) -> str:
@@ -91,7 +92,7 @@ def reported(
 ) -> tuple[str, ...]:
     """The overrides that simulate the noise of `users` (0: none; None: `many` where fewer are
     there), with the share of them in a round that the real ones have."""
-    config = load(preset, overrides)
+    config = load_cell(preset, overrides)
     there = len(open_federation(config).population)
     if users is None:
         users = many if there < many else 0

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fedsim.config import Config, load
+from fedsim.config import Config
 from fedsim.device import threads
 from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
@@ -27,6 +27,7 @@ from fedsim.studies.frontier import reported
 from fedsim.studies.grid import Told, run_all
 from fedsim.studies.ordering import Difference, Growth, differences, growth, trained, verdict
 from fedsim.studies.pooled import train_pooled
+from fedsim.studies.simulated import load_cell
 from server.privacy import resolved
 
 CENTRAL, IID, USER, DP = "central IID", "FedAvg IID", "FedAvg by user", "user-level DP"
@@ -61,12 +62,12 @@ class Study:
     def config(self, setting: str, seed: int) -> Config:
         """One cell. That of central training is the one by user, with its passes."""
         plain = tuple(o for o in self.overrides if not o.startswith(_CENTRAL_KEYS))
-        base = load(self.preset, plain)
+        base = load_cell(self.preset, plain)
         keys = [f"seed={seed}", f"evaluation.every={base.server.rounds}",
                 "evaluation.trigram=false"]  # fmt: skip
         if setting == CENTRAL:
             keys += ["evaluation.central=true", f"evaluation.central_epochs={self.passes(base)}"]
-            return load(self.preset, [*self.overrides, *keys])
+            return load_cell(self.preset, [*self.overrides, *keys])
         keys.append("evaluation.central=false")
         if setting == IID:
             keys.append("federation.partition=iid")
@@ -79,7 +80,7 @@ class Study:
                 f"optimizer.lr={how.server_lr!r}",
                 *reported(self.preset, plain, how.users, MANY_USERS),
             ]
-        return load(self.preset, [*plain, *keys])
+        return load_cell(self.preset, [*plain, *keys])
 
     def passes(self, base: Config) -> int:
         """Over the text, as often as a user of the federation trains on its own, rounded."""

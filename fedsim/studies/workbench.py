@@ -19,6 +19,7 @@ from fedsim.parameters import Parameters
 from fedsim.runs import Run
 from fedsim.seeding import torch_stream
 from fedsim.studies.grid import run_all
+from fedsim.studies.simulated import simulation_of
 from server.strategies import STRATEGIES
 
 
@@ -59,8 +60,8 @@ class Bench:
 
 
 def _untold(config: Config) -> Config:
-    """Runs of a measure are nobody's business: who is told of the audited run is not of them."""
-    return replace(config, tracking=type(config.tracking)())
+    """Runs of a measure are simulations, and who is told of the audited run is not told of them."""
+    return replace(simulation_of(config), tracking=type(config.tracking)())
 
 
 def _training(config: Config) -> Training:

@@ -15,7 +15,6 @@ from fedsim.config import Config
 from fedsim.errors import FedsimError
 from fedsim.registry import Registry
 
-SECRET = ("server.noise_key",)
 OF_THIS_MACHINE = ("data.path", "pretrain.path", "engine.address")  # folders, with a user's name
 STUDY_FOLDERS = ("cells", "runs")  # say nothing of which study
 
@@ -105,7 +104,7 @@ def parameters(config: Config) -> dict[str, str | int | float | bool]:
     for name in ("data", "pretrain"):  # a recipe of one's own
         if str(flat[name]).endswith(".toml"):
             flat[name] = Path(flat[name]).name
-    unsent = (*SECRET, *OF_THIS_MACHINE)
+    unsent = OF_THIS_MACHINE
     return {name: value for name, value in flat.items() if name not in unsent}
 
 

@@ -12,7 +12,6 @@ from typing import Any
 from fedsim.config import Config
 from fedsim.errors import FedsimError, last_line
 from fedsim.files import write_atomically
-from fedsim.privacy.mechanisms import MECHANISMS
 from fedsim.runs import Run
 from fedsim.tracking.base import TRACKERS, Story, Tracker, without_login
 from fedsim.tracking.figures import SENT, figures
@@ -24,15 +23,15 @@ Notice = Callable[[str], None]
 
 
 def require(config: Config) -> None:
-    """Raise FedsimError for a tracker of the config that cannot be used here, or must not be: the
-    noise of a private run follows from its config, unless a secret goes with it."""
-    guessed = MECHANISMS[config.privacy.name].draws_in_secret and not config.server.noise_key
+    """Raise FedsimError for a tracker of the config that cannot be used here, or must not be:
+    seeded noise of a private run follows from its config."""
+    guessed = getattr(config.privacy.options, "noise", "") == "seeded"
     for name in config.tracking.to:
         if guessed and TRACKERS[name].sends:
             raise FedsimError(
                 f"tracking.to = '{name}' is sent the config, from which anybody can make the noise "
-                f"of privacy = '{config.privacy.name}' again while server.noise_key is empty; set "
-                "server.noise_key=SECRET, which is never sent."
+                f"of privacy = '{config.privacy.name}' again while it is seeded; set "
+                "privacy.noise=fresh."
             )
         TRACKERS[name].require(name)
 

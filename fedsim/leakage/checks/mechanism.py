@@ -15,11 +15,13 @@ from fedsim.models.cifg import CifgSmallOptions
 from fedsim.models.flat import FlatModel
 from fedsim.parameters import Layout
 from fedsim.privacy.base import MECHANISMS, Mechanism, Setting
+from fedsim.privacy.key_stream import KEY_BYTES
 from fedsim.seeding import torch_stream
 from fedsim.updates import Aggregate, ChunkUpdate, UserResult
 
 WORDS, OPTIONS = 400, CifgSmallOptions(hidden=32, embedding=16)
 COHORT, CLIP, NOISE = 10, 0.5, 0.8  # m, C, z
+KEY = b"selfcheck".ljust(KEY_BYTES)
 ROUNDING = 1e-5  # of the float32 mean, relative
 
 
@@ -83,7 +85,7 @@ def released(
     mechanism = _mechanism(noise, updates.shape[1])
     state = mechanism.initial_state(updates.shape[1])
     contribution = mechanism.contribution(
-        mechanism.options, 0, {"round": round, **mechanism.work(state)}, updates.shape[1]
+        mechanism.options, {"round": round, **mechanism.work(state)}, updates.shape[1]
     )
     aggregate = Aggregate(Layout(("all",), ((updates.shape[1],),)), contribution)
     for user in order or range(len(updates)):
@@ -103,7 +105,7 @@ def _moved(mean: np.ndarray, without: np.ndarray) -> float:
 def _mechanism(noise: float, size: int) -> Mechanism:
     made = MECHANISMS["dp-fedavg"]
     setting = Setting(
-        0, "selfcheck", 10**6, COHORT, 100, "poisson", 0, 0, 0, 0,
+        KEY, 10**6, COHORT, 100, "poisson", 0, 0, 0, 0,
         lambda: size, lambda: 1, lambda rounds: rounds,
     )  # fmt: skip
     options = {"clip_norm": CLIP, "noise_multiplier": noise, "delta": 1e-7}

@@ -50,14 +50,11 @@ class Banded(Toeplitz):
 
     def initial_state(self, size: int) -> State:
         """Rows of zeros."""
-        return {
-            f"row {place}": np.zeros(size, np.float32)
-            for place in range(len(self.coefficients) - 1)
-        }
+        return {f"row {place}": np.zeros(size) for place in range(len(self.coefficients) - 1)}
 
     def _row(self, round: int, fresh: Fresh, state: State) -> tuple[np.ndarray, State]:
-        own, *others = self.coefficients.astype(np.float32)
-        row = fresh(round).astype(np.float32)
+        own, *others = self.coefficients
+        row = fresh(round).copy()
         for lag, coefficient in enumerate(others[: round - 1], start=1):
             row -= coefficient * state[f"row {(round - lag) % len(others)}"]
         row /= own

@@ -68,7 +68,7 @@ class Factorisation:
         return {}
 
     def noise(self, round: int, fresh: Fresh, state: State) -> tuple[np.ndarray, State]:
-        """float32 (size,): what to add to the sum of `round`, counted from 1, and the new state.
+        """float64 (size,): what to add to the sum of `round`, counted from 1, and the new state.
 
         `fresh(index)` is the standard normal vector (size,) of that index: the same each time it
         is asked for, independent of those of all other indices. Arguments are left as they were;

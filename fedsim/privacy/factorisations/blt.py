@@ -47,13 +47,13 @@ class Blt(Toeplitz):
 
     def initial_state(self, size: int) -> State:
         """Empty buffers."""
-        return {f"buffer {j}": np.zeros(size, np.float32) for j in range(len(self.theta))}
+        return {f"buffer {j}": np.zeros(size) for j in range(len(self.theta))}
 
     def _row(self, round: int, fresh: Fresh, state: State) -> tuple[np.ndarray, State]:
-        row = fresh(round).astype(np.float32)
+        row = fresh(round).copy()
         for j, omega in enumerate(self.omega):
-            row -= np.float32(omega) * state[f"buffer {j}"]
-        decayed = (np.float32(theta) * state[f"buffer {j}"] for j, theta in enumerate(self.theta))
+            row -= omega * state[f"buffer {j}"]
+        decayed = (theta * state[f"buffer {j}"] for j, theta in enumerate(self.theta))
         return row, {f"buffer {j}": buffer + row for j, buffer in enumerate(decayed)}
 
 

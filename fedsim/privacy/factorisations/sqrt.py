@@ -36,7 +36,7 @@ class Sqrt(Toeplitz):
         )
 
     def _row(self, round: int, fresh: Fresh, state: State) -> tuple[np.ndarray, State]:
-        row = np.float32(self.inverse[0]) * fresh(round).astype(np.float32)
+        row = self.inverse[0] * fresh(round)
         for past in range(1, round):
-            row += np.float32(self.inverse[round - past]) * fresh(past).astype(np.float32)
+            row += self.inverse[round - past] * fresh(past)
         return row, state

@@ -70,20 +70,20 @@ class Tree(Factorisation):
             levels = (self.longest - 1).bit_length()
         else:
             levels = self.longest.bit_length() - 1
-        return {_name(level): np.zeros(size, np.float32) for level in range(levels)}
+        return {_name(level): np.zeros(size) for level in range(levels)}
 
     def _row(self, round: int, fresh: Fresh, state: State) -> tuple[np.ndarray, State]:
         node, offset, top = self._place(round)
         weights = self._own_weights(offset, top)
-        estimate = fresh(node).astype(np.float32)
+        estimate = fresh(node)
         replaced = np.zeros_like(estimate)
         for level in range(top):
             if offset >> level & 1:
                 left = state[_name(level)]
                 estimate, replaced = estimate + left, replaced + left
             own = weights[level + 1]
-            drawn = fresh(node + level + 1).astype(np.float32)
-            estimate = np.float32(own) * drawn + np.float32(1 - own) * estimate
+            drawn = fresh(node + level + 1)
+            estimate = own * drawn + (1 - own) * estimate
         if _name(top) in state:
             state = state | {_name(top): estimate}
         return estimate - replaced, state

@@ -10,11 +10,12 @@ from pydantic import Field
 
 from fedsim.errors import FedsimError
 from fedsim.privacy.base import MECHANISMS, State
+from fedsim.privacy.integer_noise import rounded_gaussian
 from fedsim.privacy.mechanisms.user_level import UserLevel, UserLevelOptions
-from fedsim.seeding import stream
 from fedsim.updates import Aggregate
 
 SMALLEST, LARGEST = 1e-4, 1e6  # clip norms
+BIT_STEPS = 2**20  # of the grid that the noised count lies on, to one user
 
 
 class AdaptiveOptions(UserLevelOptions):
@@ -66,11 +67,12 @@ class Adaptive(UserLevel):
     def after(self, aggregate: Aggregate, round: int, state: State) -> State:
         """The next clip norm, from the noised share of users within this one."""
         options, cohort, clip_norm = self.options, self.setting.cohort, self.clip_norm(state)
-        within = sum((r.update_norm <= clip_norm) - 0.5 for r in aggregate.results)
+        halves = sum(1 if r.update_norm <= clip_norm else -1 for r in aggregate.results)
+        within = halves * BIT_STEPS // 2
         if options.noise_multiplier:
-            deviation = self.bit_deviation * cohort / self.reported_cohort
-            purpose = f"count noise {self.setting.secret}"
-            within += deviation * stream(self.setting.seed, purpose, round).standard_normal()
-        share = within / cohort + 0.5
+            deviation = self.bit_deviation * cohort / self.reported_cohort * BIT_STEPS
+            drawn = rounded_gaussian(self.stream("count", round), 1, math.ceil(deviation))
+            within += int(drawn[0])
+        share = within / BIT_STEPS / cohort + 0.5
         moved = clip_norm * math.exp(-options.clip_lr * (share - options.quantile))
         return {"clip_norm": np.array(min(max(moved, SMALLEST), LARGEST), np.float64)}

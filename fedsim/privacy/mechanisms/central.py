@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from fedsim.privacy.base import MECHANISMS
+from fedsim.privacy.contributions import Draw
 from fedsim.privacy.mechanisms.user_level import UserLevel, UserLevelOptions
 from fedsim.privacy.secure_sum import SecureSum
 from fedsim.updates import Aggregate, Contribution
@@ -39,12 +40,12 @@ class FixedClipping(UserLevel):
 
     @classmethod
     def contribution(
-        cls, options: Any, seed: int, work: Mapping[str, Any], size: int
+        cls, options: Any, work: Mapping[str, Any], size: int, draw: Draw | None = None
     ) -> Contribution:
         """Clipped, and quantised under secure aggregation."""
         secure = SecureSum.of(options)
         if secure is None:
-            return super().contribution(options, seed, work, size)
+            return super().contribution(options, work, size)
         return secure.contribution(size)
 
     def total(self, aggregate: Aggregate) -> np.ndarray:
@@ -52,6 +53,12 @@ class FixedClipping(UserLevel):
         if self._secure:
             self._secure.check(aggregate)
         return super().total(aggregate)
+
+    def grid(self, clip_norm: float) -> float:
+        """That of secure aggregation, where there is one."""
+        if self._secure:
+            return self._secure.contribution(self.setting.size()).resolution
+        return super().grid(clip_norm)
 
 
 @MECHANISMS.register("dp-fedavg")

@@ -8,20 +8,20 @@ import numpy as np
 from pydantic import Field
 
 from fedsim.errors import FedsimError
-from fedsim.options import Options
 from fedsim.privacy.accounting import Guarantee, example_epsilon, loud
 from fedsim.privacy.base import MECHANISMS, Mechanism, Release, State
+from fedsim.privacy.noise_options import NoiseOptions
 from fedsim.updates import Aggregate
 
 
-class DpSgdOptions(Options):
+class DpSgdOptions(NoiseOptions):
     """The same rate and the same number of steps for every client, so that both are public."""
 
     clip_norm: float = Field(
         0.5, ge=1e-4, le=1e6, description="l2 bound of one sequence's gradient"
     )
     noise_multiplier: float = Field(
-        0.0, ge=0, description="deviation of a step's noise / clip norm; 0: see epsilon"
+        0.0, ge=0, le=1e6, description="deviation of a step's noise / clip norm; 0: see epsilon"
     )
     epsilon: float = Field(
         0.0, ge=0, description="budget of the client that takes part most often; 0 is none"
@@ -38,6 +38,8 @@ class DpSgd(Mechanism):
     Options = DpSgdOptions
     options: DpSgdOptions
     unit = "sequence"
+    clients_draw = True
+    arithmetic = "floating point, in which single coordinates can give a sequence away"
     samplers = ("fixed", "poisson", "truncated", "cyclic", "groups")
     without_effect = (
         "client.epochs",

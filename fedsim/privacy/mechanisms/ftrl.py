@@ -23,6 +23,7 @@ from fedsim.privacy.factorisations.banded import BandedOptions as BandOptions
 from fedsim.privacy.factorisations.blt import BltOptions as BufferOptions
 from fedsim.privacy.factorisations.toeplitz import Toeplitz, squared_sensitivity
 from fedsim.privacy.factorisations.tree import TreeOptions as RestartOptions
+from fedsim.privacy.integer_noise import rounded_gaussian
 from fedsim.privacy.mechanisms.central import CentralOptions, FixedClipping
 from fedsim.privacy.plan import Plan, checked
 
@@ -33,6 +34,10 @@ class Ftrl(FixedClipping):
     """Row t of C^-1 Z instead of independent noise; `noise_multiplier` is that of a row of Z."""
 
     samplers: ClassVar[tuple[str, ...]] = ("cyclic",)
+    arithmetic = (
+        "correlated in float64, which errs by about 2^-50, then rounded to whole steps of the grid "
+        "that the exact sum lies on"
+    )
 
     @cached_property
     def factorisation(self) -> Factorisation:
@@ -53,9 +58,16 @@ class Ftrl(FixedClipping):
         """What the stream of noise remembers."""
         return self.factorisation.initial_state(size) if self.options.noise_multiplier else {}
 
-    def noise(self, round: int, size: int, state: State) -> tuple[np.ndarray, State]:
-        """The round's row."""
-        return self.factorisation.noise(round, lambda index: self.fresh(index, size), state)
+    def noise(
+        self, round: int, size: int, deviation: float, state: State
+    ) -> tuple[np.ndarray, State]:
+        """The round's row, computed in float64 and then rounded onto the grid of the sum."""
+        row, state = self.factorisation.noise(round, lambda index: self._fresh(index, size), state)
+        return np.rint(row * deviation).astype(np.int64), state
+
+    def _fresh(self, index: int, size: int) -> np.ndarray:
+        """Row `index` of Z: independent standard normals in steps of 2^-40, float64 (size,)."""
+        return rounded_gaussian(self.stream("row", index), size, 2**40) * 2.0**-40
 
     def _epsilon_of_own(self, noise_multiplier: float) -> float:
         """Of the matrix whose noise was added, under the schema of those that were there."""

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
 from pydantic import Field
 
 from fedsim.errors import FedsimError
-from fedsim.options import Options
 from fedsim.privacy.accounting import Guarantee, local_epsilon, loud
 from fedsim.privacy.base import MECHANISMS, Mechanism, Release, State
-from fedsim.privacy.contributions import Noised
-from fedsim.seeding import stream
+from fedsim.privacy.contributions import Draw, Noised
+from fedsim.privacy.noise_options import NoiseOptions
 from fedsim.updates import Aggregate, Contribution
 
 
-class LocalOptions(Options):
+class LocalOptions(NoiseOptions):
     """The client's own clip norm and noise."""
 
     clip_norm: float = Field(
         0.5, ge=1e-4, le=1e6, description="l2 bound of one user's whole update"
     )
     noise_multiplier: float = Field(
-        0.0, ge=0, description="deviation of each client's noise / clip norm; 0: see epsilon"
+        0.0,
+        ge=0,
+        le=1e6,
+        description="deviation of each client's noise / clip norm; 0: see epsilon",
     )
     epsilon: float = Field(0.0, ge=0, description="budget of a user over all its rounds; 0 is none")
     delta: float = Field(0.0, ge=0, lt=1, description="0 means users^-1.1")
@@ -42,15 +43,16 @@ class Local(Mechanism):
     Options = LocalOptions
     options: LocalOptions
     unit = "update"
+    clients_draw = True
+    arithmetic = "whole steps of the grid that the exact sum lies on, drawn without error"
     samplers = ("fixed", "poisson", "truncated", "cyclic", "groups")
 
     @classmethod
     def contribution(
-        cls, options: Any, seed: int, work: Mapping[str, Any], size: int
+        cls, options: Any, work: Mapping[str, Any], size: int, draw: Draw | None = None
     ) -> Contribution:
         """Clipped and noised."""
         deviation = options.noise_multiplier * options.clip_norm
-        draw = partial(_draw, seed, int(work["round"]))
         return Noised(options.clip_norm, deviation, size, draw)
 
     def release(self, aggregate: Aggregate, round: int, state: State) -> Release:
@@ -95,7 +97,3 @@ class Local(Mechanism):
             min_separation=None,
             warnings=tuple(loud(epsilon)),
         )
-
-
-def _draw(seed: int, round: int, user: int, size: int) -> np.ndarray:
-    return stream(seed, "local noise", round, user).standard_normal(size, np.float32)

@@ -10,6 +10,7 @@ from pydantic import Field
 from fedsim.options import Options
 from fedsim.privacy.accounting import Guarantee
 from fedsim.privacy.base import MECHANISMS, Mechanism, Release, State
+from fedsim.privacy.contributions import Draw
 from fedsim.privacy.secure_sum import SecureSum
 from fedsim.updates import Aggregate, Contribution
 
@@ -41,7 +42,7 @@ class SecAgg(Mechanism):
 
     @classmethod
     def contribution(
-        cls, options: Any, seed: int, work: Mapping[str, Any], size: int
+        cls, options: Any, work: Mapping[str, Any], size: int, draw: Draw | None = None
     ) -> Contribution:
         """Clipped and quantised."""
         secure = SecureSum.of(options)

@@ -15,21 +15,24 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from fedsim.errors import FedsimError
-from fedsim.options import Options
 from fedsim.privacy.accounting import Guarantee, guarantee
 from fedsim.privacy.base import Mechanism, Release, State
 from fedsim.privacy.calibration import noise_for
-from fedsim.privacy.contributions import Clipped
+from fedsim.privacy.contributions import Clipped, Draw, grid_of
+from fedsim.privacy.integer_noise import rounded_gaussian
+from fedsim.privacy.noise_options import NoiseOptions
 from fedsim.privacy.plan import LEAST_NOISE, Plan, checked
-from fedsim.seeding import stream
 from fedsim.updates import Aggregate, Contribution
 
 
-class UserLevelOptions(Options):
+class UserLevelOptions(NoiseOptions):
     """What all user-level mechanisms share."""
 
     noise_multiplier: float = Field(
-        0.0, ge=0, description="deviation of the noise on the sum / clip norm; 0: see epsilon"
+        0.0,
+        ge=0,
+        le=1e6,
+        description="deviation of the noise on the sum / clip norm; 0: see epsilon",
     )
     epsilon: float = Field(
         0.0, ge=0, description="budget that the noise is calibrated to; 0 is none"
@@ -55,6 +58,7 @@ class UserLevel(Mechanism):
     options: UserLevelOptions
     plan_name: ClassVar[str] = "gaussian"
     draws_in_secret = True
+    arithmetic = "whole steps of the grid that the exact sum lies on, drawn without error"
     always_steps = True
     without_effect = ("server.min_completed",)
 
@@ -93,26 +97,27 @@ class UserLevel(Mechanism):
         """The noise multiplier of the sum of updates itself."""
         return self.options.noise_multiplier
 
-    def noise(self, round: int, size: int, state: State) -> tuple[np.ndarray, State]:
-        """Unit noise for the round's sum, (size,)."""
-        return self.fresh(round, size), state
+    def grid(self, clip_norm: float) -> float:
+        """The step of the grid that the sum lies on, and the noise too."""
+        return grid_of(clip_norm)
 
-    def fresh(self, index: int, size: int) -> np.ndarray:
-        """Independent standard normals, number `index`; used nowhere but in noise on sums."""
-        purpose = f"noise {self.setting.secret}"  # other settings, other noise: runs compose
-        return stream(self.setting.seed, purpose, index).standard_normal(size, np.float32)
+    def noise(
+        self, round: int, size: int, deviation: float, state: State
+    ) -> tuple[np.ndarray, State]:
+        """Noise for the round's sum, int64 (size,), of that deviation in steps of the grid."""
+        return rounded_gaussian(self.stream("noise", round), size, math.ceil(deviation)), state
 
     def after(self, aggregate: Aggregate, round: int, state: State) -> State:
         """The state that the next round begins with."""
         return state
 
     def total(self, aggregate: Aggregate) -> np.ndarray:
-        """The exact sum of the clipped updates, float64."""
-        return aggregate.sum()
+        """The exact sum of the clipped updates, int64, in steps of the grid."""
+        return aggregate.total
 
     @classmethod
     def contribution(
-        cls, options: Any, seed: int, work: Mapping[str, Any], size: int
+        cls, options: Any, work: Mapping[str, Any], size: int, draw: Draw | None = None
     ) -> Contribution:
         """Clipped to what the server said."""
         return Clipped(float(work["clip_norm"]))
@@ -122,14 +127,14 @@ class UserLevel(Mechanism):
         return {"clip_norm": self.clip_norm(state)}
 
     def release(self, aggregate: Aggregate, round: int, state: State) -> Release:
-        """(sum + noise) / expected cohort, whoever came."""
+        """(sum + noise) / expected cohort, whoever came; both lie on one grid."""
         clip_norm, cohort = self.clip_norm(state), self.setting.cohort
-        total = self.total(aggregate)
+        grid, total = self.grid(clip_norm), self.total(aggregate)
         # Noise on the mean is z C / m; that of a larger cohort is simulated at its own size.
         deviation = self.noise_on_update() * clip_norm * cohort / self.reported_cohort
         if self.options.noise_multiplier:
-            noise, state = self.noise(round, total.size, state)
-            total += np.multiply(noise, deviation, dtype=np.float64)
+            noise, state = self.noise(round, total.size, deviation / grid, state)
+            total = total + noise
         norms = [r.update_norm for r in aggregate.results]
         facts = {
             "clip_norm": clip_norm,
@@ -137,7 +142,7 @@ class UserLevel(Mechanism):
             "users_clipped": sum(norm > clip_norm for norm in norms),
             "users_not_finite": sum(not math.isfinite(norm) for norm in norms),
         }
-        mean = (total / cohort).astype(np.float32)
+        mean = (total * (grid / cohort)).astype(np.float32)
         return Release(mean, self.after(aggregate, round, state), facts)
 
     def plan(self, noise_multiplier: float, rounds: int) -> Plan:

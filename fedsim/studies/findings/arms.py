@@ -9,12 +9,13 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from fedsim.config import Config, load
+from fedsim.config import Config
 from fedsim.errors import FedsimError
 from fedsim.runs import Run
 from fedsim.studies.findings.base import CURVE, Asked, Finding, Measured
 from fedsim.studies.frontier import SEARCH_SEED
 from fedsim.studies.grid import Crew, Told, run_all
+from fedsim.studies.simulated import load_cell
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Arms(Finding):
     def config(self, asked: Asked, arm: Arm, choice: tuple[str, ...], seed: int) -> Config:
         """One cell."""
         own = (*self.shared, *arm.keys, *choice, f"seed={seed}")
-        return load(self.preset, [*own, *asked.overrides])
+        return load_cell(self.preset, [*own, *asked.overrides])
 
     def cells(self, asked: Asked) -> dict[str, Config]:
         """See `Finding.cells`."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from fedsim.config import Config, load
+from fedsim.config import Config
 from fedsim.leakage.intervals import over_users
 from fedsim.seeding import stream
 from fedsim.studies.findings.base import (
@@ -24,6 +24,7 @@ from fedsim.studies.findings.base import (
 )
 from fedsim.studies.findings.pairing import Interval
 from fedsim.studies.grid import Told, run_all
+from fedsim.studies.simulated import load_cell
 
 FEDERATED, NGRAM, CENTRAL = "federated CIFG", "n-gram", "central CIFG"
 MARGIN = 0.01
@@ -71,7 +72,7 @@ class Hard2018(Finding):
     def cells(self, asked: Asked) -> dict[str, Config]:
         """See `Finding.cells`."""
         return {
-            f"gboard, seed {seed}": load(self.preset, [f"seed={seed}", *asked.overrides])
+            f"gboard, seed {seed}": load_cell(self.preset, [f"seed={seed}", *asked.overrides])
             for seed in asked.seeds
         }
 

@@ -1,0 +1,135 @@
+"""The key that a run's noise is drawn from: known to everybody, or drawn by this machine and kept.
+
+A *seeded* key follows from the config and the text: the same run gives the same bits, and whoever
+knows both can subtract the noise, so that nobody is protected. It is for simulation. A *fresh* key
+comes from the operating system and stays in a folder of this user's own on the server, never in a
+run folder, a message or a bundle: a resumed run goes on with the same noise, and at the end of the
+run the key is deleted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fedsim.errors import FedsimError
+from fedsim.paths import expanded
+from fedsim.privacy.key_stream import KEY_BYTES
+
+GENERATOR = "AES-256 in counter mode"
+CLIENTS = "clients.key"
+Kind = Literal["seeded", "fresh"]
+
+
+@dataclass(frozen=True, repr=False)
+class NoiseKey:
+    """A key; `repr` does not show it."""
+
+    kind: Kind
+    secret: bytes
+
+    @property
+    def id(self) -> str:
+        """A name of the key that tells nothing of it, for the record of the run."""
+        return hashlib.sha256(b"fedsim noise key/" + self.secret).hexdigest()[:32]
+
+    def named(self, purpose: str) -> str:
+        """A string for `fedsim.seeding` that follows from the key and does not tell it."""
+        return hmac.new(self.secret, purpose.encode(), hashlib.sha256).hexdigest()
+
+
+def seeded(fingerprint: str, corpus_digest: str) -> NoiseKey:
+    """The key of a simulation: another config or other text, another key."""
+    told = f"fedsim seeded noise/{fingerprint}/{corpus_digest}".encode()
+    return NoiseKey("seeded", hashlib.sha256(told).digest())
+
+
+def fresh() -> NoiseKey:
+    """A key from the operating system, not kept yet."""
+    return NoiseKey("fresh", secrets.token_bytes(KEY_BYTES))
+
+
+def keep(key: NoiseKey) -> None:
+    """Write a fresh key where `kept` finds it, readable for this user only."""
+    _write(_file(key.id), key.secret)
+
+
+def kept(id: str, run: Path) -> NoiseKey:
+    """The key of that id. Raises FedsimError where it is not on this machine."""
+    try:
+        key = NoiseKey("fresh", _file(id).read_bytes())
+    except OSError:
+        key = None
+    if key is None or len(key.secret) != KEY_BYTES or key.id != id:
+        raise FedsimError(
+            f"The key of {run}'s noise is not in {folder()}: it can be continued only where it "
+            "was begun (set FEDSIM_KEYS to the folder of keys if that was moved); start a new run."
+        )
+    return key
+
+
+def forget(id: str) -> None:
+    """Delete a key, after which nobody can make its noise again."""
+    with suppress(OSError):
+        _file(id).unlink()
+
+
+def client_key(shard: str, told: str, parameters: bytes) -> bytes:
+    """The key of what clients draw themselves under fresh noise, from this machine's own secret.
+
+    shard: the node's own folder, "" where all text is here. told: what the server calls the run.
+    parameters: a digest of the model that came, so that a server that sends two models in the same
+    round does not get the same noise twice. A message that is repeated gives the same key.
+    """
+    path = Path(shard) / CLIENTS if shard else folder() / CLIENTS
+    with suppress(FileExistsError):
+        _write(path, secrets.token_bytes(KEY_BYTES))
+    try:
+        secret = path.read_bytes()
+    except OSError as error:
+        raise FedsimError(f"Cannot read {path}: {error.strerror}.") from None
+    if len(secret) != KEY_BYTES:
+        raise FedsimError(f"{path} is not a key; remove it, and a new one is made.")
+    return hmac.new(secret, told.encode() + b"/" + parameters, hashlib.sha256).digest()
+
+
+def folder() -> Path:
+    """Where keys are kept: `FEDSIM_KEYS`, or a folder of this user's state."""
+    given = os.environ.get("FEDSIM_KEYS", "")
+    if given:
+        return expanded(given, "FEDSIM_KEYS")
+    state = os.environ.get("XDG_STATE_HOME", "")
+    return (Path(state) if state else Path.home() / ".local" / "state") / "fedsim" / "keys"
+
+
+def _file(id: str) -> Path:
+    return folder() / f"{id}.key"
+
+
+def _write(path: Path, data: bytes) -> None:
+    """A new file that nobody else may read, whole or not at all. FileExistsError where it is."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(draft, path)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise FedsimError(
+            f"Cannot write the key {path} ({error.strerror}); set FEDSIM_KEYS to a folder of "
+            "yours, or privacy.noise=seeded for a simulation."
+        ) from None
+    finally:
+        with suppress(OSError):
+            draft.unlink()
