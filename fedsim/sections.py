@@ -130,7 +130,9 @@ class EngineOptions(Options):
     address: str = Field(
         "", description="of a Ray cluster, else one is started; or the folder of a deployment"
     )
-    device: str = "auto"
+    device: str = Field(
+        "auto", description="cpu or cuda; auto: cuda where there is a GPU, see docs/engines.md"
+    )
     kernel: Literal["auto", "native", "torch"] = Field(
         "auto", description="of local training: compiled C for lstm and cifg on a CPU, or PyTorch"
     )

@@ -11,6 +11,7 @@ from fedsim.device import resolve_device
 from fedsim.errors import EngineLost, FedsimError
 from fedsim.federation import open_federation
 from fedsim.memory import require_memory
+from fedsim.models.contract import check_agreement
 from fedsim.models.flat import resolve_kernel
 from fedsim.profile import Profile
 from fedsim.program import command
@@ -105,6 +106,11 @@ def check(config: Config, notice: Callable[[str], None] = silent) -> None:
         )
     first_corpus(config, federation)
     resolved(config, federation, notice)
+    check_agreement(config.model.name, config.model.options)
+    if config.privacy.name == "dp-sgd":
+        from clients.private_contract import check_private  # Opacus, which nothing else needs
+
+        check_private(config.model.name, config.model.options)
     device = resolve_device(config.engine.device)
     resolve_kernel(config.engine.kernel, config.model.options, device)
     if config.engine.name != "deploy" and not config.engine.address:  # else on other machines

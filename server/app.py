@@ -28,7 +28,8 @@ from fedsim.evaluation import latency
 from fedsim.federation import Federation, open_federation
 from fedsim.interrupts import held_back
 from fedsim.leakage.first_corpus import FirstCorpus
-from fedsim.models import build
+from fedsim.models import build, initialise
+from fedsim.models.contract import check_agreement
 from fedsim.models.flat import resolve_kernel
 from fedsim.models.native.build import built_with
 from fedsim.parameters import Parameters
@@ -73,6 +74,8 @@ def main(grid: Grid, context: Context) -> None:
         else:
             config, kernel = _on_this_machine(_config_of(settings))
             require(config)
+            if not settings.get("run"):  # else who started it has tried the model
+                check_agreement(config.model.name, config.model.options)
             federation = open_federation(config)
             config = resolved(config, federation)
             corpus, first = federation.corpus, first_corpus(config, federation)
@@ -288,9 +291,8 @@ def initial_state(
 
 
 def _drawn(config: Config, federation: Federation) -> Parameters:
-    device = resolve_device(config.engine.device)
-    model = build(config.model.options, len(federation.corpus.vocabulary), device)
-    model.initialise(torch_stream(config.seed, "init", device=device))
+    model = build(config.model.options, len(federation.corpus.vocabulary))
+    initialise(model, config.model.options, torch_stream(config.seed, "init"))
     return Parameters.from_model(model)
 
 

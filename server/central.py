@@ -8,7 +8,7 @@ from fedsim.config import Config
 from fedsim.data.sequences import Sequences
 from fedsim.device import resolve_device, threads
 from fedsim.federation import Federation
-from fedsim.models import build
+from fedsim.models import build, initialise
 from fedsim.models.base import LanguageModel
 from fedsim.models.flat import flat_model, resolve_kernel
 from fedsim.models.pooled import Plan, train
@@ -49,7 +49,7 @@ def train_centrally(
     model = build(config.model.options, vocabulary_size, device)
     kernel, _ = resolve_kernel(config.engine.kernel, config.model.options, device)
     flat = flat_model(model, device, kernel)
-    model.initialise(torch_stream(config.seed, "init", device=device))
+    initialise(model, config.model.options, torch_stream(config.seed, "init"))
     model.dropout_generator = torch_stream(config.seed, f"{purpose}-dropout", device=device)
     with threads(THREADS):
         train(

@@ -20,7 +20,7 @@ from fedsim.parameters import Layout, Parameters
 from fedsim.progress import Reporter
 from server.central import train_centrally
 
-FORMAT = 1  # raise when a change of the code changes what a pretrained model is
+FORMAT = 2  # raise when a change of the code changes what a pretrained model is
 
 
 def first_corpus(config: Config, federation: Federation) -> FirstCorpus | None:

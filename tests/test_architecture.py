@@ -43,7 +43,7 @@ ROOMS = {
     "flwr": ("clients.app", "server.app", "server.strategy", "server.dispatch",
              "server.nodes", "server.exchange", "server.inspection", "server.strategies",
              "fedsim.engines", "fedsim.simulation"),
-    "opacus": ("clients.private", "fedsim.privacy"),
+    "opacus": ("clients.private", "clients.private_contract", "fedsim.privacy"),
     "dp_accounting": ("fedsim.privacy",),
     "ray": ("fedsim.engines.ray",),
     "typer": ("fedsim.cli",),

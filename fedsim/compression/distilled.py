@@ -16,7 +16,7 @@ from fedsim.data.sequences import Sequences
 from fedsim.data.store import Corpus
 from fedsim.device import threads
 from fedsim.errors import FedsimError
-from fedsim.models.base import LanguageModel, ModelOptions, build
+from fedsim.models.base import LanguageModel, ModelOptions, build, initialise
 from fedsim.models.batch import Batch
 from fedsim.models.pooled import GRADIENT_NORM, share_of_rate
 from fedsim.seeding import stream, torch_stream
@@ -40,7 +40,7 @@ class Distilled(Copy):
         teacher = original.model
         options = narrower(original.options, self.width)
         student = build(options, teacher.vocabulary_size, teacher.device)
-        student.initialise(torch_stream(original.seed, "student", device=teacher.device))
+        initialise(student, options, torch_stream(original.seed, "student"))
         if not len(original.public):
             raise FedsimError(
                 "There is no text of validation users or donors here that a student could learn "

@@ -14,7 +14,7 @@ from scipy.special import expit
 
 from fedsim.data.sequences import Sequences
 from fedsim.leakage.base import Subject
-from fedsim.models.base import LanguageModel, build
+from fedsim.models.base import LanguageModel, build, initialise
 from fedsim.seeding import torch_stream
 
 FOLDS = 5
@@ -23,9 +23,9 @@ RIDGE = 1.0
 
 def untrained(subject: Subject) -> LanguageModel:
     """A model of the subject's architecture as it is before round 1, of another draw."""
-    device = subject.model.device
-    model = build(subject.config.model.options, subject.model.vocabulary_size, device)
-    model.initialise(torch_stream(subject.seed, "untrained model", device=device))
+    options = subject.config.model.options
+    model = build(options, subject.model.vocabulary_size, subject.model.device)
+    initialise(model, options, torch_stream(subject.seed, "untrained model"))
     return model.eval()
 
 

@@ -6,7 +6,7 @@ from fedsim.data.sequences import Sequences
 from fedsim.federation import Federation
 from fedsim.leakage.base import Subject
 from fedsim.models import KneserNey
-from fedsim.models.base import LanguageModel, build
+from fedsim.models.base import LanguageModel, build, initialise
 from fedsim.models.flat import flat_model, resolve_kernel
 from fedsim.models.pooled import Plan, train
 from fedsim.seeding import stream, torch_stream
@@ -36,7 +36,7 @@ def same_architecture(subject: Subject) -> LanguageModel:
     config, seed = subject.config, subject.seed
     model = build(config.model.options, subject.model.vocabulary_size, device)
     flat = flat_model(model, device, resolve_kernel("auto", config.model.options, device)[0])
-    model.initialise(torch_stream(seed, "reference model", device=device))
+    initialise(model, config.model.options, torch_stream(seed, "reference model"))
     model.dropout_generator = torch_stream(seed, "reference dropout", device=device)
     text = reference_text(subject.federation)
     train(flat, text, PLAN, lambda epoch: stream(seed, "reference order", epoch))

@@ -1,6 +1,6 @@
 """Next-word models behind one interface; a new model is one file and one import below."""
 
-from fedsim.models.base import MODELS, LanguageModel, ModelOptions, build
+from fedsim.models.base import MODELS, LanguageModel, ModelOptions, build, initialise
 from fedsim.models.batch import BOS, EOS, N_SPECIALS, PAD, UNK, Batch
 from fedsim.models.cifg import CifgOptions
 from fedsim.models.loss import NOMINAL_TOKENS, sequence_nats, training_loss
@@ -24,6 +24,7 @@ __all__ = [
     "ModelOptions",
     "TransformerOptions",
     "build",
+    "initialise",
     "sequence_nats",
     "training_loss",
 ]

@@ -88,7 +88,8 @@ class LanguageModel(nn.Module, ABC):
 
     @abstractmethod
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw all parameters from `generator`, which lives on the model's device."""
+        """Draw all parameters from `generator`, which lives on the model's device: the CPU, where
+        the function `initialise` draws those of every device."""
 
     def tie_weights(self) -> None:
         """Make modules that share a tensor share it again after `build` replaced it."""
@@ -152,6 +153,22 @@ def build(
             setattr(module, name, nn.Parameter(torch.zeros(parameter.shape, device=device)))
     model.tie_weights()
     return model
+
+
+def initialise(model: LanguageModel, options: ModelOptions, generator: torch.Generator) -> None:
+    """Draw all parameters from a generator on the CPU, wherever the model is.
+
+    A GPU's generator has other numbers for the same seed, and runs on different devices would begin
+    with different models.
+    """
+    if model.device.type == "cpu":
+        model.initialise(generator)
+        return
+    drawn = build(options, model.vocabulary_size)
+    drawn.initialise(generator)
+    with torch.no_grad():
+        for mine, theirs in zip(model.parameters(), drawn.parameters(), strict=True):
+            mine.copy_(theirs)
 
 
 def fill_uniform(weight: Tensor, generator: torch.Generator, gain: float = 1.0) -> None:
