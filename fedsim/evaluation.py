@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -66,6 +67,7 @@ class Keyboard:
             for i in ids:
                 if k < lengths[i]:
                     first[i, k], last[i, k] = starts[words[i][:k]], ends[words[i][:k]]
+        self._ids, self._words = torch.tensor(ids, dtype=torch.int64), [words[i] for i in ids]
         self.rank, self.lengths, self.first, self.last = (
             torch.from_numpy(a).to(device) for a in (rank, lengths, first, last)
         )
@@ -98,6 +100,22 @@ class Keyboard:
             keep &= ranks < self.last[words, typed]
             rows, ranks = rows[keep], ranks[keep]
             beaten = torch.bincount(rows, minlength=len(targets)) - 1
+
+    def beginning_with(self, prefix: str) -> Tensor:
+        """(n,) ids of the words that begin with `prefix`, in lexicographic order."""
+        first = bisect_left(self._words, prefix)
+        last = bisect_left(self._words, True, lo=first, key=lambda w: not w.startswith(prefix))
+        return self._ids[first:last]
+
+    def offers(self, scores: Tensor, prefix: str, count: int = SUGGESTIONS) -> list[int]:
+        """Ids of the words that are shown once `prefix` is typed, likeliest first; scores (V,).
+
+        Of equals the lexicographically first is first. `keystrokes` counts how often this has to
+        be asked, one character more each time, until the word that is meant is shown.
+        """
+        found = self.beginning_with(prefix)
+        order = scores.cpu()[found].argsort(descending=True, stable=True)
+        return found[order[:count]].tolist()
 
 
 def evaluate_user(

@@ -375,17 +375,34 @@ def test_suggest_offers_the_word_that_the_model_learned(
     assert trained.code == 0, trained.err
     sentence = words("see you at the usual place tonight")
     for n, word in enumerate(sentence):
-        outcome = fedsim("suggest", "run", " ".join(sentence[:n]), "--json")
-        offers = json.loads(outcome.out)
-        assert offers[0]["word"] == word
-        assert offers[0]["probability"] > 0.5
-        assert len(offers) == 3
-    plain = fedsim("suggest", "run", "See YOU, at", "--count", "1")
+        before = "".join(f"{done} " for done in sentence[:n])
+        for typed in ("", word[:2]):
+            found = json.loads(fedsim("suggest", "run", before + typed, "--json").out)
+            assert (found["context"], found["typed"]) == (sentence[:n], typed)
+            assert found["offers"][0]["word"] == word
+            assert found["offers"][0]["probability"] > 0.5
+    plain = fedsim("suggest", "run", "See YOU, at ", "--count", "1")
     assert plain.out.split()[0] == "the"
+    assert "\nend of the message " in plain.out
+    ended = json.loads(fedsim("suggest", "run", " ".join(sentence) + " ", "--json").out)
+    assert ended["end"] > 0.5, "which no offer hides"
     every = json.loads(fedsim("suggest", "run", "--count", "99", "--json").out)
-    assert [offer["word"] for offer in every].count("see") == 1
-    assert sorted(offer["word"] for offer in every) == sorted(Run.open("run").vocabulary()[4:])
-    assert sum(offer["probability"] for offer in every) == pytest.approx(1, abs=1e-5)
+    offered = [offer["word"] for offer in every["offers"]]
+    assert sorted(offered) == sorted(Run.open("run").vocabulary()[4:])
+    shares = sum(offer["probability"] for offer in every["offers"])
+    assert shares < 1, "of which the end of the message has its part"
+    assert every["beginning_so"] == pytest.approx(shares)
+
+
+def test_suggest_says_which_words_it_does_not_know(
+    fedsim: Callable[..., Outcome], finished: Run
+) -> None:
+    said = fedsim("suggest", finished.path, "Zounds, w1 zounds qq").out
+    assert "read as an unknown word: 'zounds'." in said
+    assert "No word of the vocabulary begins with 'qq'." in said
+    found = json.loads(fedsim("suggest", finished.path, "zounds w1", "--json").out)
+    assert (found["unknown"], found["typed"]) == (["zounds"], "w1")
+    assert all(offer["word"].startswith("w1") for offer in found["offers"])
 
 
 def test_compare_prints_what_it_found_and_keeps_what_is_finished(

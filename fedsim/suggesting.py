@@ -1,0 +1,65 @@
+"""What the keyboard that is scored would offer for a text: completions, or the next word."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedsim.data.text import words
+from fedsim.errors import FedsimError
+from fedsim.evaluation import SUGGESTIONS, Keyboard
+from fedsim.models.base import LanguageModel
+from fedsim.models.batch import EOS, UNK, Batch
+
+
+@dataclass(frozen=True)
+class Suggestions:
+    """What is offered, likeliest first, and what the model says beside it.
+
+    Probabilities are the model's own for the next token after `context`, of all tokens: they are
+    not made to sum to one over what is offered.
+
+    context: the words before, as the model reads them; unknown: those of them that it does not
+    know. typed: the letters of a word that is being typed, "" where the next word is asked for.
+    offers: (word, probability). beginning_so: of all words that begin with `typed`; end: that the
+    message ends here; unknown_word: of all words that are not in the vocabulary.
+    """
+
+    context: tuple[str, ...]
+    unknown: tuple[str, ...]
+    typed: str
+    offers: tuple[tuple[str, float], ...]
+    beginning_so: float
+    end: float
+    unknown_word: float
+
+
+def suggest(
+    model: LanguageModel, vocabulary: Sequence[str], text: str, count: int = SUGGESTIONS
+) -> Suggestions:
+    """What is shown above the keys after `text`, as in `fedsim.evaluation`.
+
+    vocabulary: the words by id, special ones first. The last word of a text without a space behind
+    it is one that is being typed. Raises FedsimError for a model that has diverged.
+    """
+    *context, last = words(f"{text}x")  # a letter more, which shows whether a word is open
+    typed = last[:-1]
+    ids = {word: index for index, word in enumerate(vocabulary)}
+    read = np.array([ids.get(word, UNK) for word in context], np.int32)
+    scores = model.log_probs(Batch.of(read, np.array([0, len(read)]), device=model.device))[-1]
+    if not bool(scores.isfinite().any()):
+        raise FedsimError("The model has diverged: it gives no probabilities, so nothing to offer.")
+    keyboard = Keyboard(vocabulary, model.device)
+    shares = scores.double().exp()
+    found = keyboard.offers(scores, typed, count)
+    return Suggestions(
+        context=tuple(context),
+        unknown=tuple(word for word in dict.fromkeys(context) if word not in ids),
+        typed=typed,
+        offers=tuple((vocabulary[i], float(shares[i])) for i in found),
+        beginning_so=float(shares[keyboard.beginning_with(typed)].sum()),
+        end=float(shares[EOS]),
+        unknown_word=float(shares[UNK]),
+    )
