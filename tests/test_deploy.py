@@ -134,7 +134,7 @@ def test_a_deployment_is_found_again_and_nothing_else_is(
     on = EngineOptions(name="deploy", address=str(deployment.folder))
     with pytest.raises(FedsimError, match=r"no deployment in .*; start one"):
         Deployment.open(tmp_path)
-    with pytest.raises(FedsimError, match="does not run: `.*deploy up` again"):
+    with pytest.raises(FedsimError, match=r"does not run: `.*deploy up` again"):
         simulate(replace(config, engine=on), tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
     (deployment.folder / "deployment.json").write_text('{"nodes": 2')

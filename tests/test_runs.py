@@ -182,7 +182,7 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing_but_the_round(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", full)
-        with pytest.raises(FedsimError, match=r"No space left on device.*free space, then `.*resume"):
+        with pytest.raises(FedsimError, match=r"No space left.*free space, then `.*resume"):
             simulate(config, tmp_path / "run", quiet=True)
     run = Run.open(tmp_path / "run")
     assert run.status["state"] == "failed"
