@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
@@ -14,6 +15,8 @@ try:
     import fcntl
 except ImportError:  # Windows, where two processes on one run are not noticed
     fcntl = None  # type: ignore[assignment]
+
+_PATIENCE_S = 0.3  # who only asks for the holder has the lock for a moment
 
 
 @contextmanager
@@ -31,21 +34,50 @@ def lock(folder: Path) -> Iterator[None]:
         yield
 
 
+def holder(folder: Path) -> str | None:
+    """The id of the process that holds the folder's lock; None where none does.
+
+    "unknown" where it does not say, or where the system cannot be asked.
+    """
+    try:
+        with (folder / ".lock").open("rb", buffering=0) as file:
+            if fcntl is None:
+                return "unknown"
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return _id_in(file)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return "unknown"
+    return None
+
+
+def _id_in(file: FileIO) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace").strip() or "unknown"
+
+
 def _take(file: FileIO, folder: Path) -> None:
     """Lock an open file until it is closed, and leave the process's id in it."""
     if fcntl is None:
         return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        holder = file.read().decode(errors="replace").strip() or "unknown"
-        raise FedsimError(
-            f"{folder} is in use by another process (id {holder}); wait until it has ended, or "
-            "stop it."
-        ) from None
-    except OSError:
-        return  # a file system without locks
+    until = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() < until:
+                time.sleep(0.01)
+                continue
+            raise FedsimError(
+                f"{folder} is in use by another process (id {_id_in(file)}); wait until it has "
+                "ended, or stop it."
+            ) from None
+        except OSError:
+            return  # a file system without locks
     with suppress(OSError):  # on a full disk others learn less
         file.truncate(0)
         file.write(str(os.getpid()).encode())

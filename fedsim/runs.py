@@ -2,195 +2,64 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from fedsim.checkpoints import (
-    load_arrays,
     load_latest,
     remove_after,
     save_arrays,
     save_checkpoint,
 )
-from fedsim.config import Config, from_dict
-from fedsim.config_history import current
+from fedsim.config import Config
 from fedsim.errors import FedsimError
-from fedsim.files import remove_temporaries, write_atomically
+from fedsim.files import clear_temporaries, remove_temporaries, write_atomically
 from fedsim.locks import lock
 from fedsim.profile import Profile, added
 from fedsim.program import command
-from fedsim.provenance import FORMAT
-from fedsim.table_files import header, read_rows, rows_text
+from fedsim.run_reading import PROFILE, STATEMENT, RunReader
+from fedsim.soundness import require_sound
+from fedsim.table_files import header, rows_text
 from fedsim.tables import TABLES
 
-if TYPE_CHECKING:
-    from fedsim.models.base import LanguageModel
-
-STATES = ("running", "finished", "paused", "interrupted", "failed")
-PROFILE = "profile.json"
-STATEMENT = "privacy.json"
+# What does not change any more once a run is finished.
+SEALED = ("config.json", "provenance.json", STATEMENT, "privacy.txt", "vocabulary.txt",
+          *(f"{name}.csv" for name in TABLES))  # fmt: skip
+FOLDERS = ("checkpoints", "audit", "clients")
 
 
-class Run:
+class Run(RunReader):
     """One run folder. Reading it never changes it; the server writes through the same class."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-
-    # -- reading -----------------------------------------------------------------------------
+        super().__init__(path)
+        self._sums: dict[str, tuple[Any, int]] = {}  # of the tables that this object appends to
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
-        """An existing run. Raises FedsimError where `path` is not a run folder."""
+        """An existing run. Raises FedsimError where `path` is not a run folder, or where one of its
+        files is not as the run left it.
+
+        What processes that were killed left half-written is removed.
+        """
         run = cls(path)
         for name in ("config.json", "status.json"):
             if not (run.path / name).is_file():
                 raise FedsimError(f"{path} is not a run folder: it has no {name}.")
+        for folder in (run.path, *(run.path / name for name in FOLDERS)):
+            clear_temporaries(folder)
+        require_sound(run)
         return run
-
-    @cached_property
-    def config(self) -> Config:
-        """The resolved config."""
-        return from_dict(current(self._read_json("config.json")))
-
-    @property
-    def status(self) -> dict[str, Any]:
-        """`state` (one of `STATES`), `round`, `error` where it failed."""
-        status = self._read_json("status.json")
-        round = status.get("round")
-        if status.get("state") not in STATES or type(round) is not int or round < 0:
-            raise FedsimError(
-                f"{self.path / 'status.json'} does not say how far the run is; restore it."
-            )
-        return status
-
-    @property
-    def begun(self) -> bool:
-        """Whether there is anything to resume from: not so while it still pretrains."""
-        return any((self.path / "checkpoints").iterdir()) or bool(self.table_lengths())
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """Versions, machine, corpus digest and git state."""
-        return self._read_json("provenance.json")
-
-    def require_format(self) -> None:
-        """Raise FedsimError where a run cannot go on since another version began it."""
-        if self.provenance.get("format") != FORMAT:
-            raise FedsimError(
-                f"{self.path} was begun by another version of fedsim, which drew noise and made "
-                "canary users' text differently: it can be read, but not continued; start a new "
-                "run."
-            )
-
-    @property
-    def corpus_digest(self) -> str:
-        """What the run's corpus was, to the byte."""
-        corpus = self.provenance.get("corpus")
-        if not isinstance(corpus, dict) or not isinstance(corpus.get("digest"), str):
-            raise FedsimError(
-                f"{self.path / 'provenance.json'} does not say of which corpus the run is; "
-                "restore it."
-            )
-        return corpus["digest"]
-
-    def table(self, name: str) -> pd.DataFrame:
-        """One of the tables in `fedsim.tables.TABLES`, with its types; empty before any row.
-
-        A last row that was cut off (kill -9, a full disk) is left out. Raises FedsimError where
-        anything else is not as it was written.
-        """
-        return read_rows(self.path / f"{name}.csv", TABLES[name])
-
-    @property
-    def rounds(self) -> pd.DataFrame:
-        """One row a round."""
-        return self.table("rounds")
-
-    @property
-    def clients(self) -> pd.DataFrame:
-        """One row a user and round."""
-        return self.table("clients")
-
-    @property
-    def evaluations(self) -> pd.DataFrame:
-        """Scores on held-out users, one row an evaluation."""
-        return self.table("evaluations")
-
-    @property
-    def results(self) -> pd.DataFrame:
-        """The final table: the federated model and its baselines on unseen test users."""
-        return self.table("results")
-
-    @property
-    def exposure(self) -> pd.DataFrame:
-        """Exposure and extraction of every canary at every evaluation."""
-        return self.table("exposure")
-
-    @property
-    def profile(self) -> dict[str, Any]:
-        """Where the wall time went, all sessions of the run together; see `fedsim.profile`."""
-        try:
-            return added(self._read_json(PROFILE)["profiles"])
-        except (FedsimError, KeyError, TypeError, ValueError, AttributeError):
-            return added([])  # never saved or damaged: nothing depends on it
-
-    @property
-    def privacy(self) -> dict[str, Any] | None:
-        """The privacy statement (`fedsim.privacy.statement`); None without a mechanism."""
-        if not (self.path / STATEMENT).is_file():
-            return None
-        return {**self._read_json(STATEMENT), "rounds_done": self.status["round"]}
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the final model: equal digests mean equal models."""
-        return str(self.status.get("digest", ""))
-
-    def model(self) -> LanguageModel:
-        """The final global model, in eval mode on the CPU."""
-        from fedsim.models import build
-        from fedsim.parameters import Layout, Parameters
-
-        file = self.path / "model.safetensors"
-        if not file.is_file() or not self.digest:
-            raise FedsimError(
-                f"{self.path} has no model yet; it is saved at the end of the run: "
-                f"`{command('resume', self.path)}`."
-            )
-        arrays, meta = load_arrays(file)
-        if meta.get("vocabulary_size") != len(self.vocabulary()):
-            raise FedsimError(
-                f"{self.path / 'vocabulary.txt'} is not the vocabulary of {file.name}; restore it."
-            )
-        model = build(self.config.model.options, meta["vocabulary_size"])
-        named = {name: arrays[name] for name, _ in model.named_parameters() if name in arrays}
-        parameters = Parameters.from_arrays(named)
-        if parameters.digest() != self.digest or parameters.layout != Layout.of(model):
-            raise FedsimError(f"{file} is not the model that the run ended with; restore it.")
-        parameters.load_into(model)
-        return model.eval()
-
-    def vocabulary(self) -> list[str]:
-        """The words by id, the special ones first."""
-        path = self.path / "vocabulary.txt"
-        try:
-            return path.read_text(encoding="utf-8").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is no UTF-8"
-            raise FedsimError(f"Cannot read {path}: {reason}; restore it.") from None
-
-    # -- writing -----------------------------------------------------------------------------
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -220,35 +89,44 @@ class Run:
         run._write_json("status.json", {"state": "running", "round": 0})
         run._write_json("config.json", config.as_dict())
         run._write_json("provenance.json", provenance)
+        run.checksums.keep({n: run.checksums.sum_of(n) for n in ("config.json", "provenance.json")})
         return run
 
     def set_status(self, state: str, round: int, **more: Any) -> None:
-        """Replace the status."""
+        """Replace the status. With "finished" no table grows any more."""
+        if state == "finished":
+            names = [name for name in SEALED if (self.path / name).is_file()]
+            self.checksums.keep({n: self.checksums.sum_of(n) for n in names}, complete=True)
         self._write_json("status.json", {"state": state, "round": round, **more})
 
     def save_statement(self, statement: Mapping[str, Any], text: str) -> None:
         """Write `privacy.json` and, for people, `privacy.txt`."""
-        self._write_json(STATEMENT, statement)
-        write_atomically(self.path / "privacy.txt", f"{text}\n".encode())
+        self._replace(STATEMENT, as_json(statement))
+        self._replace("privacy.txt", f"{text}\n".encode())
 
     def append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows to a table's CSV; every row has exactly the schema's columns."""
         text = rows_text(rows, TABLES[name])
         with self._writing(f"{name}.csv") as path, path.open("ab") as file:
             head = header(TABLES[name]) if file.tell() == 0 else ""
-            file.write((head + text).encode())
+            total, size = self._sums.get(name) or self._begun(name)
+            data = (head + text).encode()
+            file.write(data)
+            total.update(data)
+            self._sums[name] = total, size + len(data)
 
     def replace(self, name: str, rows: pd.DataFrame, keys: list[str]) -> None:
         """Put rows into a table in place of those that agree with one of them in `keys`."""
         old = self.table(name)
         new = pd.MultiIndex.from_frame(rows[keys])
         replaced = pd.MultiIndex.from_frame(old[keys]).isin(new) if len(old) else np.empty(0, bool)
-        if not replaced.any():
+        if not (replaced.any() or self.checksums.complete):
             self.append(name, rows.to_dict("records"))
             return
         whole = [*old[~replaced].to_dict("records"), *rows.to_dict("records")]
         text = header(TABLES[name]) + rows_text(whole, TABLES[name])
-        write_atomically(self.path / f"{name}.csv", text.encode())
+        self._replace(f"{name}.csv", text.encode())
+        self._sums.pop(name, None)
 
     def save_detail(self, measure: str, name: str, rows: pd.DataFrame) -> None:
         """Write `audit/MEASURE.NAME.parquet`: what is behind a leakage measure's figures."""
@@ -256,24 +134,12 @@ class Run:
         rows.to_parquet(buffer, index=False)
         with self._writing("audit") as folder:
             folder.mkdir(exist_ok=True)
-        write_atomically(self.path / "audit" / f"{measure}.{name}.parquet", buffer.getvalue())
-
-    def detail(self, measure: str, name: str) -> pd.DataFrame | None:
-        """The inverse of `save_detail`; None where there is none, or it is damaged."""
-        try:
-            return pd.read_parquet(self.path / "audit" / f"{measure}.{name}.parquet")
-        except (OSError, ValueError):
-            return None
+        self._replace(f"audit/{measure}.{name}.parquet", buffer.getvalue())
 
     def log(self, text: str) -> None:
         """Add to `run.log`, with the time."""
         with self._writing("run.log") as path, path.open("a", encoding="utf-8") as file:
             file.write(f"{datetime.now().isoformat(timespec='seconds')} {text.rstrip()}\n")
-
-    def table_lengths(self) -> dict[str, int]:
-        """Bytes of each table that has been begun: how far the record is."""
-        paths = {name: self.path / f"{name}.csv" for name in TABLES}
-        return {name: path.stat().st_size for name, path in paths.items() if path.is_file()}
 
     def save_checkpoint(
         self,
@@ -288,6 +154,8 @@ class Run:
                 os.fsync(file.fileno())
         meta = {"tables": dict(table_lengths), "identity": self.config.identity()}
         save_checkpoint(self.path / "checkpoints", round, arrays, meta, keep)
+        made = {f"{name}.csv": (size, s.hexdigest()) for name, (s, size) in self._sums.items()}
+        self.checksums.keep(made)
 
     def rewind(self) -> tuple[int, dict[str, np.ndarray], list[str]]:
         """Load the newest whole checkpoint and cut the tables back to it.
@@ -311,6 +179,10 @@ class Run:
                     f"{self.path / name}.csv is missing or shorter than its checkpoint says; "
                     "restore it."
                 )
+        self.checksums.keep(
+            {f"{name}.csv": self.checksums.sum_of(f"{name}.csv", lengths[name]) for name in sizes}
+        )
+        self._sums.clear()
         for name, length in lengths.items():
             with self._writing(f"{name}.csv") as path:
                 if sizes.get(name, 0) > length:
@@ -338,7 +210,7 @@ class Run:
     def add_profile(self, profile: Profile) -> None:
         """Add what a session of the run took to those before it."""
         try:
-            profiles = [*self._read_json(PROFILE)["profiles"]]
+            profiles = [*self.read_json(PROFILE)["profiles"]]
             added(profiles)
         except (FedsimError, KeyError, TypeError, ValueError, AttributeError):
             profiles = []
@@ -356,22 +228,29 @@ class Run:
                 f"`{command('resume', self.path)}`."
             ) from None
 
-    def _read_json(self, name: str) -> dict[str, Any]:
-        path = self.path / name
-        try:
-            tree = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise FedsimError(f"{self.path} is not a run folder: it has no {name}.") from None
-        except OSError as error:
-            raise FedsimError(f"Cannot read {path}: {error.strerror}.") from None
-        except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, a number without end
-            raise FedsimError(f"{path} is not valid JSON ({error}); restore it.") from None
-        if not isinstance(tree, dict):
-            raise FedsimError(f"{path} should hold a JSON object; restore it.")
-        return tree
+    def _begun(self, name: str) -> tuple[Any, int]:
+        """SHA-256 over a table's bytes so far, to go on from, and how many they are."""
+        total, size = hashlib.sha256(), 0
+        path = self.path / f"{name}.csv"
+        if path.is_file():
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    total.update(block)
+                    size += len(block)
+        return total, size
+
+    def _replace(self, name: str, data: bytes) -> None:
+        """Replace a file that is checked when the run is opened."""
+        with self.checksums.replacing(name, data):
+            write_atomically(self.path / name, data)
 
     def _write_json(self, name: str, value: Mapping[str, Any]) -> None:
-        write_atomically(self.path / name, (json.dumps(value, indent=2) + "\n").encode())
+        write_atomically(self.path / name, as_json(value))
+
+
+def as_json(value: Mapping[str, Any]) -> bytes:
+    """A JSON file of the run."""
+    return (json.dumps(value, indent=2) + "\n").encode()
 
 
 def new_run_folder(label: str, root: str | Path = "runs") -> Path:

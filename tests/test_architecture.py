@@ -21,6 +21,7 @@ FLOORS = {
     "fedsim.evaluation": 1,
     "fedsim.suggesting": 1,
     "fedsim.runs": 2,
+    "fedsim.run_reading": 2,
     "fedsim.federation": 2,
     "fedsim.privacy": 2,
     "fedsim.compression": 2,

@@ -568,17 +568,22 @@ def test_an_unfinished_run_shows_what_is_missing_and_how_to_continue(
     run = Run.create("a run", config, finished.provenance)
     fedsim("presets")  # from here on the program is that of the fixture
     again = command("resume", "a run")
-    missing = "missing: {}the scores on unseen test users; {} with: " + again + "\n"
-    killed = missing.format("4 of 4 rounds and ", "if it was killed, continue")
-    assert killed in fedsim("show", run.path).out
+    missing = "missing: {}the scores on unseen test users; continue with: " + again + "\n"
+    killed = fedsim("show", run.path).out
+    assert killed.startswith("stopped after 0 rounds")  # the file still says that it is running
+    assert missing.format("4 of 4 rounds and ") in killed
+    with run.locked():
+        alive = fedsim("show", run.path).out
+    assert alive.startswith("running after 0 rounds")
+    assert f"; process {os.getpid()} is at work on it\n" in alive
     run.append("rounds", finished.rounds.head(3).to_dict("records"))
     run.set_status("interrupted", 3, error="")
     shown = fedsim("show", run.path)
     assert shown.code == 0
-    assert missing.format("1 of 4 rounds and ", "continue") in shown.out
+    assert missing.format("1 of 4 rounds and ") in shown.out
     run.append("rounds", finished.rounds.tail(1).to_dict("records"))
     run.set_status("failed", 4, error="disk full")
-    assert missing.format("", "continue") in fedsim("show", run.path).out
+    assert missing.format("") in fedsim("show", run.path).out
     assert json.loads(fedsim("show", run.path, "--json").out)["state"] == "failed"
     assert "missing" not in fedsim("show", finished.path).out
 

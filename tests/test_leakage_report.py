@@ -404,17 +404,15 @@ def test_the_ceiling_is_drawn_where_users_have_a_guarantee(run: Run) -> None:
     assert "most that epsilon" not in page_of(run).text
 
 
-@pytest.mark.parametrize("damage", ["cut", "columns", "kind", "gone"])
-def test_damaged_details_leave_their_part_out(run: Run, damage: str) -> None:
+@pytest.mark.parametrize("damage", ["columns", "kind", "gone"])
+def test_details_of_other_versions_leave_their_part_out(run: Run, damage: str) -> None:
     extracted(run)
     audited(run)
     names = (("user_membership", "roc"), ("memorisation", "extracted_sentences"))
     whole = page_of(run)
     for measure, name in names:
         path = run.path / "audit" / f"{measure}.{name}.parquet"
-        if damage == "cut":
-            path.write_bytes(path.read_bytes()[:100])
-        elif damage == "columns":
+        if damage == "columns":
             run.save_detail(measure, name, pd.DataFrame({"score": ["a"], "words": ["b"]}))
         elif damage == "kind":
             table = run.detail(measure, name)

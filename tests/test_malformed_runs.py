@@ -6,20 +6,25 @@ import json
 import pickle
 import shutil
 import struct
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.numpy import save
 
 from clients import app as client_app
 from fedsim.checkpoints import load_arrays, save_arrays
+from fedsim.cli.main import main
 from fedsim.cli.show import summary
 from fedsim.config import Config, load
 from fedsim.errors import FedsimError
+from fedsim.files import write_atomically
 from fedsim.report.page import render
 from fedsim.runs import Run
 from fedsim.simulation import resume, simulate
@@ -222,11 +227,172 @@ FOLDERS: dict[str, tuple[Callable[[Run], None], str]] = {
 
 @pytest.mark.parametrize("name", FOLDERS)
 def test_a_malformed_run_folder_is_not_resumed(name: str, run: Run) -> None:
+    """A folder of an earlier version, which has no checksums."""
     damage, said = FOLDERS[name]
+    (run.path / "checksums.json").unlink()
     damage(run)
     checkpoints = sorted((run.path / "checkpoints").glob("*"))
     refused(lambda: resume(run.path, quiet=True), said)
     assert sorted((run.path / "checkpoints").glob("*")) == checkpoints
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable:
+    """Run the command line: its exit code and what it said."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["fedsim", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return run
+
+
+def assert_every_command_refuses(command: Callable, run: Run, *said: str) -> None:
+    """`run` is opened by none of them: one sentence, exit code 2, nothing printed or written."""
+    before = sorted(run.path.rglob("*"))
+    for arguments in (
+        ("show", run.path),
+        ("show", run.path, "--json"),
+        ("report", run.path),
+        ("audit", run.path),
+        ("suggest", run.path, "w1"),
+        ("privacy", "statement", run.path),
+        ("resume", run.path),
+    ):
+        code, out, err = command(*arguments)
+        assert (code, out) == (2, ""), arguments
+        assert err.startswith("Error: ")
+        assert err.count("\n") == 1
+        assert str(run.path) in err
+        assert any(part in err for part in said), err
+    assert sorted(run.path.rglob("*")) == before
+
+
+# What only a resumed run looks at.
+OF_A_RESUME = ("a finished one", "no checkpoints", "a lock that is a folder")
+
+
+@pytest.mark.parametrize("name", [name for name in FOLDERS if name not in OF_A_RESUME])
+def test_no_command_opens_a_malformed_run_folder(name: str, run: Run, command: Callable) -> None:
+    damage, said = FOLDERS[name]
+    damage(run)
+    assert_every_command_refuses(command, run, said, "was changed after the run wrote it")
+
+
+def change(name: str) -> Callable[[Run], None]:
+    """Another digit at the end of a file: nothing about its form is wrong."""
+
+    def act(run: Run) -> None:
+        text = (run.path / name).read_text()
+        at = max(place for place, char in enumerate(text) if char in "12345678")
+        write(name, text[:at] + str(int(text[at]) + 1) + text[at + 1 :])(run)
+
+    return act
+
+
+def add_a_row(name: str) -> Callable[[Run], None]:
+    """The last row once more."""
+
+    def act(run: Run) -> None:
+        text = (run.path / name).read_text()
+        write(name, text + text.splitlines()[-1] + "\n")(run)
+
+    return act
+
+
+RECORD = [*(f"{name}.csv" for name in ("rounds", "clients", "evaluations", "results", "users",
+          "exposure")), "provenance.json", "vocabulary.txt"]  # fmt: skip
+ALTERED: dict[str, Callable[[Run], None]] = {
+    **{f"{name} emptied": write(name, "") for name in RECORD},
+    **{f"{name} removed": remove(name) for name in RECORD},
+    **{f"{name} cut": cut(name, 100) for name in RECORD},
+    **{f"{name} changed": change(name) for name in RECORD},
+    **{f"{name} longer": add_a_row(name) for name in RECORD if name.endswith(".csv")},
+    "config.json = []": write("config.json", "[]"),
+    "config.json of brackets": write("config.json", "[" * 100_000),
+    "config.json changed": edit("config.json", seed=7),
+    "status.json = []": write("status.json", "[]"),
+    "checksums.json = []": write("checksums.json", "[]"),
+    "checksums.json cut": cut("checksums.json", 100),
+}
+
+
+@pytest.mark.parametrize("name", ALTERED)
+def test_no_command_opens_a_run_that_was_altered(
+    name: str, finished: Run, tmp_path: Path, command: Callable
+) -> None:
+    run = Run(shutil.copytree(finished.path, tmp_path / "run"))
+    ALTERED[name](run)
+    assert_every_command_refuses(command, run, name.split(" ")[0])
+
+
+@pytest.mark.parametrize("table", ["results", "rounds"])
+def test_an_emptied_table_of_an_earlier_versions_folder_is_noticed(
+    table: str, finished: Run, tmp_path: Path, command: Callable
+) -> None:
+    run = Run(shutil.copytree(finished.path, tmp_path / "run"))
+    remove("checksums.json")(run)
+    Run.open(run.path)
+    write(f"{table}.csv", (run.path / f"{table}.csv").read_text().splitlines()[0] + "\n")(run)
+    said = {"results": "results.csv is damaged", "rounds": "rounds.csv is damaged"}[table]
+    assert_every_command_refuses(command, run, said)
+
+
+def test_a_config_may_be_told_where_the_text_lies_now(finished: Run, tmp_path: Path) -> None:
+    run = Run(shutil.copytree(finished.path, tmp_path / "run"))
+    tree = json.loads((run.path / "config.json").read_text())
+    tree["data"]["path"], tree["engine"]["workers"] = str(tmp_path / "moved.csv"), 7
+    write("config.json", json.dumps(tree))(run)
+    assert Run.open(run.path).config.engine.workers == 7
+
+
+def test_an_audit_that_was_kept_is_checked_too(
+    finished: Run, tmp_path: Path, command: Callable
+) -> None:
+    run = Run(shutil.copytree(finished.path, tmp_path / "run"))
+    row = {"round": 4, "measure": "canaries", "threat": "x", "quantity": "q", "group": "",
+           "estimate": 1.5, "n": 1, "low": 1.0, "high": 2.0, "interval": "", "control": 0.5,
+           "note": ""}  # fmt: skip
+    for estimate in (1.5, 2.5):
+        rows = pd.DataFrame([{**row, "estimate": estimate}])
+        Run.open(run.path).replace("leakage", rows, ["round", "measure"])
+        Run.open(run.path).save_detail("canaries", "exact", rows)
+        assert Run.open(run.path).table("leakage").estimate.tolist() == [estimate]
+    kept = run.path / "leakage.csv"
+    kept.write_text(kept.read_text().replace("2.5", "0.5"))
+    assert_every_command_refuses(command, run, "leakage.csv was changed after")
+    Run(run.path).replace("leakage", rows, ["round", "measure"])
+    Run.open(run.path)
+    write("audit/canaries.exact.parquet", b"PAR1")(run)
+    again = f"audit {run.path} --measures canaries`."
+    refused(lambda: Run.open(run.path).detail("canaries", "exact"), "was changed after", again)
+    remove("checksums.json")(run)
+    refused(lambda: Run.open(run.path).detail("canaries", "exact"), "is damaged", again)
+    remove("audit/canaries.exact.parquet")(run)
+    assert Run.open(run.path).detail("canaries", "exact") is None
+
+
+def test_a_run_may_be_killed_between_a_file_and_its_checksum(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for moment in range(1, 4):  # the checksums of both, the file, the checksum of the new one
+        run = Run(shutil.copytree(finished.path, tmp_path / f"run-{moment}"))
+        with monkeypatch.context() as patch:
+            writes = iter(range(moment))
+
+            def killed(path: Path, data: bytes, writes: Iterator[int] = writes) -> None:
+                if next(writes, None) is None:
+                    raise KeyboardInterrupt
+                write_atomically(path, data)
+
+            patch.setattr("fedsim.checksums.write_atomically", killed)
+            patch.setattr("fedsim.runs.write_atomically", killed)
+            with suppress(KeyboardInterrupt):
+                run.save_statement({"epsilon": 1.0}, "text")
+        Run.open(run.path)
 
 
 TABLES: dict[str, bytes] = {

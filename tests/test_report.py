@@ -350,7 +350,9 @@ def test_failed_clients_are_counted(tmp_path: Path) -> None:
     page = page_of(run)
     assert "30 of 400 client trainings failed (7.5 %)" in page.text
     assert "ValueError: no text 30" in page.text
-    assert "It was still running after round 10 of 60" in page.text
+    assert "Its process was killed after round 10 of 60; to continue it, run" in page.text
+    with run.locked():
+        assert "It was still running after round 10 of 60" in page_of(run).text
 
 
 def test_a_diverged_run_still_has_a_report(tmp_path: Path) -> None:
@@ -367,6 +369,7 @@ def test_a_diverged_run_still_has_a_report(tmp_path: Path) -> None:
 def test_no_users_means_no_interval(tmp_path: Path, full: Run) -> None:
     folder = shutil.copytree(full.path, tmp_path / "run")
     (folder / "users.csv").unlink()
+    (folder / "checksums.json").unlink()  # a folder of an earlier version
     page = page_of(Run.open(folder))
     assert "points above the trigram" in page.text
     assert "95 % interval -" not in page.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +26,9 @@ import server.recording
 from clients import app as client_app
 from fedsim.checkpoints import load_arrays, load_latest, save_arrays, save_checkpoint
 from fedsim.config import Config, load
+from fedsim.data.sources import cache_folder
 from fedsim.errors import FedsimError
+from fedsim.files import affixes
 from fedsim.runs import Run
 from fedsim.sections import EngineOptions
 from fedsim.simulation import resume, simulate
@@ -207,7 +210,7 @@ def test_a_disk_that_stays_full_does_not_hide_what_failed_first(
             simulate(config, tmp_path / "run", quiet=True)
     # The state and the status were tried as well, and could not be written either.
     assert {file.suffix for file in full} >= {".tmp"}
-    assert Run.open(tmp_path / "run").status == {"state": "running", "round": 2}
+    assert Run.open(tmp_path / "run").status == {"state": "stopped", "round": 2}
 
 
 @pytest.mark.parametrize("way", ["interrupted", "killed"])
@@ -234,6 +237,40 @@ def test_half_written_files_do_not_stay(
     assert not list(run.path.rglob("*.tmp"))
 
 
+def test_what_killed_writers_left_is_cleared_by_whoever_opens_the_folder(
+    finished: Run, tmp_path: Path
+) -> None:
+    run = Run(shutil.copytree(finished.path, tmp_path / "run"))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    host = affixes("")[0].removeprefix("..").rpartition("-")[0]
+    dead = [f".profile.json.{ended.pid}.tmp", f".report.html.{host}-{ended.pid}.tmp",
+            f".draft.{host}-{ended.pid}_ab1.tmp", f"audit/.a.parquet.{host}-{ended.pid}.tmp",
+            f"checkpoints/.round-0000004.safetensors.{host}-{ended.pid}.tmp",
+            ".old.elsewhere-1.tmp"]  # fmt: skip
+    alive = [f".status.json.{host}-{os.getpid()}.tmp", ".young.elsewhere-1.tmp", ".mine.tmp"]
+    (run.path / "audit").mkdir()
+    for name in dead + alive:
+        (run.path / name).write_text("{")
+    os.utime(run.path / ".old.elsewhere-1.tmp", (1e9, 1e9))
+    Run.open(run.path)
+    assert not [name for name in dead if (run.path / name).exists()]
+    assert [name for name in alive if (run.path / name).exists()] == alive
+
+
+def test_a_cache_is_cleared_of_what_killed_builds_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    monkeypatch.setenv("FEDSIM_CACHE", str(tmp_path))
+    draft = tmp_path / "corpora" / f".own-1.{ended.pid}_x.tmp"
+    draft.mkdir(parents=True)
+    (draft / "tokens.npy").touch()
+    assert cache_folder() == tmp_path
+    assert not draft.exists()
+
+
 def test_a_resumed_run_keeps_its_config_and_may_change_engine(
     config: Config, finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,6 +280,9 @@ def test_a_resumed_run_keeps_its_config_and_may_change_engine(
     tree = json.loads(untouched)
     tree["client"]["lr"] = 0.5
     file.write_text(json.dumps(tree))
+    with pytest.raises(FedsimError, match=r"config\.json was changed after the run wrote it"):
+        resume(run.path, quiet=True)
+    (run.path / "checksums.json").unlink()  # as in a folder of an earlier version
     with pytest.raises(FedsimError, match="changed after the run began"):
         resume(run.path, quiet=True)
     file.write_text(untouched)
@@ -631,7 +671,9 @@ def test_what_is_no_run_folder_is_said(tmp_path: Path) -> None:
         Run.open(tmp_path)
     (tmp_path / "config.json").write_text("{")
     (tmp_path / "status.json").write_text("{")
-    run = Run.open(tmp_path)
+    with pytest.raises(FedsimError, match=r"config\.json is not valid JSON"):
+        Run.open(tmp_path)
+    run = Run(tmp_path)
     with pytest.raises(FedsimError, match=r"config\.json is not valid JSON"):
         _ = run.config
     with pytest.raises(FedsimError, match=r"status\.json is not valid JSON"):

@@ -155,7 +155,7 @@ class Attempt:
 
     def same_bits(self, reference: Run | None = None, skip: str = "") -> str:
         """The run is finished, and its model and tables are those of the reference."""
-        reference, run = reference or self.lab.reference, Run(self.path)
+        reference, run = reference or self.lab.reference, Run.open(self.path)  # a next command
         status = self.status()
         self.expect(status.get("state") == "finished", f"status {status}")
         self.expect(status.get("digest") == reference.digest, "another model")

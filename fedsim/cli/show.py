@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fedsim.locks import holder
 from fedsim.profile import PARTS
 from fedsim.program import command
 
@@ -84,11 +85,10 @@ def how_to_continue(run: Run) -> str:
     rounds = run.config.server.rounds
     done = int(run.rounds["round"].max()) if len(run.rounds) else 0
     missing = f"{rounds - done} of {rounds} rounds and " if done < rounds else ""
-    case = "if it was killed, continue" if run.status["state"] == "running" else "continue"
-    return (
-        f"missing: {missing}the scores on unseen test users; {case} with: "
-        f"{resume_command(run.path)}"
-    )
+    lacks = f"missing: {missing}the scores on unseen test users"
+    if run.status["state"] == "running":
+        return f"{lacks}; process {holder(run.path) or 'unknown'} is at work on it"
+    return f"{lacks}; continue with: {resume_command(run.path)}"
 
 
 def resume_command(folder: Path) -> str:

@@ -7,21 +7,34 @@ import json
 import os
 import stat
 import time
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path, PurePath
 
 from fedsim.data import hub
 from fedsim.data.recipes import Recipe
 from fedsim.errors import FedsimError
+from fedsim.files import clear_temporaries, write_atomically
 from fedsim.paths import expanded
 
 _RACY_S = 2.0  # a file younger than this may still change without a new time stamp
 
 
 def cache_folder() -> Path:
-    """Where built corpora lie: $FEDSIM_CACHE, else ~/.cache/fedsim."""
+    """Where built corpora lie: $FEDSIM_CACHE, else ~/.cache/fedsim.
+
+    What killed processes left half-written there is removed, once in a process.
+    """
     given = os.environ.get("FEDSIM_CACHE")
-    return expanded(given, "FEDSIM_CACHE") if given else Path.home() / ".cache" / "fedsim"
+    folder = expanded(given, "FEDSIM_CACHE") if given else Path.home() / ".cache" / "fedsim"
+    _clear(str(folder))
+    return folder
+
+
+@lru_cache
+def _clear(folder: str) -> None:
+    for kind in (Path(folder), *Path(folder).glob("*/"), *Path(folder).glob("native/*/")):
+        clear_temporaries(kind, once=True)
 
 
 def find_files(recipe: Recipe, path: str | None = None) -> list[Path]:
@@ -165,10 +178,8 @@ def _remember(note: Path, digest: str) -> None:
     """Write the hash in one step; a cache that cannot be written only costs time."""
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
-        draft = note.with_suffix(f".{os.getpid()}")
-        draft.write_text(digest)
-        draft.replace(note)
-    except OSError:
+        write_atomically(note, digest.encode())
+    except (OSError, FedsimError):
         pass
 
 

@@ -7,15 +7,15 @@ import json
 import mmap
 import shutil
 import tempfile
-import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from fedsim.data.vocabulary import SPECIALS, Vocabulary
+from fedsim.files import affixes, clear_temporaries
 
 # Raise it whenever a change of readers, words, cleaning, splitting, the synthetic generator or the
 # files below changes what is built.
@@ -37,10 +37,6 @@ _FULL_CHECK_BYTES = 64 << 20
 _BLOCKS, _BLOCK_BYTES = 256, 64 << 10
 
 
-_DRAFT = ".fedsim-draft-"
-_ABANDONED_S = 86_400.0  # drafts of builds that were killed are swept after a day
-
-
 class Damaged(Exception):
     """A stored corpus that is absent, incomplete, altered or of another format version."""
 
@@ -49,11 +45,9 @@ class Damaged(Exception):
 def drafted(folder: Path) -> Iterator[Path]:
     """A fresh folder beside `folder`, to be renamed to it; what is left of it is removed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for old in folder.parent.glob(f"{_DRAFT}*"):
-        with suppress(FileNotFoundError):  # swept or finished by another process
-            if old.stat().st_mtime < time.time() - _ABANDONED_S:
-                shutil.rmtree(old, ignore_errors=True)
-    draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=folder.parent))
+    clear_temporaries(folder.parent, once=True)
+    begins, ends = affixes(folder.name)
+    draft = Path(tempfile.mkdtemp(ends, f"{begins}_", folder.parent))
     try:
         yield draft
     finally:

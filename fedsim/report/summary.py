@@ -51,6 +51,8 @@ def _state(facts: Facts) -> list[str]:
         return [f"It failed {where}, with this error: {error}. To continue it, {_resume(facts)}."]
     if state in ("interrupted", "paused"):
         return [f"It was {state} {where}; to continue it, {_resume(facts)}."]
+    if state == "stopped":
+        return [f"Its process was killed {where}; to continue it, {_resume(facts)}."]
     return [
         f"It was still {state} {where} when this report was written; if it was killed since, "
         f"{_resume(facts)} to continue it."

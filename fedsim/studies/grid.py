@@ -181,7 +181,7 @@ def _error(future: Future[None]) -> Exception | None:
 
 def _begun(path: Path) -> Run | None:
     """None where a process was killed before there was a run to speak of."""
-    if not all((path / name).is_file() for name in ("config.json", "status.json")):
+    if not all((path / f"{name}.json").is_file() for name in ("config", "status", "provenance")):
         return None
     return Run.open(path)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from fedsim.data.sources import cache_folder
 from fedsim.errors import FedsimError
+from fedsim.files import affixes
 from fedsim.models.native.source import SOURCE
 
 # -ffast-math is not among them: NaN must stay NaN, and sums stay in their order.
@@ -102,7 +103,8 @@ def _compile(path: Path) -> None:
     """Write the library to `path`, whole or not at all: others may be doing the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
     problems: dict[str, None] = {}  # in order, each once
-    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+    begins, ends = affixes(path.name)
+    with tempfile.TemporaryDirectory(ends, f"{begins}_", path.parent) as scratch:
         source, built = Path(scratch) / "kernel.c", Path(scratch) / "kernel.so"
         source.write_text(SOURCE, encoding="utf-8")
         for compiler in compilers():
