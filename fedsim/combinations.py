@@ -33,13 +33,19 @@ def check_together(config: Config) -> None:
     _check_strategy(config)
 
 
+def guarantees(config: Config) -> bool:
+    """Whether its mechanism is to guarantee something: it has noise, or a budget for it."""
+    options = config.privacy.options
+    return bool(getattr(options, "noise_multiplier", 0) or getattr(options, "epsilon", 0))
+
+
 def check_failures(config: Config) -> None:
     """Raise for a run with a guarantee that one person's failing text could end.
 
     Asked of runs that begin: what older ones did stays readable.
     """
-    options, server = config.privacy.options, config.server
-    if not (getattr(options, "noise_multiplier", 0) or getattr(options, "epsilon", 0)):
+    server = config.server
+    if not guarantees(config):
         return
     name = f"privacy = '{config.privacy.name}'"
     if server.on_failure == "abort":

@@ -131,7 +131,8 @@ def _said_of(first: FirstCorpus | None) -> dict[str, Any]:
     if first is None:
         return {}
     about = {"name": first.name, "digest": first.digest, "unknown_share": first.unknown}
-    return {"first_corpus": about}
+    found = first.overlap.as_dict() if first.overlap else None
+    return {"first_corpus": about, "first_corpus_overlap": found}
 
 
 def _said_of_noise(config: Config, key: NoiseKey) -> dict[str, Any]:

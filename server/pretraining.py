@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from fedsim.checkpoints import load_arrays, save_arrays
+from fedsim.combinations import guarantees
 from fedsim.config import Config
 from fedsim.data.sources import cache_folder
 from fedsim.errors import FedsimError
 from fedsim.federation import Federation
 from fedsim.leakage.first_corpus import FirstCorpus, open_first_corpus
+from fedsim.leakage.overlap import Overlap, overlap
 from fedsim.models.pooled import Plan
 from fedsim.parameters import Layout, Parameters
 from fedsim.progress import Reporter
@@ -24,7 +27,9 @@ FORMAT = 2  # raise when a change of the code changes what a pretrained model is
 
 
 def first_corpus(config: Config, federation: Federation) -> FirstCorpus | None:
-    """The first corpus of a run that has one, in the vocabulary of the run's own."""
+    """The first corpus of a run that has one, in the vocabulary of the run's own, compared with
+    the people that the run trains on. FedsimError where it is about the same people and something
+    is guaranteed to them."""
     if not config.pretrain.name:
         return None
     first = open_first_corpus(config.pretrain, federation.corpus.vocabulary, config.seed)
@@ -35,7 +40,44 @@ def first_corpus(config: Config, federation: Federation) -> FirstCorpus | None:
             f"The first corpus '{first.name}' is the run's own text: its people would be trained "
             "on twice, and once without any protection; pretrain on another one."
         )
-    return first
+    real = federation.population[federation.population < federation.corpus.users]
+    found = overlap(first.text, first.people, federation.corpus, real)
+    if config.pretrain.epochs and guarantees(config):
+        _refuse_the_same_people(config, first, found)
+    return replace(first, overlap=found)
+
+
+def _refuse_the_same_people(config: Config, first: FirstCorpus, found: Overlap) -> None:
+    """Raises FedsimError where people whom a mechanism is to protect are in the first corpus."""
+    why = (
+        f"the server trains on it without noise, and privacy = '{config.privacy.name}' would "
+        "guarantee them nothing"
+    )
+    if found.overlapping:
+        raise FedsimError(
+            f"The first corpus '{first.name}' has text of {found.overlapping:,} of the "
+            f"{found.people:,} people that the run trains on ({found.closest} of "
+            f"{found.of_closest} sentences of user '{found.person}'): {why}; take them out of one "
+            "of the two."
+        )
+    if found.names and not config.pretrain.other_people:
+        raise FedsimError(
+            f"{found.names:,} of the people that the run trains on have the name of somebody in "
+            f"the first corpus '{first.name}' (user '{found.name}'): {why}; take them out of one "
+            "of the two, or set pretrain.other_people=true where only the names are the same."
+        )
+
+
+def same_people(first: FirstCorpus) -> str:
+    """A sentence where people of the run seem to be in its first corpus too; else empty."""
+    found = first.overlap
+    if found is None or not (found.overlapping or found.names):
+        return ""
+    return (
+        f"Of the {found.people:,} people that the run trains on, {found.overlapping:,} have text "
+        f"in the first corpus '{first.name}' and {found.names:,} a name that is there: what is "
+        "measured of it is not about other people."
+    )
 
 
 def pretrained(
@@ -52,6 +94,8 @@ def pretrained(
         f"First corpus '{first.name}': {len(first.text.tokens):,} words, {first.unknown:.1%} of "
         "them not in the vocabulary"
     )
+    if said := same_people(first):
+        reporter.say(said)
     if not options.epochs:
         return None
     file = cache_folder() / "pretrained" / f"{_fingerprint(config, federation, first)}.safetensors"

@@ -77,6 +77,11 @@ class PretrainOptions(Options):
     quoting: Literal["csv", "backslash", "none"] | None = Field(default=None, description=_QUOTING)
     cap_words: int | None = Field(default=None, ge=1, description="words kept of each user")
     min_words: int | None = Field(default=None, ge=1, description="users with fewer are dropped")
+    other_people: bool = Field(
+        default=False,
+        description="whoever has one name in both corpora is two people: you say so, and the "
+        "privacy statement repeats it",
+    )
     epochs: int = Field(
         default=3, ge=0, description="0 measures the first corpus without training: a control"
     )

@@ -17,6 +17,7 @@ from fedsim.data.store import open_with_all_words
 from fedsim.data.vocabulary import UNK, Vocabulary
 from fedsim.errors import FedsimError
 from fedsim.leakage.canaries import random_sentences
+from fedsim.leakage.overlap import Overlap
 from fedsim.leakage.scoring import rows_of
 from fedsim.seeding import stream
 
@@ -28,20 +29,23 @@ MOST_UNKNOWN = 0.9
 class FirstCorpus:
     """Its text in the vocabulary of the run's own corpus.
 
-    text: the sentences of its training users; held_out: those of all its other users, which are
-    never trained on. canaries, controls: (n, WORDS) word ids, of which each canary is `repeats`
-    times in what is trained on, and no control is. unknown: the share of the words of `text` that
-    the run's vocabulary does not have.
+    people: the names of its training users. text: their sentences; held_out: those of all its
+    other users, which are never trained on. canaries, controls: (n, WORDS) word ids, of which each
+    canary is `repeats` times in what is trained on, and no control is. unknown: the share of the
+    words of `text` that the run's vocabulary does not have. overlap: what of its people was found
+    among those that the run trains on; None before that was looked for.
     """
 
     name: str
     digest: str
+    people: frozenset[str]
     text: Sequences
     held_out: Sequences
     canaries: np.ndarray
     controls: np.ndarray
     repeats: int
     unknown: float
+    overlap: Overlap | None = None
 
     @property
     def training_text(self) -> Sequences:
@@ -82,6 +86,7 @@ def open_first_corpus(options: PretrainOptions, vocabulary: Vocabulary, seed: in
     return FirstCorpus(
         name=corpus.name,
         digest=corpus.digest,
+        people=frozenset(corpus.user_name(user) for user in corpus.split("train")),
         text=text,
         held_out=held_out,
         canaries=drawn[CONTROLS:],
