@@ -1,8 +1,11 @@
 """fedsim: a federated keyboard lab.
 
 import fedsim
-run = fedsim.simulate(fedsim.load_config("default", ["server.rounds=20"]))
+run = fedsim.simulate("default", "server.rounds=20", seed=2)
+run               # shows itself, as a table in a notebook
 run.rounds        # a pandas DataFrame, one row a round
+fedsim.suggest(run, "how ar")
+fedsim.audit(run, ["membership"])
 """
 
 from __future__ import annotations
@@ -16,25 +19,36 @@ os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 if TYPE_CHECKING:
-    from fedsim.config import load as load_config
+    from fedsim.api import load_config, simulate, suggest
+    from fedsim.errors import FedsimError
     from fedsim.runs import Run
-    from fedsim.simulation import resume, simulate
+    from fedsim.simulation import resume
+    from fedsim.studies.audit import audit_run as audit
 
-__all__ = ["Run", "load_config", "resume", "simulate"]
+__all__ = ["FedsimError", "Run", "audit", "load_config", "resume", "simulate", "suggest"]
 __version__ = "0.1.0"
+
+# Name -> where it is. Lazy, so that `fedsim data` or a worker does not pay for what it does not
+# use.
+_HOMES = {
+    "FedsimError": ("fedsim.errors", "FedsimError"),
+    "Run": ("fedsim.runs", "Run"),
+    "audit": ("fedsim.studies.audit", "audit_run"),
+    "load_config": ("fedsim.api", "load_config"),
+    "resume": ("fedsim.simulation", "resume"),
+    "simulate": ("fedsim.api", "simulate"),
+    "suggest": ("fedsim.api", "suggest"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    # Lazy, so that `fedsim data` or a worker does not pay for what it does not use.
     import importlib
 
-    homes = {
-        "load_config": ("fedsim.config", "load"),
-        "simulate": ("fedsim.simulation", "simulate"),
-        "resume": ("fedsim.simulation", "resume"),
-        "Run": ("fedsim.runs", "Run"),
-    }
-    if name not in homes:
+    if name not in _HOMES:
         raise AttributeError(f"module 'fedsim' has no attribute '{name}'")
-    module, attribute = homes[name]
+    module, attribute = _HOMES[name]
     return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from fedsim.combinations import check_failures, check_together, refuse_without_effect
-from fedsim.config_tree import preset_with, section_of, with_implied
+from fedsim.config_tree import preset_with, section_of, with_implied, with_settings
 from fedsim.errors import FedsimError
 from fedsim.options import Options, short, validated
-from fedsim.overrides import parse
+from fedsim.overrides import Given, pairs
 from fedsim.references import load as load_reference
 from fedsim.registry import Registry, nearest
 from fedsim.sections import (
@@ -130,12 +130,12 @@ def from_dict(tree: Mapping[str, Any]) -> Config:
     return config
 
 
-def load(preset: str = "default", overrides: Iterable[str] = ()) -> Config:
+def load(preset: str = "default", overrides: Given = ()) -> Config:
     """Resolve a preset (a shipped name or a TOML file) and `section.key=value` overrides.
 
     Raises FedsimError for an unknown preset, an unknown or effect-less key, or a bad value.
     """
-    explicit = [parse(text) for text in overrides]
+    explicit = pairs(overrides)
     tree = preset_with(preset, explicit)
     try:
         config = from_dict(tree)
@@ -144,6 +144,15 @@ def load(preset: str = "default", overrides: Iterable[str] = ()) -> Config:
     check_failures(config)
     refuse_without_effect(config, [path for path, _ in explicit])
     return config
+
+
+def changed(config: Config, overrides: Given) -> Config:
+    """The config with other settings; raises FedsimError as `load` does."""
+    explicit = pairs(overrides)
+    out = from_dict(with_settings(config.as_dict(), explicit))
+    check_failures(out)
+    refuse_without_effect(out, [path for path, _ in explicit])
+    return out
 
 
 def _file_at_fault(preset: str, said: str) -> str:

@@ -22,7 +22,11 @@ def preset_with(preset: str, explicit: list[tuple[list[str], Any]]) -> dict[str,
 
     Raises FedsimError for an unknown preset, or a path that is none.
     """
-    tree = _read_preset(preset)
+    return with_settings(_read_preset(preset), explicit)
+
+
+def with_settings(tree: dict[str, Any], explicit: list[tuple[list[str], Any]]) -> dict[str, Any]:
+    """The tree under `explicit` paths and values. Raises FedsimError for a path that is none."""
     for section in ("data", "pretrain"):  # your own file instead of the preset's data set
         given = any(path == [section, "path"] for path, _ in explicit)
         if given and isinstance(tree.get(section), dict):

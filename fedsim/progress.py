@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import (
@@ -16,6 +17,8 @@ from rich.progress import (
 )
 from rich.table import Column
 
+from fedsim.watching import RoundProgress, listener_of
+
 
 def say(text: str) -> None:
     """One line, before there is a `Reporter`."""
@@ -27,14 +30,18 @@ def silent(text: str) -> None:
 
 
 class Reporter:
-    """Says what the run is doing. Keeps the latest scores beside the bar."""
+    """Says what the run in a folder is doing. Keeps the latest scores beside the bar."""
 
-    def __init__(self, total: int, done: int, quiet: bool = False) -> None:
+    def __init__(
+        self, total: int, done: int, quiet: bool = False, folder: Path | None = None
+    ) -> None:
         self.console = Console(stderr=True, highlight=False)
         self.quiet = quiet
         self._total = total
         self._started, self._done_at_start = time.monotonic(), done
         self._scores = ""
+        self._recalls: tuple[float | None, float | None] = (None, None)
+        self._listener = None if folder is None else listener_of(folder)
         self._last_line = 0.0
         self._bar: Progress | None = None
         self._task: TaskID | None = None
@@ -57,6 +64,13 @@ class Reporter:
 
     def round(self, number: int, users: int, tokens_per_second: float, loss: float) -> None:
         """A round is done. Plain output prints at most one line in five seconds."""
+        if self._listener is not None:
+            seconds = self._seconds_left(number)
+            self._listener(
+                RoundProgress(
+                    number, self._total, users, tokens_per_second, loss, seconds, *self._recalls
+                )
+            )
         now = f"{users} users  {tokens_per_second:,.0f} tokens/s  loss {loss:.3f}"
         if self._bar is not None and self._task is not None:
             self._bar.update(
@@ -69,6 +83,7 @@ class Reporter:
 
     def scores(self, round: int, top1: float, top3: float) -> None:
         """The newest recall on held-out users."""
+        self._recalls = (top1, top3)
         self._scores = f"after round {round}: top-1 {top1:.1%}  top-3 {top3:.1%}"
 
     def exposure(self, planted_bits: float) -> None:
@@ -87,6 +102,9 @@ class Reporter:
             self._bar = None
 
     def _time_left(self, number: int) -> str:
-        done = number - self._done_at_start
-        seconds = (time.monotonic() - self._started) / max(done, 1) * (self._total - number)
+        seconds = self._seconds_left(number)
         return f"{seconds / 60:.0f} min left" if seconds >= 90 else f"{seconds:.0f} s left"
+
+    def _seconds_left(self, number: int) -> float:
+        done = max(number - self._done_at_start, 1)
+        return (time.monotonic() - self._started) / done * (self._total - number)

@@ -45,6 +45,16 @@ class Run(RunReader):
         super().__init__(path)
         self._sums: dict[str, tuple[Any, int]] = {}  # of the tables that this object appends to
 
+    def __repr__(self) -> str:
+        from fedsim.run_display import as_text
+
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        from fedsim.run_display import as_html
+
+        return as_html(self)
+
     @classmethod
     def open(cls, path: str | Path) -> Run:
         """An existing run. Raises FedsimError where `path` is not a run folder, or where one of its

@@ -20,6 +20,7 @@ from fedsim.references import load as load_reference
 from fedsim.report import write_report
 from fedsim.runs import Run, new_run_folder
 from fedsim.sections import EngineOptions
+from fedsim.watching import Listener, listening
 from server.pretraining import first_corpus
 from server.privacy import resolved
 
@@ -40,12 +41,14 @@ def simulate(
     out: str | Path | None = None,
     quiet: bool = False,
     until: int | None = None,
+    progress: Listener | None = None,
 ) -> Run:
     """Train a federation and return its run; without arguments the default preset.
 
     `out` is the run's folder, which must not exist; by default a new one in `runs/`. `until` is a
     round after which the run is scored on validation users and paused: `resume` goes on with the
     same bits. A run that is paused has not seen the test users, even after its last round.
+    `progress` is called after each round with a `fedsim.watching.RoundProgress`.
     Raises FedsimError for bad input; KeyboardInterrupt leaves a run that `resume` continues.
     """
     profile = Profile()
@@ -57,8 +60,10 @@ def simulate(
         raise FedsimError(
             f"{folder} exists; choose another folder, or `{command('resume', folder)}`."
         )
-    told = {"config": config.as_json(), "quiet": quiet}
-    return _serve(config.engine, folder, {**told, **_where_to(folder, until, config)}, profile)
+    told = {"config": config.as_json(), "quiet": quiet, **_where_to(folder, until, config)}
+    _require_here(config.engine, progress)
+    with listening(folder, progress):
+        return _serve(config.engine, folder, told, profile)
 
 
 def resume(
@@ -66,10 +71,11 @@ def resume(
     quiet: bool = False,
     engine: EngineOptions | None = None,
     until: int | None = None,
+    progress: Listener | None = None,
 ) -> Run:
     """Continue an interrupted or paused run from its newest checkpoint; the result is that of an
     unbroken one. `engine` may name another engine or number of workers: they do not change the
-    result. The device stays what it was. `until`: see `simulate`."""
+    result. The device stays what it was. `until`, `progress`: see `simulate`."""
     profile = Profile()
     run = Run.open(path)
     if run.status["state"] == "finished":
@@ -78,7 +84,19 @@ def resume(
         check(run.config, silent if quiet else say)
     told = {"resume": True, "quiet": quiet}
     settings = {**told, **_where_to(run.path, until, run.config)}
-    return _serve(engine or run.config.engine, run.path, settings, profile)
+    engine = engine or run.config.engine
+    _require_here(engine, progress)
+    with listening(run.path, progress):
+        return _serve(engine, run.path, settings, profile)
+
+
+def _require_here(engine: EngineOptions, progress: Listener | None) -> None:
+    """Raises FedsimError where the server's rounds are not in this process."""
+    if progress is not None and engine.name == "deploy":
+        raise FedsimError(
+            "A progress callback is called where the server runs, and engine 'deploy' runs it in "
+            "another process; read the run's table `rounds` meanwhile."
+        )
 
 
 def check(config: Config, notice: Callable[[str], None] = silent) -> None:

@@ -207,7 +207,7 @@ def _run(
         round, arrays, problems = run.rewind()
         state = state.restored(round, sealed(arrays, key, round))
         run.set_status("running", round)
-    reporter = Reporter(config.server.rounds, state.round, quiet)
+    reporter = Reporter(config.server.rounds, state.round, quiet, run.path)
     for problem in problems:
         reporter.say(f"{problem} Using the checkpoint of round {state.round} instead.")
     reporter.say(f"Clients train with {run.provenance.get('kernel', config.engine.kernel)}")
