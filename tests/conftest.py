@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,15 +17,12 @@ from fedsim.studies import grid
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test reads or writes the cache of the person who runs it."""
-    before = os.environ.get("FEDSIM_CACHE")
-    os.environ["FEDSIM_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    yield
-    if before is None:
-        del os.environ["FEDSIM_CACHE"]
-    else:
-        os.environ["FEDSIM_CACHE"] = before
+def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or writes the cache or the keys of the person who runs it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("FEDSIM_CACHE", "FEDSIM_KEYS"):
+            patch.setenv(name, str(tmp_path_factory.mktemp(name.lower())))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

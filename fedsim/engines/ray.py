@@ -33,7 +33,7 @@ from fedsim.sections import EngineOptions
 DEAD = ("ActorDiedError", "ActorUnavailableError", "RayActorError", "WorkerCrashedError",
         "OutOfMemoryError", "NodeDiedError", "LocalRayletDiedError")  # fmt: skip
 ANSWER_S = 10.0
-PASSED_ON = ("FEDSIM_CACHE", "FEDSIM_DATA", "CUDA_VISIBLE_DEVICES")
+PASSED_ON = ("FEDSIM_CACHE", "FEDSIM_DATA", "FEDSIM_KEYS", "CUDA_VISIBLE_DEVICES")
 
 
 class WatchedGrid(Grid):
