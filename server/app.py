@@ -239,7 +239,7 @@ def _run(
     timeout = config.server.timeout_s
     try:
         with profile.part("record"):
-            write_statement(run, config, federation, state)
+            write_statement(run, config, federation, state, first)
             recorder.checkpoint()  # from here on there is something to resume
             recorder.begun(state)
         del state  # a model or two, which nobody needs once there is a newer one
@@ -256,7 +256,7 @@ def _run(
         reporter.say(f"Scoring {len(users)} unseen test users")
         test_users = strategy.evaluate(grid, "test", timeout)
         with profile.part("record"):
-            finish(run, config, federation, strategy.state, test_users, reporter, profile)
+            finish(run, config, federation, strategy.state, test_users, reporter, profile, first)
             strategy.finished()
             noise_keys.forget(key.id)
             tracking.finished(run)
@@ -305,6 +305,7 @@ def finish(
     test_users: pd.DataFrame,
     reporter: Reporter,
     profile: Profile,
+    first: FirstCorpus | None = None,
 ) -> None:
     """Save the model, score the baselines on the same users, write the final tables."""
     corpus = federation.corpus
@@ -323,6 +324,6 @@ def finish(
         run.append("results", [{"model": name, **scores_row(users), **columns}])
         run.append("users", user_rows(name, users))
     run.export_tables()
-    write_statement(run, config, federation, state)
+    write_statement(run, config, federation, state, first)
     run.set_status("finished", state.round, digest=digest)
     reporter.say(f"model {digest[:16]}  {run.path}")

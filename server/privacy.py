@@ -18,6 +18,8 @@ from fedsim.combinations import check_failures
 from fedsim.config import Config, Named
 from fedsim.errors import FedsimError
 from fedsim.federation import Federation
+from fedsim.leakage.canaries import donors
+from fedsim.leakage.first_corpus import FirstCorpus
 from fedsim.models import build
 from fedsim.privacy import noise_keys
 from fedsim.privacy.base import Mechanism, Setting
@@ -154,7 +156,11 @@ def _most_sequences(federation: Federation) -> int:
 
 
 def stated(
-    config: Config, federation: Federation, state: ServerState | None = None, run: Run | None = None
+    config: Config,
+    federation: Federation,
+    state: ServerState | None = None,
+    run: Run | None = None,
+    first: FirstCorpus | None = None,
 ) -> dict[str, Any] | None:
     """What a resolved config guarantees, and as far as it has come what happened; None without a
     mechanism."""
@@ -173,6 +179,7 @@ def stated(
             "rounds_done": state.round if state else 0,
             "realised": _realised(run) if run else {},
             "noise": _noise_said(config, run) if noise else None,
+            "people": _people(config, federation, first),
             **mechanism.beside(took_part),
         },
     )
@@ -196,9 +203,36 @@ def _noise_said(config: Config, run: Run | None) -> dict[str, Any]:
             "arithmetic": mechanism.arithmetic}  # fmt: skip
 
 
-def write_statement(run: Run, config: Config, federation: Federation, state: ServerState) -> None:
+def _people(config: Config, federation: Federation, first: FirstCorpus | None) -> dict[str, Any]:
+    """How many there are of whom a run reads text, by what it does with it."""
+    corpus, synthetic = federation.corpus, federation.planted.users
+    compared = first.overlap if first else None
+    return {
+        "training": int((federation.population < corpus.users).sum()),
+        "canary_users": synthetic,
+        "audit_users": federation.audit.users,
+        "donors": len(donors(corpus)) if synthetic else 0,
+        "validation": len(corpus.split("validation")),
+        "test": len(corpus.split("test")),
+        "set_apart": len(federation.set_apart),
+        "first_corpus": first and {
+            "name": first.name,
+            "people": len(first.people),
+            "trained": bool(config.pretrain.epochs),
+            "overlap": compared and compared.as_dict(),
+        },
+    }  # fmt: skip
+
+
+def write_statement(
+    run: Run,
+    config: Config,
+    federation: Federation,
+    state: ServerState,
+    first: FirstCorpus | None = None,
+) -> None:
     """Into the run's folder; nothing without a mechanism."""
-    said = stated(config, federation, state, run)
+    said = stated(config, federation, state, run, first)
     if said is not None:
         run.save_statement(said, as_text(said))
 

@@ -19,6 +19,7 @@ from fedsim.privacy.statement import as_text
 from fedsim.progress import say
 from fedsim.seeding import torch_stream
 from fedsim.simulation import check
+from server.pretraining import first_corpus
 from server.privacy import resolved, stated
 from server.strategies import STRATEGIES
 
@@ -31,7 +32,8 @@ def print_plan(config: Config, as_json: bool) -> None:
     check(config, say)
     federation = open_federation(config)
     config = resolved(config, federation)
-    plan, privacy = estimate(config, federation), stated(config, federation)
+    first = first_corpus(config, federation)
+    plan, privacy = estimate(config, federation), stated(config, federation, first=first)
     if as_json:
         more = {"privacy": privacy} if privacy else {}
         print(json.dumps({"config": config.as_dict(), "plan": plan, **more}, indent=2))

@@ -7,36 +7,30 @@ adjacency, its sampler, its delta, its accountant and its adversary.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from fedsim.privacy.coverage import (
+    baselines,
+    composes_with,
+    exact,
+    not_covered,
+    rests_on,
+)
 
 WIDTH = 100
 LABEL = 24
-
-_REPORTED = "the losses, norms and counts that a client reports beside its update, which are exact"
-_ALWAYS = (
-    "the choice of hyper-parameters on the same users",
-    "the vocabulary, the cleaning and the capping of the text",
-    "scores, losses, norms, counts and cohort sizes in this folder, which are exact",
-    "canaries and audits, which know what was planted",
-    "attacks on floating-point noise and on pseudo-random numbers",
-    "who knows or guesses config and seed, and can subtract the noise: nodes that are not yours "
-    "need a server.noise_key, and real clients noise of their own",
-)
-FIRST_CORPUS = "the people of the first corpus, on whom the server trained without noise"
-NOT_COVERED = {
-    "user": (
-        "a server that is curious: it sees updates before the noise",
-        "a person with several user ids, who counts as several",
-        *_ALWAYS,
-    ),
-    "update": (_REPORTED, "a person with several user ids, who counts as several", *_ALWAYS),
-    "sequence": (
-        _REPORTED,
-        "a user as a whole: with many sequences a user has practically no guarantee",
-        "the same sentence on several phones, or several times on one",
-        *_ALWAYS,
-    ),
+GROUPS = {
+    "rests_on": "MUST STAY SECRET",
+    "not_covered": "NOT COVERED",
+    "composes_with": "COMPOSES WITH",
+    "exact": "EXACT, WITHOUT NOISE",
+}
+PUBLIC = {
+    "user": "the number of users: rates, denominators and delta are made of it",
+    "update": "the number of users, of which delta is made; who completed which round",
+    "sequence": "the numbers of sequences of clients, which scale their noise; who completed "
+    "which round",
 }
 
 
@@ -51,28 +45,33 @@ def statement(
 
     `config` is the resolved one as plain values, `guarantee` that of `Guarantee.as_dict` for all
     rounds of the run; `more` holds what is known beside: `rounds_done`, `realised`, `clients`,
-    `own` (see `as_text`).
+    `own`, `noise`, `people` (see `as_text` and `fedsim.privacy.coverage`).
     """
-    return {
+    said = {
         "mechanism": config["privacy"]["name"],
         "options": {k: v for k, v in config["privacy"].items() if k != "name"},
         "guarantee": dict(guarantee) if guarantee else None,
         "users": users,
+        "public": PUBLIC[unit],
         "cohort": config["server"]["cohort"],
         "rounds": config["server"]["rounds"],
         "sampler": config["server"]["sampler"],
         "strategy": config["strategy"]["name"],
+        "baselines": baselines(config),
+        "trackers": list(config["tracking"]["to"]),
+        "vocabulary": {"private": False, "word_users": config["data"].get("word_users") or 1},
         **more,
-        "not_covered": _not_covered(config, unit) if guarantee else [],
         "empirical": None,
     }
-
-
-def _not_covered(config: Mapping[str, Any], unit: str) -> list[str]:
-    first = config.get("pretrain") or {}
-    if first.get("name") and first.get("epochs"):
-        return [FIRST_CORPUS, *NOT_COVERED[unit]]
-    return list(NOT_COVERED[unit])
+    if not guarantee:
+        return said
+    people = said["people"]
+    return said | {
+        "rests_on": rests_on(said),
+        "not_covered": not_covered(config, unit, people),
+        "composes_with": composes_with(config, people),
+        "exact": exact(config),
+    }
 
 
 def as_text(said: Mapping[str, Any]) -> str:
@@ -88,17 +87,27 @@ def as_text(said: Mapping[str, Any]) -> str:
     lines.append(_line("  participations", _participations(said)))
     lines.append(_line("  epsilon", _epsilon(guarantee)))
     lines.append(_line("  delta", _delta(said)))
+    if said.get("public"):
+        lines.append(_line("  public", said["public"]))
     if said.get("own"):
         lines.append(_line("  SIMULATED", _simulated(said)))
     if said.get("clients"):
         lines.append(_line("  over clients", _clients(said["clients"])))
     for warning in guarantee["warnings"]:
         lines.append(_line("  WARNING", warning))
-    for number, gap in enumerate(said["not_covered"]):
-        lines.append(_line("  NOT COVERED" if not number else "", gap))
     measured = said["empirical"] or "no lower bound was measured"
-    lines.append(_line("  EMPIRICAL", measured))
+    lines.append(_line("  empirical", measured))
+    for key, title in GROUPS.items():
+        lines += _group(title, said.get(key) or {})
     return "\n".join(lines)
+
+
+def _group(title: str, sentences: Mapping[str, str] | Sequence[str]) -> list[str]:
+    """Its lines; runs of earlier versions have sentences without labels."""
+    if not isinstance(sentences, Mapping):
+        return [_line(title if not row else "", text) for row, text in enumerate(sentences)]
+    rows = [_line(f"  {label}", text) for label, text in sentences.items()]
+    return [title, *rows] if rows else []
 
 
 def _without(said: Mapping[str, Any]) -> str:

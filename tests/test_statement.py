@@ -1,0 +1,148 @@
+"""The privacy statement: whom it leaves out, what it rests on and composes with, as counted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from federations import write_chat
+
+from fedsim.config import load
+from fedsim.federation import open_federation
+from fedsim.privacy.statement import GROUPS, LABEL, WIDTH, as_text
+from fedsim.simulation import simulate
+from server.pretraining import first_corpus
+from server.privacy import resolved, stated
+
+MECHANISMS = {
+    "dp-fedavg": ["server.sampler=poisson", "privacy.noise_multiplier=2"],
+    "fixed": ["privacy=dp-fedavg", "server.sampler=fixed", "privacy.noise_multiplier=2"],
+    "blt": ["server.sampler=cyclic", "privacy.epsilon=9"],
+    "local": ["privacy.noise_multiplier=3"],
+    "dp-sgd": ["privacy.noise_multiplier=1", "privacy.delta=1e-3"],
+}
+
+
+def said_of(tiny: str, name: str, *more: str) -> dict[str, Any]:
+    """The statement of a run that is only planned."""
+    keys = [*MECHANISMS[name], *more]
+    config = load(tiny, keys if name == "fixed" else [f"privacy={name}", *keys])
+    federation = open_federation(config)
+    config = resolved(config, federation)
+    said = stated(config, federation, first=first_corpus(config, federation))
+    assert said is not None
+    return said
+
+
+def rows_of(text: str) -> dict[str, str]:
+    """Label -> text of a statement; lines that go on are joined."""
+    rows: dict[str, str] = {}
+    label = ""
+    for line in text.splitlines():
+        if line[:LABEL].strip():
+            label = line[:LABEL].strip()
+            rows[label] = ""
+        rows[label] = f"{rows[label]} {line[LABEL:].strip()}".strip()
+    return rows
+
+
+@pytest.mark.parametrize("name", MECHANISMS)
+def test_it_fits_a_page_and_json_has_the_same(name: str, tiny: str) -> None:
+    said = said_of(tiny, name, 'tracking.to=["tensorboard"]')
+    text = as_text(said)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    assert len(lines) <= 60
+    assert json.loads(json.dumps(said)) == said
+    rows = rows_of(text)
+    for key in GROUPS:
+        for label, sentence in said[key].items():
+            assert rows[label].replace(" ", "") == sentence.replace(" ", "")
+
+
+def test_everybody_whose_text_is_read_is_counted(tiny: str, tmp_path: Path) -> None:
+    """Against the corpus; and in the run's own files, at its end."""
+    chat = write_chat(tmp_path / "first.csv", people=14, seed=8)
+    rows = chat.read_text().replace("\np", "\nx")
+    chat.write_text(rows)
+    keys = [
+        *["privacy=dp-fedavg", *MECHANISMS["dp-fedavg"], "server.rounds=1"],
+        *["audit.set_apart=3", "evaluation.trigram=true", f"pretrain.path={chat}"],
+        *["pretrain.min_words=10", "pretrain.epochs=1"],
+    ]
+    config = load(tiny, keys)
+    run = simulate(config, tmp_path / "run", quiet=True)
+    said, corpus = run.privacy, open_federation(config).corpus
+    assert said is not None
+    first = open_federation(load(tiny, [f"data.path={chat}"])).corpus
+    people = said["people"]
+    assert people["training"] == len(corpus.split("train")) - 3
+    assert people["training"] + people["canary_users"] == said["users"]
+    for part in ("donors", "validation", "test"):
+        assert people[part] == len(corpus.split(part))
+    assert people["set_apart"] == 3
+    assert people["first_corpus"]["people"] == len(first.split("train"))
+    assert people["first_corpus"]["overlap"]["names"] == 0
+    assert people["first_corpus"]["overlap"]["people"] == people["training"]
+    assert said["baselines"] == ["trigram"]
+    rows_said = rows_of((run.path / "privacy.txt").read_text())
+    assert f"{people['canary_users']} canary users" in rows_said["donors"]
+    for label, number in (("validation", people["validation"]), ("test", people["test"]),
+                          ("set apart", 3), ("baselines", people["training"]),
+                          ("first corpus", len(first.split("train")))):  # fmt: skip
+        assert f"{number} p" in rows_said[label], label
+    assert "nobody has a name that is there" in rows_said["first corpus"]
+
+
+def test_nobody_is_named_who_is_not_there(tiny: str) -> None:
+    keys = ["canaries.per_cell=0"]
+    rows = rows_of(as_text(said_of(tiny, "dp-fedavg", *keys)))
+    for label in ("donors", "set apart", "first corpus", "baselines", "trackers"):
+        assert label not in rows
+
+
+@pytest.mark.parametrize(
+    ("name", "amplified"),
+    [("dp-fedavg", True), ("fixed", True), ("blt", False), ("local", False), ("dp-sgd", False)],
+)
+def test_amplification_by_sampling_rests_on_names_that_stay_secret(
+    name: str, amplified: bool, tiny: str
+) -> None:
+    rows = rows_of(as_text(said_of(tiny, name)))
+    assert ("who took part" in rows) == amplified
+    if amplified:
+        assert "clients.csv" in rows["who took part"]
+
+
+@pytest.mark.parametrize("name", MECHANISMS)
+def test_noise_that_can_be_made_again_is_called_a_simulation(name: str, tiny: str) -> None:
+    seeded = rows_of(as_text(said_of(tiny, name, "privacy.noise=seeded")))["the noise"]
+    fresh = rows_of(as_text(said_of(tiny, name, "privacy.noise=fresh")))["the noise"]
+    assert seeded.startswith("seeded: a SIMULATION")
+    assert fresh.startswith("fresh: drawn by AES-256 in counter mode; its key is ")
+    floating = "Floating point" if name == "dp-sgd" else "steps of the grid"
+    assert floating in seeded
+    assert floating in fresh
+
+
+def test_a_threshold_of_the_vocabulary_is_called_no_privacy(tiny: str) -> None:
+    rows = rows_of(as_text(said_of(tiny, "dp-fedavg", "data.word_users=2")))
+    assert "that 2 users or more have, a threshold and no privacy" in rows["the words"]
+
+
+def test_what_trackers_are_sent_is_said(tiny: str) -> None:
+    said = said_of(tiny, "dp-fedavg", 'tracking.to=["tensorboard"]')
+    assert said["trackers"] == ["tensorboard"]
+    assert "tensorboard" in rows_of(as_text(said))["trackers"]
+
+
+def test_a_statement_of_an_earlier_version_is_still_printed(tiny: str) -> None:
+    said = said_of(tiny, "dp-fedavg")
+    for key in ("rests_on", "composes_with", "exact", "people", "public", "noise"):
+        del said[key]
+    said["not_covered"] = ["a server that is curious", "canaries and audits"]
+    rows = as_text(said).splitlines()
+    assert rows[-2:] == [f"{'NOT COVERED':<{LABEL}}a server that is curious",
+                         f"{'':<{LABEL}}canaries and audits"]  # fmt: skip
