@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+from contextlib import suppress
 
 EXIT_INTERRUPTED = 130
 
@@ -13,17 +15,29 @@ def main() -> None:
     ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else it is ignored
     if ours:
         signal.signal(signal.SIGINT, _leave)
+    from fedsim import streams
+
+    streams.guard()
     from fedsim.cli.main import main as run
 
     if ours:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     # A cluster's scheduler stops a job so: checkpoint as after a Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    run()
+    # And so ends a terminal that is closed, but for a program that was started with `nohup`.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
+    try:
+        run()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    sys.exit(streams.exit_code(code))
 
 
 def _leave(*_: object) -> None:
-    os.write(2, b"Interrupted.\n")  # sys.stderr may be in the middle of a write
+    with suppress(OSError):
+        os.write(2, b"Interrupted.\n")  # sys.stderr may be in the middle of a write
     os._exit(EXIT_INTERRUPTED)
 
 

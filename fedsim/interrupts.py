@@ -1,4 +1,4 @@
-"""Holding a Ctrl-C or a scheduler's stop back while something has to be finished."""
+"""Holding signals that ask for an end back while something has to be finished."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-NUMBERS = (signal.SIGINT, signal.SIGTERM)
+# Ctrl-C, a scheduler's stop, and a terminal that is closed where there is such a signal.
+NUMBERS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 
 
 @contextmanager

@@ -13,13 +13,15 @@ from fedsim.interrupts import held_back
 
 @pytest.fixture(autouse=True)
 def _as_the_command_line_sets_them() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt too."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """SIGTERM and SIGHUP raise KeyboardInterrupt too."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_acts_after_the_block(number: int) -> None:
     done = []
 

@@ -35,7 +35,8 @@ app = typer.Typer(
     help="A federated keyboard lab: train a next-word model over simulated phones, and measure "
     "what it memorized. Without a command it runs the default preset.",
     epilog="Exit codes: 0 fine; 2 something to mend, said in one sentence; 3 an audit that "
-    "contradicts a guarantee; 130 interrupted with Ctrl-C; 1 a bug.",
+    "contradicts a guarantee; 130 interrupted with Ctrl-C; 141 nobody reads the result, as behind "
+    "`| head`; 1 a bug.",
     no_args_is_help=False,
     pretty_exceptions_enable=False,
     add_completion=False,

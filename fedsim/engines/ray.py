@@ -26,6 +26,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedsim.device import available_cores, resolve_device
 from fedsim.engines.flower_compat import Run
 from fedsim.errors import EngineLost, FedsimError
+from fedsim.interrupts import NUMBERS
 from fedsim.references import load
 from fedsim.sections import EngineOptions
 
@@ -159,17 +160,17 @@ def _interrupts_set(stop: threading.Event) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    signals = (signal.SIGINT, signal.SIGTERM)
 
     def first(number: int, _: object) -> None:
         stop.set()
         signal.signal(number, signal.default_int_handler)  # a second one does not wait
 
-    before = [signal.signal(number, first) for number in signals]
+    heeded = [number for number in NUMBERS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = [signal.signal(number, first) for number in heeded]
     try:
         yield
     finally:
-        for number, handler in zip(signals, before, strict=True):
+        for number, handler in zip(heeded, before, strict=True):
             signal.signal(number, handler)
 
 

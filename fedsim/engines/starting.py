@@ -104,12 +104,12 @@ def _fork(path: bytes, arguments: Any, kept: Sequence[int]) -> int:
 
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """A process started inside never sees Ctrl-C, not even while it imports: a terminal sends it
-    to all, but it is the main process's to handle."""
+    """A process started inside never sees Ctrl-C or the end of the terminal, not even while it
+    imports: a terminal sends them to all, but they are the main process's to handle."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:

@@ -15,6 +15,7 @@ import numpy as np
 from fedsim.device import available_cores, resolve_device
 from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
+from fedsim.interrupts import NUMBERS
 from fedsim.leakage.audit import Audited, keep, take
 from fedsim.leakage.base import Measure, Subject
 from fedsim.leakage.measures import MEASURES
@@ -113,8 +114,9 @@ def _or_error(taken: Callable[[], Audited]) -> Audited | FedsimError:
 
 
 def _leave_to_main() -> None:
-    """Ctrl-C is the main process's to handle."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """What a terminal sends to all is the main process's to handle."""
+    for number in (number for number in NUMBERS if number != signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _take(path: Path, name: str, measure: Measure, round: int) -> Audited:

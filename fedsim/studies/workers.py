@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor
 from typing import Any
 
-from fedsim.interrupts import held_back
+from fedsim.interrupts import NUMBERS, held_back
 
 EXIT_INTERRUPTED = 130
 
@@ -58,7 +58,7 @@ def stoppable(does: Callable[..., None], *given: Any) -> None:
 
 
 def _prepare() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in NUMBERS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
     threading.Thread(target=_end_with_parent, daemon=True).start()
