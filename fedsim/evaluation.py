@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     import pandas as pd  # a worker has no table: 50 MB that it need not load
 
 SUGGESTIONS = 3  # words a keyboard shows above its keys
+OFFERED = (3, 1, 5)  # words shown, in the keyboards whose keystrokes are counted; ours first
 ROWS = 512  # predictions scored at a time; bounds memory to a few (ROWS, V) arrays
-COUNTS = ("tokens", "nats", "words", "hits_top1", "hits_top3", "keystrokes_base", "keystrokes")
+KEYSTROKES = ("keystrokes", "keystrokes_top1", "keystrokes_top5")  # with so many as in OFFERED
+COUNTS = ("tokens", "nats", "words", "hits_top1", "hits_top3", "keystrokes_base", *KEYSTROKES)
 RECALLS = ("top1_recall", "top3_recall")
-RATES = (*RECALLS, "perplexity", "keystroke_savings")
+SAVINGS = ("keystroke_savings", "keystroke_savings_top1", "keystroke_savings_top5")  # likewise
+RATES = (*RECALLS, "perplexity", *SAVINGS)
 
 
 class Predictor(Protocol):
@@ -76,27 +79,31 @@ class Keyboard:
         """(needed, better): taps for each target word, and how many words beat it.
 
         scores (n, V) in any unit, higher is likelier; targets (n,) word ids, no specials.
-        `better` counts the words that score at least as much as the target: ties count against
-        the model. With k characters typed the three best words with that prefix are shown; the
-        user takes the target as soon as it is among them, for k + 1 keystrokes. A word never
-        shown before its last character costs its length and the space.
+        `better` (n,) counts the words that score at least as much as the target: ties count
+        against the model. needed (n, len(OFFERED)): with k characters typed the best words with
+        that prefix are shown, as many as OFFERED says; the user takes the target as soon as it is
+        among them, for k + 1 keystrokes. A word never shown before its last character costs its
+        length and the space.
         """
         own = scores.gather(1, targets[:, None])
         # Not ">= own": beside the NaN of a diverged model nothing is greater, and it would win.
         rows, candidates = (~(scores[:, N_SPECIALS:] < own)).nonzero(as_tuple=True)
         ranks = self.rank[candidates + N_SPECIALS]
         better = torch.bincount(rows, minlength=len(targets)) - 1
-        needed = self.lengths[targets] + 1
-        waiting, beaten, typed = self.lengths[targets] > 0, better, 0
+        lengths = self.lengths[targets][:, None]
+        offered = torch.tensor(OFFERED, device=lengths.device)
+        needed = (lengths + 1).expand(-1, len(OFFERED)).clone()
+        waiting, beaten, typed = (lengths > 0).expand_as(needed), better, 0
         while True:
-            shown = waiting & (beaten < SUGGESTIONS)
+            shown = waiting & (beaten[:, None] < offered)
             needed[shown] = typed + 1
             typed += 1
-            waiting &= ~shown & (self.lengths[targets] > typed)
-            if not waiting.any():
+            waiting = waiting & ~shown & (lengths > typed)
+            still = waiting.any(1)
+            if not still.any():
                 return needed, better
             words = targets[rows]
-            keep = waiting[rows] & (ranks >= self.first[words, typed])
+            keep = still[rows] & (ranks >= self.first[words, typed])
             keep &= ranks < self.last[words, typed]
             rows, ranks = rows[keep], ranks[keep]
             beaten = torch.bincount(rows, minlength=len(targets)) - 1
@@ -127,8 +134,9 @@ def evaluate_user(
     nats: -ln p summed over them; all out-of-vocabulary words are one class.
     words: word targets, out-of-vocabulary ones included; these are misses.
     hits_top1, hits_top3: words that were the best, among the best three, of all words.
-    keystrokes_base, keystrokes: without and with suggestions, over in-vocabulary words only (the
-    length of others is not known from their ids); the space after a word counts as one.
+    keystrokes_base, keystrokes, keystrokes_top1, keystrokes_top5: without suggestions and with
+    three, one and five of them, over in-vocabulary words only (the length of others is not known
+    from their ids); the space after a word counts as one.
     """
     counts = dict.fromkeys(COUNTS, 0.0)
     for indices in _groups(offsets):
@@ -139,13 +147,17 @@ def evaluate_user(
         counts["nats"] -= float(own.double().sum())
         counts["words"] += int((targets != EOS).sum())
         known = (targets != EOS) & (targets != UNK)
-        words = targets[known]
-        needed, better = keyboard.keystrokes(scores[known], words)
-        counts["hits_top1"] += int((better < 1).sum())
-        counts["hits_top3"] += int((better < SUGGESTIONS).sum())
-        counts["keystrokes_base"] += int((keyboard.lengths[words] + 1).sum())
-        counts["keystrokes"] += int(needed.sum())
+        needed, better = keyboard.keystrokes(scores[known], targets[known])
+        for name, added in typed(keyboard, targets[known], needed, better).items():
+            counts[name] += int(added.sum())
     return counts
+
+
+def typed(keyboard: Keyboard, words: Tensor, needed: Tensor, better: Tensor) -> dict[str, Tensor]:
+    """What typing each word adds to the counts, from `Keyboard.keystrokes` of them."""
+    out = {"hits_top1": better < 1, "hits_top3": better < SUGGESTIONS}
+    out["keystrokes_base"] = keyboard.lengths[words] + 1
+    return out | dict(zip(KEYSTROKES, needed.T, strict=True))
 
 
 def _groups(offsets: np.ndarray) -> Iterator[np.ndarray]:
@@ -173,7 +185,10 @@ def rates(counts: pd.DataFrame) -> pd.DataFrame:
             "top1_recall": c["hits_top1"] / c["words"],
             "top3_recall": c["hits_top3"] / c["words"],
             "perplexity": perplexity,
-            "keystroke_savings": 1.0 - c["keystrokes"] / c["keystrokes_base"],
+            **{
+                rate: 1.0 - c[count] / c["keystrokes_base"]
+                for rate, count in zip(SAVINGS, KEYSTROKES, strict=True)
+            },
         }
     )
 

@@ -119,3 +119,9 @@ class Parameters:
     def nbytes(self) -> int:
         """Bytes of the float32 model on the wire."""
         return 4 * self.layout.size
+
+
+def share_kept(decay: float, step: int) -> float:
+    """Of a running average, at a step counted from 0: a plain mean over the first steps,
+    exponential once the mean's own weight reaches the decay."""
+    return min(decay, step / (step + 1))

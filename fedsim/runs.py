@@ -29,7 +29,7 @@ from fedsim.profile import Profile, added
 from fedsim.program import command
 from fedsim.run_reading import PROFILE, STATEMENT, RunReader
 from fedsim.soundness import require_sound
-from fedsim.table_files import header, rows_text
+from fedsim.table_files import columns_for, header, rows_text
 from fedsim.tables import TABLES
 
 # What does not change any more once a run is finished.
@@ -116,11 +116,11 @@ class Run(RunReader):
 
     def append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows to a table's CSV; every row has exactly the schema's columns."""
-        text = rows_text(rows, TABLES[name])
         with self._writing(f"{name}.csv") as path, path.open("ab") as file:
-            head = header(TABLES[name]) if file.tell() == 0 else ""
+            schema = columns_for(path, TABLES[name])
+            head = header(schema) if file.tell() == 0 else ""
             total, size = self._sums.get(name) or self._begun(name)
-            data = (head + text).encode()
+            data = (head + rows_text(rows, schema)).encode()
             file.write(data)
             total.update(data)
             self._sums[name] = total, size + len(data)

@@ -54,7 +54,11 @@ class ServerOptions(Options):
     checkpoint_every: int = Field(10, ge=1)
     keep_checkpoints: int = Field(2, ge=1)
     average: float = Field(
-        0.0, ge=0, lt=1, description="decay of the running average of iterates that is evaluated"
+        0.0,
+        ge=0,
+        lt=1,
+        description="decay a round of the running average of iterates that is evaluated; the "
+        "central baseline is averaged over as much text",
     )
     timeout_s: float = Field(3600.0, gt=0, description="longest wait for the replies of a round")
     retries: int = Field(1, ge=0, description="times that failed clients are asked again")
@@ -82,8 +86,10 @@ class EvaluationOptions(Options):
     users: int = Field(
         10_000, ge=1, description="held-out users that are scored where there are more"
     )
-    trigram: bool = True
-    central: bool = True
+    trigram: bool = Field(
+        True, description="score a trigram beside it, and two keyboards without any context"
+    )
+    central: bool = Field(True, description="train the same network on pooled text beside it")
     central_epochs: int = Field(3, ge=1)
     central_lr: float = Field(0.003, gt=0)
     central_batch_size: int = Field(64, ge=1)

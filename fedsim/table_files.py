@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from fedsim.errors import FedsimError
-from fedsim.tables import Schema
+from fedsim.tables import LATER, Schema
 
 
 def read_rows(path: Path, schema: Schema) -> pd.DataFrame:
@@ -26,14 +26,25 @@ def read_rows(path: Path, schema: Schema) -> pd.DataFrame:
         return pd.DataFrame({c: pd.Series(dtype=t) for c, t in schema.items()})
     try:
         table = pd.read_csv(io.BytesIO(text), dtype=schema, keep_default_na=False, na_values=[""])
-        if list(table.columns) != list(schema):
+        if list(table.columns) != [c for c in schema if c in table or c not in LATER]:
             raise ValueError(f"its columns should be {', '.join(schema)}")
+        lacking = {c: pd.Series(None, table.index, t) for c, t in schema.items() if c not in table}
+        table = table.assign(**lacking)[list(schema)]
     except (ValueError, OverflowError) as error:  # pandas' ParserError is a ValueError too
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise FedsimError(
             f"{path} is damaged ({reason}); restore it from a copy, or train the run anew."
         ) from None
     return table
+
+
+def columns_for(path: Path, schema: Schema) -> Schema:
+    """Those that a row has in a table's file: a file of before goes on with what it has."""
+    if not path.is_file() or not path.stat().st_size:
+        return schema
+    with path.open(encoding="utf-8", newline="") as file:
+        there = file.readline().rstrip("\r\n").split(",")
+    return {c: t for c, t in schema.items() if c in there or c not in LATER}
 
 
 def header(schema: Schema) -> str:
@@ -45,7 +56,8 @@ def rows_text(rows: Iterable[Mapping[str, Any]], schema: Schema) -> str:
     """Rows as the file holds them."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(schema), lineterminator="\n")
-    writer.writerows({k: _cell(v) for k, v in row.items()} for row in rows)
+    known = [{k: _cell(v) for k, v in row.items() if k in schema or k not in LATER} for row in rows]
+    writer.writerows(known)
     return text.getvalue()
 
 

@@ -48,7 +48,9 @@ SCORES: Schema = {
     "top1_recall": "float64",
     "top3_recall": "float64",
     "perplexity": "float64",
-    "keystroke_savings": "float64",
+    "keystroke_savings": "float64",  # with three suggestions
+    "keystroke_savings_top1": "float64",
+    "keystroke_savings_top5": "float64",
     "top1_recall_worst_tenth": "float64",
     "top3_recall_worst_tenth": "float64",
 }
@@ -75,7 +77,9 @@ USERS: Schema = {
     "hits_top1": "int64",
     "hits_top3": "int64",
     "keystrokes_base": "int64",
-    "keystrokes": "int64",
+    "keystrokes": "int64",  # with three suggestions
+    "keystrokes_top1": "Int64",
+    "keystrokes_top5": "Int64",
 }
 
 EXPOSURE: Schema = {
@@ -140,6 +144,14 @@ TABLES: dict[str, Schema] = {
     "first_corpus": FIRST_CORPUS,
     "leakage": LEAKAGE,
     "audit": AUDIT,
+}
+
+# Columns that runs of before do not have; they read as missing.
+LATER = {
+    "keystroke_savings_top1",
+    "keystroke_savings_top5",
+    "keystrokes_top1",
+    "keystrokes_top5",
 }
 
 # What a repetition of the same run may change.

@@ -1,7 +1,7 @@
 """What the federated model is compared with on the same test users, kept between runs.
 
-A baseline depends on the corpus and its own options only, so a hundred runs share one: it is
-cached under the fingerprint of what it depends on.
+A baseline depends on the corpus, its own options and how the federated model is averaged, so a
+hundred runs share one: it is cached under the fingerprint of what it depends on.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
 import torch
 
+from fedsim import floors
 from fedsim.config import Config
 from fedsim.data.sources import cache_folder
 from fedsim.data.store import Corpus
@@ -24,7 +26,9 @@ from fedsim.errors import FedsimError
 from fedsim.evaluation import Keyboard, Predictor, evaluate_user
 from fedsim.federation import Federation
 from fedsim.files import write_atomically
+from fedsim.floors import FLOORS
 from fedsim.models.ngram import KneserNey
+from fedsim.models.pooled import Plan
 from fedsim.parameters import Parameters
 from fedsim.progress import Reporter
 from server.central import THREADS, plan_of, pooled, train_centrally
@@ -40,7 +44,7 @@ def score_users(predictor: Predictor, corpus: Corpus, users: Sequence[int]) -> p
     return pd.DataFrame(rows)
 
 
-FORMAT = 1  # raise when a change of the code changes what a baseline scores
+FORMAT = 2  # raise when a change of the code changes what a baseline scores
 
 Baseline = tuple[str, pd.DataFrame, dict[str, Any]]  # name, per-user counts, model columns
 Scored = tuple[pd.DataFrame, dict[str, Any]]
@@ -58,14 +62,19 @@ def baselines(config: Config, federation: Federation, reporter: Reporter) -> lis
     if config.evaluation.trigram:
         key = _fingerprint(corpus, {"trigram": "kneser-ney", **some})
         out.append(("trigram", *_cached(key, lambda: _trigram(federation, users, reporter))))
+        for name in FLOORS:
+            key = _fingerprint(corpus, {"floor": name, **some})
+            out.append((name, *_cached(key, partial(_floor, name, federation, users))))
     if config.evaluation.central:
         tree = config.as_dict()
+        plan = plan_of(config, federation, len(pooled(federation)))
         central = {k: v for k, v in tree["evaluation"].items() if k.startswith("central")}
         key = _fingerprint(
             corpus,
             {
                 **central,
                 **some,
+                "average": plan.average,
                 "model": tree["model"],
                 "seed": config.seed,
                 "device": config.engine.device,
@@ -73,7 +82,7 @@ def baselines(config: Config, federation: Federation, reporter: Reporter) -> lis
             },
         )
         out.append(
-            ("central", *_cached(key, lambda: _central(config, federation, users, reporter)))
+            ("central", *_cached(key, lambda: _central(config, federation, users, plan, reporter)))
         )
     return out
 
@@ -86,12 +95,19 @@ def _trigram(federation: Federation, users: list[int], reporter: Reporter) -> Sc
         return score_users(model, corpus, users), {}
 
 
+def _floor(name: str, federation: Federation, users: list[int]) -> Scored:
+    corpus = federation.corpus
+    log_probs = FLOORS[name](pooled(federation), len(corpus.vocabulary))
+    texts = (corpus.sequences(user, "all") for user in users)
+    scored = floors.evaluate(log_probs, texts, Keyboard(corpus.vocabulary.words))
+    rows = [{"user": user, **counts} for user, counts in zip(users, scored, strict=True)]
+    return pd.DataFrame(rows), {}
+
+
 def _central(
-    config: Config, federation: Federation, users: list[int], reporter: Reporter
+    config: Config, federation: Federation, users: list[int], plan: Plan, reporter: Reporter
 ) -> Scored:
-    corpus, options = federation.corpus, config.evaluation
-    epochs = options.central_epochs
-    plan = plan_of(options)
+    corpus, epochs = federation.corpus, plan.epochs
 
     def on_epoch(epoch: int, nats: float) -> None:
         reporter.say(f"Central training: epoch {epoch}/{epochs}  loss {nats:.3f}")

@@ -12,7 +12,6 @@ from fedsim.models import build, initialise
 from fedsim.models.base import LanguageModel
 from fedsim.models.flat import flat_model, resolve_kernel
 from fedsim.models.pooled import Plan, train
-from fedsim.sections import EvaluationOptions
 from fedsim.seeding import stream, torch_stream
 
 # A constant, not the machine's cores: the last bits of a sum depend on the number of threads, and
@@ -27,9 +26,16 @@ def pooled(federation: Federation) -> Sequences:
     return Sequences.concatenate([corpus.sequences(user) for user in users])
 
 
-def plan_of(options: EvaluationOptions) -> Plan:
-    """That of the baseline."""
-    return Plan(options.central_epochs, options.central_lr, options.central_batch_size)
+def plan_of(config: Config, federation: Federation, sentences: int) -> Plan:
+    """That of the baseline on so many sentences, whose model is averaged as the federated one is:
+    over as much text, where a round is `server.cohort` users of the population."""
+    options = config.evaluation
+    average = config.server.average
+    if average:
+        steps = -(-sentences // options.central_batch_size)
+        passes = config.client.epochs * config.server.cohort / len(federation.population)
+        average **= 1 / (steps * passes)
+    return Plan(options.central_epochs, options.central_lr, options.central_batch_size, average)
 
 
 def train_centrally(
@@ -51,7 +57,7 @@ def train_centrally(
     flat = flat_model(model, device, kernel)
     initialise(model, config.model.options, torch_stream(config.seed, "init"))
     model.dropout_generator = torch_stream(config.seed, f"{purpose}-dropout", device=device)
-    with threads(THREADS):
+    with threads(flat.threads_each):
         train(
             flat,
             text,

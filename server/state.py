@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from fedsim.errors import FedsimError
-from fedsim.parameters import Layout, Parameters
+from fedsim.parameters import Layout, Parameters, share_kept
 from fedsim.privacy.key_stream import KeyStream
 from fedsim.privacy.noise_keys import NoiseKey
 from server.optimizers import State
@@ -39,11 +39,10 @@ class ServerState:
         completed: list[int],
         decay: float,
     ) -> ServerState:
-        """The state one round later. `decay` > 0 averages iterates: a plain mean over the first
-        rounds, exponential once the mean's own weight reaches the decay."""
+        """The state one round later. `decay` > 0 averages iterates, see `share_kept`."""
         average = self.average
         if average is not None:
-            keep = np.float32(min(decay, self.round / (self.round + 1)))
+            keep = np.float32(share_kept(decay, self.round))
             average = Parameters(average.layout, keep * average.flat + (1 - keep) * parameters.flat)
         participations = self.participations.copy()
         participations[completed] += 1

@@ -19,6 +19,7 @@ FLOORS = {
     "fedsim.data": 1,
     "fedsim.models": 1,
     "fedsim.evaluation": 1,
+    "fedsim.floors": 1,
     "fedsim.suggesting": 1,
     "fedsim.runs": 2,
     "fedsim.run_reading": 2,

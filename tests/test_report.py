@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from fedsim.cli.main import app
 from fedsim.config import from_dict
-from fedsim.evaluation import summarise
+from fedsim.evaluation import SAVINGS, summarise
 from fedsim.report import write_report
 from fedsim.report.facts import Facts
 from fedsim.report.intervals import mean, recall, recall_difference
@@ -30,7 +30,7 @@ from fedsim.tables import SCORES
 EVIL = "<script>alert('x')</script> $x_1$ & \"y\""
 SECTIONS = ("summary", "results", "learning", "users", "memorization", "cost", "meaning", "record")
 ROUNDS, COHORT, MODEL_BYTES = 60, 40, 3_021_824
-MODELS = {"fedavg": 0.172, "trigram": 0.163, "central": 0.181}
+MODELS = {"fedavg": 0.172, "trigram": 0.163, "central": 0.181, "unigram": 0.05, "word list": 0.01}
 
 
 # -- a made-up run ---------------------------------------------------------------------------
@@ -111,7 +111,8 @@ def _evaluate(
             "top1_recall": level,
             "top3_recall": 1.7 * level,
         }
-        score |= {"perplexity": 150.0, "keystroke_savings": 0.5, "top1_recall_worst_tenth": 0.1}
+        score |= {"perplexity": 150.0, "top1_recall_worst_tenth": 0.1}
+        score |= dict.fromkeys(SAVINGS, 0.5)
         row = {"round": round, "split": "validation", **score, "top3_recall_worst_tenth": 0.2}
         run.append("evaluations", [row])
         if canaries and round % 10 == 0:
@@ -160,6 +161,8 @@ def _test_users(rng: np.random.Generator, level: float, users: int = 144) -> pd.
             "hits_top3": (words * np.minimum(1, personal * 1.7)).astype(int),
             "keystrokes_base": base,
             "keystrokes": (base * 0.47).astype(int),
+            "keystrokes_top1": (base * 0.6).astype(int),
+            "keystrokes_top5": (base * 0.4).astype(int),
         }
     )
 
@@ -247,7 +250,7 @@ def test_the_plots_follow_the_page(full: Run) -> None:
 
 def test_the_summary_has_the_numbers_of_the_tables(full: Run, page: Page) -> None:
     results = full.results.set_index("model")
-    mine, trigram, central = (results.loc[m] for m in MODELS)
+    mine, trigram, central, unigram, words = (results.loc[m] for m in MODELS)
     assert f"in {mine.top1_recall:.2%}".replace("%", " %") in page.text
     assert f"first three in {mine.top3_recall:.2%}".replace("%", " %") in page.text
     points = 100 * (mine.top1_recall - trigram.top1_recall)
@@ -255,6 +258,12 @@ def test_the_summary_has_the_numbers_of_the_tables(full: Run, page: Page) -> Non
     assert f"{points:.2f} points above the trigram" in page.text
     points = 100 * (central.top1_recall - mine.top1_recall)
     assert f"{points:.2f} points below the same network trained centrally" in page.text
+    saved = [f"{100 * row.keystroke_savings:.1f} %" for row in (mine, unigram, words)]
+    assert (
+        f"With three suggestions it saves {saved[0]} of keystrokes; how often words are typed "
+        f"alone saves {saved[1]} and no model at all {saved[2]}." in page.text
+    )
+    assert "running average" not in page.text
     last = full.exposure[full.exposure["round"] == ROUNDS]
     seen = last[(last.kind == "planted") & (last.holder_participations > 0)]
     assert f"highest exposure is {seen.exposure_bits.max():.2f} bits" in page.text
@@ -263,6 +272,25 @@ def test_the_summary_has_the_numbers_of_the_tables(full: Run, page: Page) -> Non
     assert f"{people} users and " in page.text
     assert f"{ROUNDS} rounds of {COHORT} users each" in page.text
     assert "No differential privacy was applied" in page.text
+
+
+def test_what_is_averaged_is_said_of_both_networks(tmp_path: Path) -> None:
+    server = {"rounds": ROUNDS, "cohort": COHORT, "average": 0.9}
+    page = page_of(make_run(tmp_path / "run", server=server))
+    assert (
+        "trained centrally on the same users' pooled text, its steps averaged over as much text "
+        "as the rounds" in page.text
+    )
+    assert (
+        "the running average of the iterates of fedavg and central (server.average = 0.9 from "
+        "round to round, that of the central steps over as much text)" in page.text
+    )
+
+
+def test_the_floors_are_in_the_final_table_alone(full: Run, page: Page) -> None:
+    table, _, rest = page.text.partition("Learning curves")
+    assert table.count("unigram") >= 1
+    assert "word list" not in rest.partition("What each number means")[0]
 
 
 def test_the_cost_is_the_sum_of_the_rounds(full: Run, page: Page) -> None:

@@ -32,7 +32,7 @@ from fedsim.files import affixes
 from fedsim.runs import Run
 from fedsim.sections import EngineOptions
 from fedsim.simulation import resume, simulate
-from fedsim.tables import TABLES
+from fedsim.tables import LATER, TABLES
 
 CHECKPOINTS = "round-*.safetensors"
 
@@ -168,6 +168,28 @@ def test_optimizer_state_and_averages_survive_a_resume(
     whole = simulate(config, tmp_path / "whole", quiet=True)
     broken = interrupted_run(monkeypatch, config, tmp_path / "run", Run, "append", 7)
     assert_same_record(resume(broken.path, quiet=True), whole)
+
+
+def test_tables_of_before_go_on_without_the_columns_that_came_later(
+    finished: Run, tmp_path: Path
+) -> None:
+    run = Run(shutil.copytree(finished.path, tmp_path / "run"))
+    for name in ("users", "results", "evaluations"):
+        path = run.path / f"{name}.csv"
+        old = run.table(name).drop(columns=LATER, errors="ignore")
+        assert len(old.columns) < len(TABLES[name])
+        path.write_text(old.to_csv(index=False))
+        there = run.table(name)
+        assert list(there.columns) == list(TABLES[name])
+        assert there[[c for c in there if c in LATER]].isna().all(axis=None)
+        rows = finished.table(name).to_dict("records")
+        run.append(name, rows)
+        assert path.read_text().splitlines()[0] == ",".join(old.columns)
+        assert_frame_equal(run.table(name)[old.columns], pd.concat([old, old], ignore_index=True))
+    path = run.path / "users.csv"
+    path.write_text(path.read_text().replace("hits_top1,", "", 1))
+    with pytest.raises(FedsimError, match="is damaged"):
+        run.table("users")
 
 
 def test_a_full_disk_is_one_sentence_and_costs_nothing_but_the_round(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -23,6 +26,9 @@ class FlatModel:
     Reset, update, norm and sum are then single passes over contiguous memory.
     """
 
+    threads_each = 2  # torch threads that a gradient of a large batch is worth
+    parts = 1  # that such a batch is cut into, each on a thread of its own
+
     def __init__(self, model: LanguageModel, device: torch.device) -> None:
         self.model = model.to(device)
         self.device = device
@@ -40,6 +46,13 @@ class FlatModel:
         loss, nats = training_loss(self.model, batch)
         (loss if weight == 1.0 else loss * weight).backward()
         return float(nats.sum(dtype=torch.float64))
+
+    def add_gradients(self, parts: Sequence[Batch]) -> float:
+        """`add_gradient` of one batch that was cut into parts; their summed nats."""
+        return sum(
+            self.add_gradient(part, share)
+            for part, share in zip(parts, _shares(parts), strict=True)
+        )
 
     def sgd_step(
         self, batch: Batch, lr: float, max_grad_norm: float, proximal_mu: float, start: Tensor
@@ -70,12 +83,17 @@ class FlatModel:
 class NativeModel(FlatModel):
     """The same steps in C, equal up to rounding. Raises `Unavailable` where there is none."""
 
+    threads_each = 1
+    parts = 2
+
     def __init__(self, model: LanguageModel) -> None:
         super().__init__(model, torch.device("cpu"))
         shape = model.native_shape()
         if shape is None:
             raise Unavailable(_NO_SHAPE)
+        self._shape = shape
         self._trainer = Trainer(*shape)
+        self._others: list[tuple[Trainer, Tensor]] = []  # with a gradient each, see add_gradients
         assert self._trainer.size == self.layout.size, "the kernel has another model in mind"
 
     def add_gradient(self, batch: Batch, weight: float = 1.0) -> float:
@@ -83,6 +101,30 @@ class NativeModel(FlatModel):
         return self._trainer.gradient(
             self.values, batch, self._masks(batch), weight, self.gradients
         )
+
+    def add_gradients(self, parts: Sequence[Batch]) -> float:
+        """See `FlatModel.add_gradients`; C holds no lock, so each part has a core of its own.
+
+        Gradients are added in the order of the parts, whichever was ready first.
+        """
+        while len(self._others) < len(parts) - 1:
+            gradients = _zeros(self.layout.size, self.device)
+            self._others.append((Trainer(*self._shape), gradients))
+        masks = [self._masks(part) for part in parts]  # in their order, from one generator
+        for _, gradients in self._others:
+            gradients.zero_()
+        workers = [(self._trainer, self.gradients), *self._others]
+
+        def work(place: int) -> float:
+            trainer, gradients = workers[place]
+            share = _shares(parts)[place]
+            return trainer.gradient(self.values, parts[place], masks[place], share, gradients)
+
+        with ThreadPoolExecutor(len(parts)) as pool:
+            nats = sum(pool.map(work, range(len(parts))))
+        for _, gradients in self._others[: len(parts) - 1]:
+            self.gradients.add_(gradients)
+        return nats
 
     def sgd_step(
         self, batch: Batch, lr: float, max_grad_norm: float, proximal_mu: float, start: Tensor
@@ -111,6 +153,12 @@ class NativeModel(FlatModel):
             return None
         first, second = (dropout(torch.ones(len(batch), w)) for w in self._trainer.mask_widths)
         return first, second
+
+
+def _shares(parts: Sequence[Batch]) -> list[float]:
+    """Of the parts' sequences, those of each."""
+    whole = sum(part.n_sequences for part in parts)
+    return [part.n_sequences / whole for part in parts]
 
 
 def _zeros(size: int, device: torch.device) -> Tensor:

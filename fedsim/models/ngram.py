@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -51,18 +51,28 @@ class _Order:
         left = np.add.reduceat(discount, starts) / totals
         return cls(contexts, np.append(starts, len(keys)), keys % size, values, left)
 
-    def interpolate(self, rows: np.ndarray, contexts: np.ndarray) -> None:
-        """Turn `rows` (n, V) of lower-order probabilities into this order's, in place."""
+    def found(self, contexts: np.ndarray) -> _Found:
+        """What this order says after each context, (n,)."""
         place = np.searchsorted(self.contexts, contexts)
         place = np.minimum(place, len(self.contexts) - 1)
         seen = np.flatnonzero(self.contexts[place] == contexts)
         place = place[seen]
-        rows[seen] *= self.left[place, None].astype(rows.dtype)
-        starts, lengths = self.bounds[place], np.diff(self.bounds)[place]
-        index = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths) + np.arange(
-            lengths.sum()
-        )
-        rows[np.repeat(seen, lengths), self.words[index]] += self.values[index]
+        left = np.ones(len(contexts), np.float32)
+        left[seen] = self.left[place]
+        starts, lengths = self.bounds[place], self.bounds[place + 1] - self.bounds[place]
+        before = np.cumsum(lengths) - lengths
+        index = np.repeat(starts - before, lengths) + np.arange(lengths.sum())
+        return _Found(left, np.repeat(seen, lengths), self.words[index], self.values[index])
+
+
+class _Found(NamedTuple):
+    """Some rows of an order: left (n,) to the lower order, 1 where the context is new; `values`
+    (m,) are added at `rows` (m,) and `words` (m,), no place twice."""
+
+    left: np.ndarray
+    rows: np.ndarray
+    words: np.ndarray
+    values: np.ndarray
 
 
 class KneserNey:
@@ -107,10 +117,18 @@ class KneserNey:
         before = np.full_like(last, PAD)  # nothing follows PAD: no trigram at a sentence's start
         earlier = previous_rows(batch.inputs, batch.batch_sizes)
         before[len(last) - len(earlier) :] = earlier.cpu()
-        rows = np.tile(self._unigram.astype(np.float32), (len(last), 1))
-        self._bigram.interpolate(rows, last)
+        orders = [self._bigram.found(last)]
         if self._trigram is not None:
-            self._trigram.interpolate(rows, before * self.vocabulary_size + last)
+            orders.append(self._trigram.found(before * self.vocabulary_size + last))
+        kept = np.ones(len(last), np.float32)  # of what an order says, after the orders above it
+        shares = []
+        for order in reversed(orders):
+            shares.append((order, kept))
+            kept = kept * order.left
+        # One pass over all words, then only those that were seen after these contexts.
+        rows = np.multiply.outer(kept, self._unigram.astype(np.float32))
+        for order, share in shares:
+            rows[order.rows, order.words] += order.values * share[order.rows]
         return torch.from_numpy(rows).log_()
 
 

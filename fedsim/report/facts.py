@@ -14,6 +14,7 @@ from fedsim.runs import Run
 
 NEVER_SEEN_BITS = 1.44  # 1 / ln 2: mean exposure of a sentence that the model never saw
 BASELINES = ("trigram", "central")
+FLOORS = ("unigram", "word list")  # keyboards that do not look at what was typed before
 HITS = {"top1_recall": "hits_top1", "top3_recall": "hits_top3"}
 
 
@@ -80,10 +81,21 @@ class Facts:
 
     @cached_property
     def models(self) -> list[str]:
-        """Models of the final table: the federated one, then its baselines."""
+        """Models of the final table that look at what was typed: the federated one, then its
+        baselines."""
+        return [name for name in self.scored if name not in FLOORS]
+
+    @cached_property
+    def scored(self) -> list[str]:
+        """All of the final table: `models`, then the floors."""
         names = list(dict.fromkeys(self.results["model"]))
-        order = {name: i for i, name in enumerate((self.federated, *BASELINES))}
+        order = {name: i for i, name in enumerate((self.federated, *BASELINES, *FLOORS))}
         return sorted(names, key=lambda name: order.get(name, len(order)))
+
+    @property
+    def averaged(self) -> float:
+        """Decay of the running average over rounds that was scored; 0 where there was none."""
+        return float(self.config["server"]["average"])
 
     def result(self, model: str) -> pd.Series | None:
         """A model's row of the final table."""

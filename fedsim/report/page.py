@@ -10,12 +10,12 @@ from markupsafe import Markup
 from fedsim.privacy.statement import as_text
 from fedsim.program import command_for_pages
 from fedsim.report import plots, tables
-from fedsim.report.facts import NEVER_SEEN_BITS, Facts
+from fedsim.report.facts import FLOORS, NEVER_SEEN_BITS, Facts
 from fedsim.report.formats import MISSING, percent
 from fedsim.report.intervals import mean
 from fedsim.report.leakage_template import FINDINGS, HINT, LEAKAGE
 from fedsim.report.leakage_template import STYLE as LEAKAGE_STYLE
-from fedsim.report.summary import privacy, summary
+from fedsim.report.summary import averaged, privacy, summary
 from fedsim.report.template import PAGE, STYLE
 from fedsim.runs import Run
 
@@ -96,6 +96,8 @@ def _scores(facts: Facts) -> dict[str, Any]:
     has_users = any(len(facts.users_of(model)) for model in facts.models)
     return {
         "results": tables.results(facts),
+        "floors": any(model in FLOORS for model in facts.scored),
+        "averaged": averaged(facts),
         "curves": curves,
         "distribution": plots.user_distribution(facts) if has_users else None,
         "deciles": tables.deciles(facts),

@@ -15,6 +15,8 @@ NAMES = {
     "trigram": "the trigram built from the same training users",
     "central": "the same network trained centrally on the same users' pooled text",
 }
+AVERAGED = ", its steps averaged over as much text as the rounds"
+FLOORS = {"unigram": "how often words are typed alone saves", "word list": "no model at all"}
 
 
 def summary(facts: Facts) -> list[str]:
@@ -83,13 +85,46 @@ def _quality(facts: Facts) -> list[str]:
         f"follows is its first suggestion in {percent(result.top1_recall)} of cases and among its "
         f"first three in {percent(result.top3_recall)}."
     ]
+    sentences += _keystrokes(facts)
     baselines = [m for m in facts.models if m != facts.federated]
     if not baselines:
         return [*sentences, "No baseline was scored, so there is nothing to hold this against."]
-    leads = [(facts.lead(model, "top1_recall"), NAMES.get(model, model)) for model in baselines]
+    names = {**NAMES, "central": NAMES["central"] + (AVERAGED if facts.averaged else "")}
+    leads = [(facts.lead(model, "top1_recall"), names.get(model, model)) for model in baselines]
     compared = [_lead(lead, name) for lead, name in leads if lead is not None]
     return (
         [*sentences, f"Its top-1 recall is {', and '.join(compared)}."] if compared else sentences
+    )
+
+
+def _keystrokes(facts: Facts) -> list[str]:
+    """What it saves, beside the keyboards that do not look at what was typed before."""
+    result, floors = facts.result(facts.federated), [m for m in facts.scored if m in FLOORS]
+    if result is None or not floors:
+        return []
+    beside = [
+        f"{FLOORS[name]} {percent(row.keystroke_savings, 1)}"
+        for name in floors
+        if (row := facts.result(name)) is not None
+    ]
+    return [
+        f"With three suggestions it saves {percent(result.keystroke_savings, 1)} of keystrokes; "
+        f"{' and '.join(beside)}."
+    ]
+
+
+def averaged(facts: Facts) -> str:
+    """What of the models is a running average, in a sentence; empty where nothing is."""
+    if not facts.averaged:
+        return ""
+    models = facts.federated
+    both = ""
+    if "central" in facts.models:
+        models += " and central"
+        both = ", that of the central steps over as much text"
+    return (
+        f"Scored, audited and saved is the running average of the iterates of {models} "
+        f"(server.average = {facts.averaged:g} from round to round{both}), not the last one."
     )
 
 

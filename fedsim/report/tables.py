@@ -21,7 +21,7 @@ MOST_REASONS = 10
 def results(facts: Facts) -> list[dict[str, Any]]:
     """The final table."""
     rows = []
-    for model in facts.models:
+    for model in facts.scored:
         row = facts.result(model)
         assert row is not None
         latency = MISSING
@@ -39,6 +39,8 @@ def results(facts: Facts) -> list[dict[str, Any]]:
                 "worst3": percent(row.top3_recall_worst_tenth),
                 "perplexity": number(row.perplexity),
                 "savings": percent(row.keystroke_savings, 1),
+                "savings1": percent(row.keystroke_savings_top1, 1),
+                "savings5": percent(row.keystroke_savings_top5, 1),
                 "latency": latency,
                 "size": size(row.model_bytes),
             }

@@ -48,15 +48,21 @@ PAGE = """
 {% if results %}
 <div class="scroll" tabindex="0">
 <table>
-<thead><tr><th>model</th><th>top-1 recall</th><th>top-3 recall</th><th>worst tenth of<br>users, top-1</th><th>perplexity</th><th>keystrokes<br>saved</th><th>latency<br>p50 / p95</th><th>size</th></tr></thead>
+<thead><tr><th>model</th><th>top-1 recall</th><th>top-3 recall</th><th>worst tenth of<br>users, top-1</th><th>perplexity</th><th>keystrokes saved,<br>three suggestions</th><th>with one,<br>with five</th><th>latency<br>p50 / p95</th><th>size</th></tr></thead>
 <tbody>
 {% for row in results %}
-<tr><td>{{ model(row) }}</td><td>{{ row.top1 }}<small>{{ row.top1_interval }}</small></td><td>{{ row.top3 }}<small>{{ row.top3_interval }}</small></td><td>{{ row.worst1 }}<small>top-3 {{ row.worst3 }}</small></td><td>{{ row.perplexity }}</td><td>{{ row.savings }}</td><td>{{ row.latency }}</td><td>{{ row.size }}</td></tr>
+<tr><td>{{ model(row) }}</td><td>{{ row.top1 }}<small>{{ row.top1_interval }}</small></td><td>{{ row.top3 }}<small>{{ row.top3_interval }}</small></td><td>{{ row.worst1 }}<small>top-3 {{ row.worst3 }}</small></td><td>{{ row.perplexity }}</td><td>{{ row.savings }}</td><td>{{ row.savings1 }}<small>{{ row.savings5 }}</small></td><td>{{ row.latency }}</td><td>{{ row.size }}</td></tr>
 {% endfor %}
 </tbody>
 </table>
 </div>
 <p class="quiet">± is the half width of a 95 % interval over users: recall is a ratio of sums over users, its variance is that of the ratio linearised by user (normal approximation), so one talkative user counts as one person. It says how much another draw of test users would change the number, not how much another training seed would. {% if results | length > 1 %}The differences in the summary are paired by user: models are compared on the same people.{% endif %}</p>
+{% if averaged %}
+<p class="quiet">{{ averaged }}</p>
+{% endif %}
+{% if floors %}
+<p class="quiet">Unigram and word list are floors: keyboards that do not look at what was typed before. The one offers the words that are typed most often among those that the letters so far leave over, the other has no model at all and offers a word once no more are left over than it shows. What a model saves beyond them it owes to context.</p>
+{% endif %}
 {% else %}
 <p>There are no results on test users: the run did not get to its end.</p>
 {% endif %}
@@ -191,9 +197,10 @@ PAGE = """
 <dt>top-1 and top-3 recall</dt><dd>The share of words for which the word that was typed is the model's first suggestion, or among its first three, before any letter is typed. Words outside the vocabulary count as misses.</dd>
 <dt>worst tenth of users</dt><dd>The mean recall of the tenth of the users with the lowest recall: what the model is worth to those it serves worst.</dd>
 <dt>perplexity</dt><dd>How many equally likely words the model is in effect choosing from; lower is better. All words outside the vocabulary are one class, so it compares only models with the same vocabulary.</dd>
-<dt>keystrokes saved</dt><dd>Taps saved by picking a suggestion as soon as it is among three, with the letters typed so far narrowing them; over words in the vocabulary.</dd>
+<dt>keystrokes saved</dt><dd>The share of taps, spaces included, that are saved by picking a suggestion as soon as the word is among three (or one, or five), with the letters typed so far narrowing them; over words in the vocabulary. Keyboards save much of it without a model, so hold it against the floors.</dd>
 <dt>latency</dt><dd>Time of one prediction on one thread of the machine that ran the simulation: half (p50) and 95 % (p95) of predictions are faster.</dd>
 <dt>trigram, central</dt><dd>What federated learning is held against: an interpolated Kneser-Ney trigram, and the same network trained in one place, both on the text of the same training users.</dd>
+<dt>unigram, word list</dt><dd>What a keyboard does without looking at what was typed before: how often words are typed by the same training users, and no model at all.</dd>
 <dt>exposure</dt><dd>log₂ of the number of candidates over the rank of the canary among random sentences of the same kind, in bits: 1 is the middle of the ranking, each further bit halves an attacker's search, and a sentence that was never seen averages {{ never_seen }}. It cannot exceed log₂ of the references plus one.</dd>
 <dt>extracted</dt><dd>Given its first {{ facts.config.canaries.prefix_words }} words, the model's likeliest continuation is the canary, word for word.</dd>
 </dl>

@@ -25,7 +25,8 @@ from server.recording import scores_row, user_rows
 
 def train_pooled(config: Config, path: Path) -> None:
     """Write a finished run into the new folder `path`: `evaluation.central_epochs` passes over
-    the text of all users that a federation would sample, canary users included.
+    the text of all users that a federation would sample, canary users included; averaged over as
+    much text as a federated model is by `server.average`.
 
     Rounds are passes in its tables. What a process that was killed had begun is begun again.
     """
@@ -37,11 +38,12 @@ def train_pooled(config: Config, path: Path) -> None:
     with drafted(path) as draft:
         run = Run.create(draft / "run", config, provenance(corpus.name, corpus.digest, kernel))
         with profile.part("baselines"):
+            text = federation.pooled()
             model = train_centrally(
                 config,
-                federation.pooled(),
+                text,
                 len(corpus.vocabulary),
-                plan_of(config.evaluation),
+                plan_of(config, federation, len(text)),
                 "central",
                 lambda epoch, nats: run.log(f"pass {epoch}: loss {nats:.3f}"),
             )

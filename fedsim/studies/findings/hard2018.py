@@ -84,6 +84,7 @@ class Hard2018(Finding):
             run = runs[f"gboard, seed {seed}"]
             names = {run.config.strategy.name: FEDERATED, "trigram": NGRAM, "central": CENTRAL}
             users = run.table("users")[["model", "user", "words", "hits_top1"]]
+            users = users[users.model.isin(names)]  # the floors are not asked about
             parts.append(users.assign(arm=users.model.map(names), seed=seed).drop(columns="model"))
         return Measured(pd.concat(parts, ignore_index=True), list(runs.values()))
 
