@@ -140,7 +140,7 @@ def _train(message: Message, context: Context, exact: bool) -> Message:
         place.config.privacy.options,
         work,
         parameters.layout.size,
-        lambda user: KeyStream(key, "update", work["round"], user),
+        lambda user, hidden: KeyStream(key, f"update {hidden}", work["round"], user),
     )
     with threads(THREADS):
         started = time.perf_counter()

@@ -6,6 +6,8 @@ remove one), against whoever sees every update; it is no guarantee for the user 
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -137,8 +139,10 @@ class Noise:
     comes from a cryptographic stream and is added after the kernel's step.
     """
 
-    def __init__(self, key: bytes, round: int, user: int, fresh: bool) -> None:
-        self._stream = partial(KeyStream, key, round=round, user=user)
+    def __init__(self, key: bytes, text: str, round: int, user: int, fresh: bool) -> None:
+        """`text` is a digest of what is trained on: other text, other noise."""
+        own = hmac.new(key, text.encode(), hashlib.sha256).digest()
+        self._stream = partial(KeyStream, own, round=round, user=user)
         self._fresh = fresh
         low, high = (int(word) for word in self._stream("kernel").words(2))
         self._kernel = low, high
@@ -167,7 +171,8 @@ def private_training(
     def train(
         flat: FlatModel, start: Tensor, sequences: Sequences, user: int
     ) -> tuple[Tensor, float, int]:
-        noise = Noise(key, round, user, fresh)
+        text = hashlib.sha256(sequences.tokens.tobytes() + sequences.offsets.tobytes())
+        noise = Noise(key, text.hexdigest(), round, user, fresh)
         return private_sgd(flat, start, sequences, options, noise.batches(), noise)  # type: ignore[arg-type]
 
     return train

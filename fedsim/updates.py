@@ -8,6 +8,7 @@ each user, which a floating-point sum does not (Casacuberta et al. 2022).
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -143,6 +144,11 @@ class Aggregate:
     def weight(self) -> int:
         """Sum of the weights of the users that completed."""
         return sum(self.contribution.weight(r) for r in self._results.values())
+
+    def digest(self) -> str:
+        """SHA-256 of the sum and of whose norms are in it: equal digests, equal releases."""
+        said = [(r.user, r.update_norm) for r in self.results]
+        return hashlib.sha256(self.total.tobytes() + repr(said).encode()).hexdigest()
 
     def sum(self) -> np.ndarray:
         """The exact sum in float64, where its integers are no larger than 2^53."""

@@ -29,7 +29,7 @@ from fedsim.options import Options
 from fedsim.parameters import Parameters, distance
 from fedsim.privacy.base import Release
 from fedsim.privacy.mechanisms import MECHANISMS
-from fedsim.privacy.noise_keys import NoiseKey
+from fedsim.privacy.noise_keys import NoiseKey, released_once
 from fedsim.profile import Profile
 from fedsim.registry import Registry
 from fedsim.search_space import Range
@@ -215,6 +215,8 @@ class FederatedStrategy(Strategy):
         results, failures = aggregate.results, aggregate.failures
         before, metrics = self.state.parameters.flat, _train_metrics(aggregate)
         with self.profile.part("aggregation"):
+            if self.mechanism.draws_in_secret and self.key.kind == "fresh":
+                released_once(self.key, server_round, aggregate.digest())
             # The noise of a mechanism falls between the sum and the division, here and only here.
             release = self.mechanism.release(aggregate, server_round, self.state.mechanism)
             del aggregate  # twice a model's bytes, before there are more

@@ -72,7 +72,7 @@ def test_nodes_receive_no_key_no_noise_and_no_other_nodes_users(
     keys = ("privacy=blt", "server.sampler=cyclic", "privacy.noise_multiplier=0.5",
             "server.rounds=3", "server.checkpoint_every=1")  # fmt: skip
     config = trained(deployment, tiny, tmp_path / "run", 2, *keys)
-    (file,) = (tmp_path / "keys").iterdir()  # the run is paused: its key is still needed
+    (file,) = (tmp_path / "keys").glob("*.key")  # the run is paused: its key is still needed
     key = NoiseKey("fresh", file.read_bytes())
     assert key.id == Run.open(tmp_path / "run").provenance["noise"]["id"]
     received = {p.name: p.read_bytes() for p in record.iterdir()}

@@ -13,6 +13,8 @@ import pytest
 from federations import fresh_strategy, play
 
 import clients.app
+import clients.training
+from clients.private import Noise
 from fedsim.config import Config, from_dict, load
 from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
@@ -22,6 +24,7 @@ from fedsim.privacy.key_stream import KeyStream
 from fedsim.runs import Run
 from fedsim.simulation import resume, simulate
 from server.privacy import new_key, resolved
+from server.recording import Recorder
 
 NOISY = ("privacy.noise_multiplier=0.5", "privacy.delta=1e-3")
 SIZE = 20_000
@@ -104,7 +107,7 @@ def test_fresh_noise_is_the_default_and_no_two_runs_share_it(tiny: str) -> None:
 def test_a_kept_key_is_for_its_user_alone_and_is_found_by_its_id(keys: Path) -> None:
     key = noise_keys.fresh()
     noise_keys.keep(key)
-    (file,) = keys.iterdir()
+    (file,) = keys.glob("*.key")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(keys.stat().st_mode) == 0o700
     assert noise_keys.kept(key.id, Path("run")) == key
@@ -129,7 +132,7 @@ def test_no_key_is_in_the_run_folder_and_a_run_without_it_does_not_go_on(
     more = {"adaptive": ["privacy.bit_noise=2"], "blt": ["server.sampler=cyclic"]}.get(name, [])
     config = private(tiny, "server.rounds=3", "server.checkpoint_every=1", *more, name=name)
     run = simulate(config, tmp_path / "run", quiet=True, until=2)
-    (file,) = keys.iterdir()
+    (file,) = keys.glob("*.key")
     secret, written = file.read_bytes(), everything(run.path)
     assert len(secret) == 32
     assert secret not in written
@@ -155,6 +158,39 @@ def test_what_correlated_noise_remembers_cannot_be_read_in_a_checkpoint(
     for array in remembered:
         bits = np.unpackbits(array.view(np.uint8)).mean()
         assert abs(bits - 0.5) < 5 * 0.5 / (8 * array.nbytes) ** 0.5, "noise has an exponent"
+
+
+def test_a_round_that_comes_out_otherwise_after_an_interruption_is_not_released_again(
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The noise is that of before: two sums under it would show the difference exactly."""
+    config = private(tiny, "server.rounds=4", "server.checkpoint_every=4", "engine=local")
+    real = Recorder.round_done
+
+    def killed(self: Recorder, state: Any, outcome: Any) -> None:
+        real(self, state, outcome)
+        if state.round == 2:
+            monkeypatch.setattr(Recorder, "checkpoint", lambda self: None)  # as by kill -9
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "round_done", killed)
+        with pytest.raises(KeyboardInterrupt):
+            simulate(config, tmp_path / "run", quiet=True)
+    monkeypatch.undo()
+    monkeypatch.setenv("FEDSIM_KEYS", str(tmp_path / "keys"))
+    local_sgd = clients.training.local_sgd
+
+    def failing(*arguments: Any) -> Any:
+        raise RuntimeError("this client is not well")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(clients.training, "local_sgd", failing)
+        with pytest.raises(FedsimError, match="Round 1 was released before the interruption"):
+            resume(tmp_path / "run", quiet=True)
+    assert clients.training.local_sgd is local_sgd
+    assert resume(tmp_path / "run", quiet=True).status["state"] == "finished"
+    assert not list((tmp_path / "keys").iterdir())
 
 
 # -- clients --------------------------------------------------------------------------------------
@@ -187,6 +223,9 @@ def test_streams_of_a_key_are_independent() -> None:
     for i, one in enumerate(names):
         for other in names[:i]:
             assert abs(correlation(KeyStream(key, *one), KeyStream(key, *other))) < 5 / SIZE**0.5
+    for one, other in (("text", "texts"), ("1", "2")):
+        batches = [Noise(key, text, 1, 1, True).batches().random(50) for text in (one, other)]
+        assert abs(np.corrcoef(*batches)[0, 1]) < 0.7
     with pytest.raises(ValueError, match="32 bytes"):
         KeyStream(b"short", "a")
 
@@ -203,6 +242,7 @@ def test_a_run_of_an_earlier_version_is_read_and_not_continued(tiny: str, tmp_pa
     made = json.loads((run.path / "provenance.json").read_text())
     del made["format"]
     (run.path / "provenance.json").write_text(json.dumps(made))
+    (run.path / "checksums.json").unlink()  # there was none either
     old = Run.open(run.path)
     assert old.config.privacy.options.noise == "seeded"
     assert len(old.rounds) == 2

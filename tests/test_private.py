@@ -47,7 +47,7 @@ def private(model: LanguageModel, kind: str) -> OpacusModel | NativeModel:
 
 
 def drawn(fresh: bool = False) -> Noise:
-    return Noise(bytes(32), 1, 2, fresh)
+    return Noise(bytes(32), "text", 1, 2, fresh)
 
 
 def text(lengths: list[int], words: int = V) -> Sequences:

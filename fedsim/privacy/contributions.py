@@ -7,6 +7,7 @@ added are whole multiples of a grid that is the same for all clients of a round.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from fedsim.privacy.integer_noise import rounded_gaussian
 from fedsim.privacy.key_stream import KeyStream
 from fedsim.updates import Contribution, Summing, UserResult
 
-Draw = Callable[[int], KeyStream]  # a user's stream for one round
+# A user's stream for one round; what it is to hide, by its digest: another update, other noise.
+Draw = Callable[[int, str], KeyStream]
 
 TOLERANCE = 1e-6  # by which rounding may leave the norm that a client reports above it, relative
 SAFETY = 1e-9  # by which a norm is clipped lower: more than float64 can be wrong about it
@@ -80,12 +82,15 @@ class Noised(Clipped):
         self, flat: Summing, total: Tensor, update: Tensor, norm: float, sequences: int, user: int
     ) -> bool:
         """See `Contribution.add`; never False. What is not finite is noise alone."""
-        super().add(flat, total, update, norm, sequences, user)
+        clipped = torch.zeros_like(total)
+        super().add(flat, clipped, update, norm, sequences, user)
+        total.add_(clipped)
         if self.deviation:
             if self.draw is None:
                 raise ValueError("this contribution has no streams of noise")
+            digest = hashlib.sha256(clipped.cpu().numpy().tobytes()).hexdigest()
             steps = steps_of(self.deviation, self.resolution)
-            noise = rounded_gaussian(self.draw(user), self.size, steps)
+            noise = rounded_gaussian(self.draw(user, digest), self.size, steps)
             total.add_(torch.from_numpy(noise).to(total.device))
         return True
 

@@ -74,10 +74,41 @@ def kept(id: str, run: Path) -> NoiseKey:
     return key
 
 
+def released_once(key: NoiseKey, round: int, digest: str) -> None:
+    """Note that a round's sum, by its digest, is about to get its noise, before anybody sees it.
+
+    A round that is made again after an interruption gets the same noise, so it has to be the same
+    sum: the difference of two would show what clients sent. Raises FedsimError where it is
+    another. Only of keys that are kept.
+    """
+    path = _file(key.id).with_suffix(".released")
+    if not _file(key.id).is_file():
+        return
+    try:
+        known = (
+            dict(line.split() for line in path.read_text().splitlines()) if path.exists() else {}
+        )
+        if str(round) not in known:
+            with path.open("a") as file:
+                file.write(f"{round} {digest}\n")
+                file.flush()
+                os.fsync(file.fileno())
+            return
+    except (OSError, ValueError) as error:
+        raise FedsimError(f"Cannot keep {path} ({error}); free space, then resume.") from None
+    if known[str(round)] != digest:
+        raise FedsimError(
+            f"Round {round} was released before the interruption and comes out otherwise now: "
+            "other clients completed it. With the same noise the two would show what they sent; "
+            "resume when all clients are there again, or start a new run."
+        )
+
+
 def forget(id: str) -> None:
     """Delete a key, after which nobody can make its noise again."""
-    with suppress(OSError):
-        _file(id).unlink()
+    for path in (_file(id), _file(id).with_suffix(".released")):
+        with suppress(OSError):
+            path.unlink()
 
 
 def client_key(shard: str, told: str, parameters: bytes) -> bytes:
