@@ -328,7 +328,7 @@ def test_the_dry_run_calibrates_a_budget_and_says_what_it_guarantees(
     assert printed["privacy"]["guarantee"]["epsilon"] == pytest.approx(8, rel=0.01)
     said = fedsim("train", *keys, "--dry-run").out
     assert "DP GUARANTEE" in said
-    assert "zero-out" in said
+    assert "zero out one user" in said
     given = fedsim("train", *keys, f"privacy.noise_multiplier={noise}", "--dry-run")
     assert (given.code, given.err) == (0, "")
     assert list(tmp_path.iterdir()) == []

@@ -37,7 +37,7 @@ def test_epsilon_in_json(privacy: Command) -> None:
     said = json.loads(out)
     assert said["epsilon"] < said["epsilon_rdp"]
     assert said["delta"] == 1e-6
-    assert said["adjacency"] == "add or remove one user"
+    assert said["adjacency"] == "zero out one user; the number of users is public"
     assert said["sampler"] == "poisson"
     assert "PLD, dp-accounting 0.6" in said["accountant"]
     assert said["rounds"] == 200
@@ -59,8 +59,8 @@ def test_a_strategy_with_its_options(privacy: Command) -> None:
 def test_words_name_all_that_epsilon_depends_on(privacy: Command) -> None:
     code, out, _ = privacy(f"epsilon {PLAN} --sampler cyclic")
     assert code == 0
-    for word in ("epsilon", "at delta 1e-06", "exact Gaussian", "one user", "zero-out", "cyclic",
-                 "at most 2 rounds of a user", "every global model", "rho"):  # fmt: skip
+    for word in ("epsilon", "at delta 1e-06", "exact Gaussian", "zero out one user", "cyclic",
+                 "at most 2 rounds of a user", "every global model", "rho", "mu"):  # fmt: skip
         assert word in out
 
 
@@ -68,6 +68,18 @@ def test_delta_is_recommended_where_it_is_not_given(privacy: Command) -> None:
     plan = PLAN.replace("--delta 1e-6", "")
     said = json.loads(privacy(f"epsilon {plan} --sampler cyclic --json")[1])
     assert said["delta"] == pytest.approx(100_000**-1.1)
+
+
+@pytest.mark.parametrize(("change", "told"), [("--noise-multiplier 0", "inf"), ("--rounds 0", 0)])
+def test_without_noise_or_rounds_it_is_a_number_too(
+    privacy: Command, change: str, told: object
+) -> None:
+    plan = " ".join([*PLAN.split(" --delta")[:1], change])  # the last of an option counts
+    code, out, err = privacy(f"epsilon {plan} --json")
+    assert (code, err) == (0, "")
+    assert json.loads(out, parse_constant=pytest.fail)["epsilon"] == told
+    words = privacy(f"epsilon {plan}")[1]
+    assert words.startswith(f"epsilon     {told} at delta")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from fedsim.config import load
 from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
 from fedsim.privacy.accountants import exact_gaussian
+from fedsim.privacy.accounting import ZERO_OUT
 from fedsim.report.frontier import write_frontier
 from fedsim.studies import frontier, frontier_results
 from server.privacy import mechanism_of, resolved
@@ -35,7 +36,7 @@ def points(**recalls: dict[float, tuple[float, float]]) -> pd.DataFrame:
 def runs(**perplexities: tuple[float, ...]) -> pd.DataFrame:
     """Rows of runs at epsilon 8 that differ in nothing but the perplexity of each seed."""
     same = {"top1_recall": 0.1, "top3_recall": 0.2, "exposure_max": 4.0, "exposure_mean": 3.0,
-            "extracted": 0.0, "sampler": "cyclic", "adjacency": "zero-out one user",
+            "extracted": 0.0, "sampler": "cyclic", "adjacency": ZERO_OUT,
             "clip_norm": 0.5, "server_lr": 1.0, "noise_multiplier": 1.0, "delta": 1e-4,
             "noise_deviation": 0.1, "epsilon_with_search": 8.0, "reported_users": 5000}  # fmt: skip
     return pd.DataFrame(
@@ -237,7 +238,7 @@ def test_a_study_runs_is_cached_and_tells_what_it_found(tiny: str, tmp_path: Pat
     assert len(told) == 16, "two trials for each of four points, then two seeds each"
     private = rows[rows.epsilon == 8]
     assert (private.epsilon_with_search > 8).all(), "three runs have seen the same users"
-    assert set(private.adjacency) == {"add or remove one user", "zero-out one user"}
+    assert set(private.adjacency) == {ZERO_OUT}
     again = frontier.run_study(study, tmp_path, 2, lambda name, done, of: told.append(name))
     assert len(told) == 16, "nothing is trained twice"
     pd.testing.assert_frame_equal(rows, again)
@@ -245,6 +246,6 @@ def test_a_study_runs_is_cached_and_tells_what_it_found(tiny: str, tmp_path: Pat
     page = written(rows, tmp_path)
     assert len(pd.read_csv(tmp_path / "frontier.csv")) == 4
     paper = (tmp_path / "frontier.md").read_text()
-    for needed_word in ("dp-fedavg", "zero-out", "add or remove", "sees every global model", "±"):
+    for needed_word in ("dp-fedavg", "zero out one user", "sees every global model", "±"):
         assert needed_word in paper
     assert page.read_text().count("<svg") == 4

@@ -148,8 +148,10 @@ def _lines(plan: Plan, stated: Guarantee) -> list[str]:
     checks = []
     if stated.epsilon_rdp is not None:
         checks.append(f"RDP {stated.epsilon_rdp:.4g}")
-    if stated.rho is not None:
-        checks.append(f"zCDP rho {stated.rho:.4g}")
+    amplified = ", amplification not counted" if stated.amplified else ""
+    checks.append(f"zCDP rho {stated.rho:.4g}{amplified}")
+    if stated.mu is not None:
+        checks.append(f"GDP mu {stated.mu:.4g}")
     kept = [
         f"at most {stated.participations} rounds of a user" if stated.participations else "",
         f"separation {stated.min_separation}" if stated.min_separation else "",

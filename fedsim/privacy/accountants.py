@@ -6,31 +6,23 @@ bounds: distributions are discretised pessimistically (Doroshenko et al. 2022, "
 
 from __future__ import annotations
 
-import logging
+import dataclasses
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
-from fedsim.errors import FedsimError
+from fedsim.privacy.events import Event, merged, rho_of
+from fedsim.privacy.renyi import compute, rdp_of, renyi
 
 # Beyond this (by the coarse Renyi bound) distributions are not computed.
 _LARGEST_FOR_PLD = 1e6
+_LEAST_FOR_PLD = 5e-4  # noise over sensitivity; amplification means nothing below
+_ASYMPTOTIC = 1e-8  # noise over sensitivity
 _POINTS = 5e4  # of a distribution
 _COARSE = (1.05, 1.1, 1.25, 1.5, 2, 2.5, 3, 4, 6, 8, 12, 16, 32, 64, 128, 256)
-_LARGE = tuple(round(64 * 1.12**step) for step in range(1, 38))  # 72 .. 4233
-_ORDERS = (
-    *(1 + step / 20 for step in range(1, 40)),
-    *(3 + step / 10 for step in range(80)),
-    *range(11, 65),
-    *_LARGE,
-)
-# Sampling without replacement costs order^2 up to 256.
-_WOR_ORDERS = (1.1, 1.25, 1.5, 1.75, *range(2, 33), *range(36, 65, 4), *_LARGE[::4])
-_GAUSSIAN_ORDERS = tuple(1 + 10 ** (step / 100) for step in range(-180, 700))
 
 
 @dataclass(frozen=True)
@@ -47,93 +39,74 @@ def exact_gaussian(noise: float, delta: float) -> float:
     """Epsilon of one Gaussian of deviation `noise` x sensitivity (Balle & Wang 2018)."""
     from dp_accounting import get_epsilon_gaussian
 
+    if noise < _ASYMPTOTIC:  # where the root is not found; Bun & Steinke 2016, proposition 1.3
+        rho = 1 / noise / noise / 2 if noise else math.inf
+        return rho + 2 * math.sqrt(rho * math.log(1 / delta))
     return float(get_epsilon_gaussian(noise, delta))
 
 
-def gaussian(noise: float, delta: float) -> Loss:
-    """One Gaussian mechanism, with the Renyi accountant's looser number."""
-    import dp_accounting
+def compose(events: Iterable[Event], delta: float, grid: float = 1.0) -> Loss:
+    """Epsilon of all events together, whatever their order: exactly where they are one Gaussian,
+    else by the privacy loss distributions of all on one grid.
 
-    rdp, warned = _renyi(_GAUSSIAN_ORDERS, dp_accounting.GaussianDpEvent(noise), delta)
-    return Loss(exact_gaussian(noise, delta), f"exact Gaussian, {_name()}", rdp, warned)
+    Records replace one another where all events are `fixed` and are zeroed out else: what bounds
+    any replacement bounds that by nothing too. `grid` > 1 coarsens the discretisation, for
+    searches, which then also do without a cross-check.
+    """
+    return _composed(merged(events), delta, grid)
 
 
 @lru_cache(maxsize=4096)
-def sampled_gaussians(
-    events: tuple[tuple[float, float, int], ...], delta: float, grid: float = 1.0
-) -> Loss:
-    """Poisson-sampled Gaussians (noise, rate, count) composed; add or remove one.
-
-    `grid` coarsens the discretisation, for searches, which then also do without a cross-check.
-    """
-    import dp_accounting as dp
-    from dp_accounting.pld import PLDAccountant
-
-    composed = dp.ComposedDpEvent(
-        [
-            dp.SelfComposedDpEvent(dp.PoissonSampledDpEvent(rate, dp.GaussianDpEvent(noise)), count)
-            for noise, rate, count in events
-        ]
-    )
-    step = grid * _step(events, _renyi(_COARSE, composed, delta)[0])
-    rdp, warned = (None, ()) if grid > 1 else _renyi(_ORDERS, composed, delta)
+def _composed(events: tuple[Event, ...], delta: float, grid: float) -> Loss:
+    if not events:
+        return Loss(0.0, "nothing was released", 0.0)
+    if not events[0].noise_multiplier:
+        return Loss(math.inf, "without noise no bound exists", math.inf)
+    known = all(event.kind != "truncated" for event in events)  # to the Renyi accountant
+    if len(events) == 1 and events[0].kind == "gaussian":
+        rdp, warned = renyi(events, delta) if grid <= 1 else (None, ())
+        epsilon = exact_gaussian(events[0].noise_multiplier, delta)
+        return Loss(epsilon, f"exact Gaussian, {_name()}", rdp, warned)
+    plain = _unamplified(events, delta)
+    if min(event.noise_multiplier for event in events) < _LEAST_FOR_PLD:
+        return plain
+    step = grid * _step(events, _coarse_bound(events, delta))
+    rdp, warned = renyi(events, delta) if known and (grid <= 1 or math.isinf(step)) else (None, ())
     if math.isinf(step):
-        return _renyi_alone(_renyi(_ORDERS, composed, delta))
-    accountant = PLDAccountant(dp.NeighboringRelation.ADD_OR_REMOVE_ONE, step)
-    epsilon = float(accountant.compose(composed).get_epsilon(delta))
-    if math.isinf(epsilon) and grid <= 1:  # a delta below what is cut off of the distribution
-        return _renyi_alone((rdp if rdp is not None else math.inf, warned))
-    return _with_rdp(epsilon, f"PLD, {_name()}, h = {step:g}", rdp, warned)
+        return _without_pld(plain, rdp, warned)
+    epsilon = float(_distribution(events, step).get_epsilon_for_delta(delta))
+    if math.isinf(epsilon):  # a delta below what is cut off of the distribution
+        return _without_pld(plain, rdp, warned)
+    return _with_rdp(epsilon, f"{_pld_name(events)}, {_name()}, h = {step:g}", rdp, warned)
 
 
-@lru_cache(maxsize=256)
-def truncated_gaussian(
-    noise: float, users: int, rate: float, cut: int, rounds: int, delta: float, grid: float = 1.0
-) -> Loss:
-    """Poisson cohorts of at most `cut`; zero-out one. The Renyi accountant does not know it."""
-    import dp_accounting as dp
-    from dp_accounting.pld import PLDAccountant
+def _distribution(events: Sequence[Event], step: float) -> Any:
+    """The privacy loss distribution of all events; the pessimistic ones of dp-accounting."""
+    from dp_accounting import NeighboringRelation
+    from dp_accounting.pld import privacy_loss_distribution as pld
 
-    # Only to choose the step: how large the loss is without truncation. Where a cohort is cut,
-    # another user comes in for the one who is gone, which is half the noise.
-    plain = dp.SelfComposedDpEvent(
-        dp.PoissonSampledDpEvent(rate, dp.GaussianDpEvent(noise)), rounds
-    )
-    step = grid * _step([(noise / 2, rate, rounds)], _renyi(_COARSE, plain, delta)[0])
-    if math.isinf(step):
-        raise FedsimError(
-            f"noise_multiplier = {noise:g} is too small to account truncated cohorts; raise it, "
-            "or take sampler 'poisson'."
-        )
-    event = dp.TruncatedSubsampledGaussianDpEvent(users, rate, cut, noise)
-    accountant = PLDAccountant(dp.NeighboringRelation.REPLACE_SPECIAL, step)
-    accountant.compose(event, rounds)
-    return Loss(float(accountant.get_epsilon(delta)), f"PLD, {_name()}, h = {step:g}", None)
+    whole = pld.identity(value_discretization_interval=step)
+    for event in events:
+        noise, count = event.noise_multiplier, event.count
+        if event.kind == "fixed":
+            one = fixed_size_pld(2 * noise, event.share, step)
+        elif event.kind == "truncated":
+            one = pld.from_truncated_subsampled_gaussian_mechanism(
+                event.users, event.rate, event.cut, noise, value_discretization_interval=step,
+                neighboring_relation=NeighboringRelation.REPLACE_SPECIAL,
+            )  # fmt: skip
+        else:  # zeroing out under one rate is what adding and removing is under one rate
+            one = pld.from_gaussian_mechanism(
+                noise, value_discretization_interval=step, sampling_prob=event.share
+            )
+        whole = whole.compose(one.self_compose(count) if count > 1 else one)
+    return whole
 
 
-@lru_cache(maxsize=256)
-def fixed_size_gaussian(
-    noise: float, users: int, cohort: int, rounds: int, delta: float, grid: float = 1.0
-) -> Loss:
-    """Cohorts of fixed size, drawn without replacement; replace one.
-
-    Two users in each other's place move the sum by up to 2 C, so that the Renyi accountant (Wang
-    et al. 2019) is given half the noise. Its bound is loose; the distribution is `fixed_size_pld`.
-    """
-    import dp_accounting as dp
-
-    event = dp.SampledWithoutReplacementDpEvent(users, cohort, dp.GaussianDpEvent(noise / 2))
-    composed = dp.SelfComposedDpEvent(event, rounds)
-    relation = dp.NeighboringRelation.REPLACE_ONE
-    bound = _renyi(_COARSE, composed, delta, relation)[0]
-    step = grid * _step([(noise / 2, cohort / users, rounds)], bound)
-    if math.isinf(step):
-        return _renyi_alone(_renyi(_WOR_ORDERS, composed, delta, relation))
-    rdp, warned = (None, ()) if grid > 1 else _renyi(_WOR_ORDERS, composed, delta, relation)
-    loss = fixed_size_pld(noise, cohort / users, step).self_compose(rounds)
-    epsilon = float(loss.get_epsilon_for_delta(delta))
-    name = f"PLD of the dominating pair (Zhu et al. 2022), {_name()}, h = {step:g}"
-    return _with_rdp(epsilon, name, rdp, warned)
+def _pld_name(events: Sequence[Event]) -> str:
+    if any(event.kind == "fixed" for event in events):
+        return "PLD of the dominating pair (Zhu et al. 2022)"
+    return "PLD"
 
 
 def fixed_size_pld(noise: float, rate: float, step: float) -> Any:
@@ -164,7 +137,7 @@ def fixed_size_pld(noise: float, rate: float, step: float) -> Any:
     )
 
 
-def _step(rounds: Sequence[tuple[float, float, int]], bound: float) -> float:
+def _step(events: Sequence[Event], bound: float) -> float:
     """The distance h of a distribution's points; infinite where none can be computed.
 
     The unsampled loss of a round with noise z reaches to about 1/(2 z^2) + 10/z, that of the whole
@@ -173,36 +146,49 @@ def _step(rounds: Sequence[tuple[float, float, int]], bound: float) -> float:
     """
     if bound > _LARGEST_FOR_PLD:
         return math.inf
-    reach = max(_log_mixed(rate, 1 / (2 * noise**2) + 10 / noise) for noise, rate, _ in rounds)
+    reach = max(_reach(event) for event in events)
     widest = max(reach, bound / 2) / _POINTS
     unit = 10.0 ** math.floor(math.log10(widest))
     step = max(factor * unit for factor in (1, 2, 5) if factor * unit <= widest)
     return float(f"{step:.1g}")
 
 
-def _log_mixed(rate: float, loss: float) -> float:
-    """ln(1 - q + q e^loss), also where e^loss is beyond what a float can hold."""
-    if loss > 100:
-        return loss + math.log(rate)
-    return math.log1p(rate * math.expm1(loss))
+def _reach(event: Event) -> float:
+    """How far the loss of one of an event's rounds reaches, ln(1 - q + q e^l)."""
+    noise, share = event.noise_multiplier, event.share
+    if event.kind == "truncated":  # another user comes in for the one who is gone
+        noise /= 2
+    if event.kind == "gaussian":
+        noise /= math.sqrt(event.count)
+    loss = 1 / (2 * noise**2) + 10 / noise
+    if loss > 100:  # where e^loss is beyond what a float can hold
+        return loss + math.log(share)
+    return math.log1p(share * math.expm1(loss))
 
 
-def _renyi(
-    orders: tuple[float, ...], event: Any, delta: float, relation: Any = None
-) -> tuple[float, tuple[str, ...]]:
-    """Epsilon by the Renyi accountant, and a warning if another order would have been better."""
-    import dp_accounting as dp
-    from dp_accounting.rdp import RdpAccountant
+def _coarse_bound(events: Sequence[Event], delta: float) -> float:
+    """About the epsilon of the whole, only to choose the step: as if nothing were truncated."""
+    plain = [
+        dataclasses.replace(event, kind="poisson", users=None, cut=None)
+        if event.kind == "truncated"
+        else event
+        for event in events
+    ]
+    return compute(_COARSE, rdp_of(plain, _COARSE), delta)[0]
 
-    with _quiet():
-        accountant = RdpAccountant(orders, relation or dp.NeighboringRelation.ADD_OR_REMOVE_ONE)
-        epsilon, order = accountant.compose(event).get_epsilon_and_optimal_order(delta)
-    warned: tuple[str, ...] = ()
-    if epsilon > 0 and order in (orders[0], orders[-1]):
-        warned = (
-            f"The best RDP order, {order:g}, is at the edge of the grid: epsilon by RDP is loose.",
-        )
-    return float(epsilon), warned
+
+def _unamplified(events: Sequence[Event], delta: float) -> Loss:
+    """As if everybody were in every round, which is one Gaussian with the same sensitivities."""
+    noise = (2 * rho_of(events)) ** -0.5
+    return Loss(
+        exact_gaussian(noise, delta), f"exact Gaussian without amplification, {_name()}", None
+    )
+
+
+def _without_pld(plain: Loss, rdp: float | None, warned: tuple[str, ...]) -> Loss:
+    if rdp is None or plain.epsilon <= rdp:
+        return dataclasses.replace(plain, rdp=rdp)
+    return Loss(rdp, f"RDP, {_name()} (too large for a PLD)", rdp, warned)
 
 
 def _with_rdp(epsilon: float, name: str, rdp: float | None, warned: tuple[str, ...]) -> Loss:
@@ -212,22 +198,6 @@ def _with_rdp(epsilon: float, name: str, rdp: float | None, warned: tuple[str, .
             "the discretisation.",
         )
     return Loss(epsilon, name, rdp, warned)
-
-
-def _renyi_alone(found: tuple[float, tuple[str, ...]]) -> Loss:
-    return Loss(found[0], f"RDP, {_name()} (too large for a PLD)", found[0], found[1])
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """dp-accounting logs each order that it leaves out, which only loosens the cross-check."""
-    logger = logging.getLogger("absl")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 def _name() -> str:

@@ -9,27 +9,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedsim.errors import FedsimError
-from fedsim.privacy.accountants import (
-    Loss,
-    exact_gaussian,
-    fixed_size_gaussian,
-    gaussian,
-    sampled_gaussians,
-    truncated_gaussian,
-)
-from fedsim.privacy.plan import LEAST_NOISE, Plan, checked, squared_sensitivity, warnings
+from fedsim.privacy.accountants import compose
+from fedsim.privacy.events import Event, mu_of, rho_of
+from fedsim.privacy.plan import Plan, checked, squared_sensitivity, warnings
 
 LARGE_EPSILON = 20
 EVERY_MODEL = (
     "sees every global model of the run; a server that sees updates before the noise is not covered"
 )
-_ADJACENCY = {
-    "poisson": "add or remove one user",
-    "groups": "add or remove one user",
-    "truncated": "zero-out one user",
-    "cyclic": "zero-out one user",
-    "fixed": "replace one user",
-}
+ZERO_OUT = "zero out one user; the number of users is public"
+REPLACE = "replace one user; the number of users is public"
+ZERO_OUT_SEQUENCE = "zero out one sequence of that client; the numbers of sequences are public"
+REPLACE_TEXT = "replace one user's text"
 
 
 @dataclass(frozen=True)
@@ -38,8 +29,13 @@ class Guarantee:
 
     `sensitivity` is by how many clip norms one user can move what the noise hides: of the
     strategy matrix over the whole run where users come cyclically (the identity's is sqrt k),
-    of one round where cohorts are sampled (2 where one user replaces another). `rho` is zCDP's,
-    None under sampling; `epsilon_rdp` a cross-check, None where RDP does not know the sampler.
+    of one round where cohorts are sampled (2 where one user replaces another). `epsilon_rdp` is a
+    cross-check, None where RDP does not know the sampler.
+
+    For composing by hand: `rho` is zCDP's, which adds up over runs; it counts no sampling, so that
+    it alone may give a larger epsilon. `mu` is that of Gaussian DP, whose squares add up; None
+    where the whole is not exactly one Gaussian. `events` are the primitives (`Event.as_dict`):
+    any accountant can compose those of several runs.
     """
 
     epsilon: float
@@ -49,7 +45,9 @@ class Guarantee:
     sampler: str
     accountant: str
     epsilon_rdp: float | None
-    rho: float | None
+    rho: float
+    mu: float | None
+    events: tuple[Event, ...]
     mechanism: str
     noise_multiplier: float
     sensitivity: float
@@ -60,30 +58,47 @@ class Guarantee:
     warnings: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; all numbers are finite."""
-        return dataclasses.asdict(self) | {"warnings": list(self.warnings)}
+        """Plain values for JSON, which knows no infinity: "inf" stands for it."""
+        plain = dataclasses.asdict(self) | {
+            "warnings": list(self.warnings),
+            "events": [event.as_dict() for event in self.events],
+        }
+        return {name: _json(value) for name, value in plain.items()}
+
+
+def _json(value: Any) -> Any:
+    return "inf" if isinstance(value, float) and math.isinf(value) else value
 
 
 def guarantee(plan: Plan) -> Guarantee:
-    """Account a plan, or refuse one that has no guarantee."""
+    """Account a plan, or refuse one that has no guarantee.
+
+    Without noise epsilon is infinite, without rounds it is 0.
+    """
     plan = checked(plan)
-    loss, sensitivity = loss_of(plan)
+    return stated(plan, *events_of(plan))
+
+
+def stated(plan: Plan, events: tuple[Event, ...], sensitivity: float) -> Guarantee:
+    """The guarantee of a checked plan that is composed of these events."""
+    loss = compose(events, plan.delta)
     said = [*warnings(plan), *loss.warnings, *loud(loss.epsilon)]
-    amplified = plan.sampler != "cyclic"
     return Guarantee(
         epsilon=loss.epsilon,
         delta=plan.delta,
         unit="user",
-        adjacency=_ADJACENCY[plan.sampler],
+        adjacency=REPLACE if plan.sampler == "fixed" else ZERO_OUT,
         sampler=plan.sampler,
         accountant=loss.accountant,
         epsilon_rdp=loss.rdp,
-        rho=None if amplified else (sensitivity / plan.noise_multiplier) ** 2 / 2,
+        rho=rho_of(events),
+        mu=mu_of(events),
+        events=events,
         mechanism=plan.mechanism,
         noise_multiplier=plan.noise_multiplier,
         sensitivity=sensitivity,
         adversary=EVERY_MODEL,
-        amplified=amplified,
+        amplified=plan.sampler != "cyclic",
         participations=plan.participations,
         min_separation=plan.min_separation,
         warnings=tuple(said),
@@ -97,24 +112,34 @@ def loud(epsilon: float) -> list[str]:
     return [f"epsilon = {epsilon:.3g} is above {LARGE_EPSILON}: as a guarantee it is weak."]
 
 
-def loss_of(plan: Plan, grid: float = 1.0) -> tuple[Loss, float]:
-    """The loss of a checked plan and its sensitivity; `grid` > 1 is coarser and has no check."""
-    z, delta, rounds = plan.noise_multiplier, plan.delta, plan.rounds
+def events_of(plan: Plan) -> tuple[tuple[Event, ...], float]:
+    """What a checked plan is composed of, and by how many clip norms one user moves a sum.
+
+    Rates, counts and denominators are made of the number of users, so that nobody can be added or
+    removed without changing what everybody else does: the neighbour is a run with the same users
+    in which one of them contributes nothing. Under one rate that user's coin is independent of all
+    others', and given theirs a round's sum is (1 - q) N(s, z^2) + q N(s + x, z^2) with the user and
+    N(s, z^2) without: by joint convexity never further apart than with s = 0 and |x| = 1, which is
+    the pair that adding and removing under a fixed rate has too.
+    """
+    z, rounds = plan.noise_multiplier, plan.rounds
+    if not rounds:
+        return (), 0.0
     if plan.sampler == "poisson":
-        return sampled_gaussians(((z, plan.rate, rounds),), delta, grid), 1.0
+        return (Event("poisson", z, rounds, rate=plan.rate),), 1.0
     if plan.sampler == "truncated":
         cut = plan.max_cohort or plan.users
-        return truncated_gaussian(z, plan.users, plan.rate, cut, rounds, delta, grid), 1.0
-    if plan.sampler == "fixed":
-        return fixed_size_gaussian(z, plan.users, plan.cohort, rounds, delta, grid), 2.0
+        return (Event("truncated", z, rounds, rate=plan.rate, users=plan.users, cut=cut),), 1.0
+    if plan.sampler == "fixed":  # +C in the place of -C
+        return (Event("fixed", z / 2, rounds, users=plan.users, cohort=plan.cohort),), 2.0
     if plan.sampler == "groups":
         # A user's group has its turn every b rounds, at most b bands: one column at a time counts.
         groups = plan.min_separation or 1
         column = math.sqrt(squared_sensitivity(plan, participations=1))
         turns = -(-rounds // groups)
-        return sampled_gaussians(((z / column, groups * plan.rate, turns),), delta, grid), column
+        return (Event("poisson", z / column, turns, rate=groups * plan.rate),), column
     sensitivity = math.sqrt(squared_sensitivity(plan, plan.participations or 1))
-    return gaussian(z / sensitivity, delta), sensitivity
+    return (Event("gaussian", z / sensitivity),), sensitivity
 
 
 # -- what a client guarantees by itself -----------------------------------------------------------
@@ -122,7 +147,7 @@ def loss_of(plan: Plan, grid: float = 1.0) -> tuple[Loss, float]:
 
 @dataclass(frozen=True)
 class ExampleLoss:
-    """Epsilon for one sequence of one client (add or remove), and RDP's cross-check."""
+    """Epsilon for one sequence of one client (zero out), and RDP's cross-check."""
 
     epsilon: float
     epsilon_rdp: float
@@ -138,22 +163,15 @@ def example_epsilon(
 def ledger_epsilon(history: Sequence[tuple[float, float, int]], delta: float) -> ExampleLoss:
     """The whole ledger of one client, (noise multiplier, sample rate, steps) for each round.
 
-    It holds against whoever sees all updates of the client. `delta` must be below 1 / the number
-    of the client's sequences, which is not known here.
+    It holds against whoever sees all updates of the client, who learns the number of its sequences
+    too: the noise is scaled by it. `delta` must be below 1 / that number, which is not known here.
+    Steps without noise have no bound: epsilon is infinite.
     """
     _check_delta(delta)
-    totals: dict[tuple[float, float], int] = {}
-    for noise, rate, steps in history:
-        if not (math.isfinite(noise) and noise >= LEAST_NOISE):
-            raise FedsimError(
-                f"A client trained with noise multiplier {noise:g}, which protects nothing: "
-                f"there is no epsilon; set it to {LEAST_NOISE:g} or more."
-            )
-        totals[noise, rate] = totals.get((noise, rate), 0) + steps
-    events = tuple((*key, steps) for key, steps in sorted(totals.items()) if steps and key[1])
-    if not events:
-        return ExampleLoss(0.0, 0.0)
-    loss = sampled_gaussians(events, delta)
+    for noise, _, _ in history:
+        _check_noise(noise)
+    events = [Event("poisson", noise, steps, rate=rate) for noise, rate, steps in history]
+    loss = compose(events, delta)
     return ExampleLoss(loss.epsilon, loss.rdp if loss.rdp is not None else math.inf)
 
 
@@ -168,17 +186,23 @@ def local_epsilon(noise_multiplier: float, participations: int, delta: float) ->
     """Local DP: each client noises its own clipped update; replace one user's data by any other.
 
     `noise_multiplier` is the noise's deviation over the clip norm C; two updates differ by up to
-    2 C, and `participations` of them are one Gaussian mechanism.
+    2 C, and `participations` of them are one Gaussian mechanism. Without noise it is infinite.
     """
     _check_delta(delta)
-    if not (math.isfinite(noise_multiplier) and noise_multiplier >= LEAST_NOISE):
+    return compose(local_events(noise_multiplier, participations), delta).epsilon
+
+
+def local_events(noise_multiplier: float, participations: int) -> tuple[Event, ...]:
+    """What local DP is composed of; see `local_epsilon`."""
+    _check_noise(noise_multiplier)
+    return (Event("gaussian", noise_multiplier / 2, participations),)
+
+
+def _check_noise(noise_multiplier: float) -> None:
+    if not (math.isfinite(noise_multiplier) and noise_multiplier >= 0):
         raise FedsimError(
-            f"noise_multiplier = {noise_multiplier:g} protects nothing locally; set it to "
-            f"{LEAST_NOISE:g} or more."
+            f"noise_multiplier = {noise_multiplier:g} is no deviation; it must be 0 or more."
         )
-    if participations < 1:
-        return 0.0
-    return exact_gaussian(noise_multiplier / 2 / math.sqrt(participations), delta)
 
 
 def _check_delta(delta: float) -> None:

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from fedsim.errors import FedsimError
-from fedsim.privacy.accounting import loss_of
+from fedsim.privacy.accountants import compose
+from fedsim.privacy.accounting import events_of
 from fedsim.privacy.plan import LEAST_NOISE, Plan, checked
 
 TOLERANCE = 1e-3  # of a noise multiplier, relative
@@ -29,6 +30,8 @@ def noise_for(plan: Plan, epsilon: float) -> float:
     """
     _check_budget(epsilon)
     plan = checked(dataclasses.replace(plan, noise_multiplier=1.0))
+    if not plan.rounds:
+        return 0.0
 
     def kept(grid: float) -> Callable[[float], bool]:
         return lambda z: _epsilon(dataclasses.replace(plan, noise_multiplier=z), grid) <= epsilon
@@ -98,7 +101,7 @@ def _with(plan: Plan, name: str, value: Any) -> Plan:
 
 
 def _epsilon(plan: Plan, grid: float) -> float:
-    return loss_of(plan, grid)[0].epsilon
+    return compose(events_of(plan)[0], plan.delta, grid).epsilon
 
 
 def _least(keeps: Callable[[float], bool], start: float, factor: float) -> float:

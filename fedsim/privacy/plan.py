@@ -23,7 +23,7 @@ SAMPLERS = {
     "banded": ("cyclic", "groups"),
     "blt": ("cyclic",),
 }
-LEAST_NOISE = 1e-3
+LEAST_NOISE = 1e-3  # that a calibration looks at
 SMALL_POPULATION = 1_000
 _OVERFLOW = 1e-9
 
@@ -146,17 +146,17 @@ def _check_names(plan: Plan) -> None:
 
 def _check_numbers(plan: Plan) -> None:
     for name in ("users", "cohort", "rounds", "participations", "min_separation", "max_cohort"):
-        value = getattr(plan, name)
-        if value is not None and value < 1:
-            raise FedsimError(f"{name} = {value} is too few; it must be 1 or more.")
+        value, least = getattr(plan, name), int(name != "rounds")
+        if value is not None and value < least:
+            raise FedsimError(f"{name} = {value} is too few; it must be {least} or more.")
     if plan.cohort > plan.users:
         raise FedsimError(
             f"cohort = {plan.cohort} is more than the {plan.users} users that there are; lower it."
         )
-    if not math.isfinite(plan.noise_multiplier) or plan.noise_multiplier < LEAST_NOISE:
+    if not (math.isfinite(plan.noise_multiplier) and plan.noise_multiplier >= 0):
         raise FedsimError(
-            f"noise_multiplier = {plan.noise_multiplier:g} gives no epsilon that means anything; "
-            f"it must be a number from {LEAST_NOISE:g} up, and is usually between 0.3 and 10."
+            f"noise_multiplier = {plan.noise_multiplier:g} is no deviation; it must be 0 or more, "
+            "and is usually between 0.3 and 10."
         )
     if not 0 < plan.delta < 1 / plan.users:
         raise FedsimError(

@@ -171,8 +171,11 @@ def _epsilon(guarantee: Mapping[str, Any]) -> str:
     )
     if guarantee["epsilon_rdp"] is not None:
         text += f"; cross-check RDP {guarantee['epsilon_rdp']:.4g}"
-    if guarantee["rho"] is not None:
-        text += f"; rho = {guarantee['rho']:.4g} zCDP"
+    if guarantee["rho"] is not None:  # as in runs of earlier versions
+        counted = ", amplification not counted" if guarantee["amplified"] else ""
+        text += f"; rho = {guarantee['rho']:.4g} zCDP{counted}"
+    if guarantee.get("mu") is not None:
+        text += f"; mu = {guarantee['mu']:.4g} GDP"
     return text + ")"
 
 

@@ -146,8 +146,8 @@ def _page(points: pd.DataFrame, needed: pd.DataFrame, findings: Sequence[str]) -
 
 
 _ADJACENCY = (
-    "The users and the split stay the same. Budgets of different adjacency stand side by side: "
-    "zeroing a user out and adding or removing one are not the same promise."
+    "The users and the split stay the same. Where adjacencies differ, so do the promises: zeroing "
+    "a user out is less than replacing one."
 )
 _USERS = (
     "What was trained depends on the noise on the mean update only. With the same share of the "

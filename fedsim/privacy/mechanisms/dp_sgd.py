@@ -8,8 +8,9 @@ import numpy as np
 from pydantic import Field
 
 from fedsim.errors import FedsimError
-from fedsim.privacy.accounting import Guarantee, example_epsilon, loud
+from fedsim.privacy.accounting import ZERO_OUT_SEQUENCE, Guarantee, example_epsilon, loud
 from fedsim.privacy.base import MECHANISMS, Mechanism, Release, State
+from fedsim.privacy.events import Event, mu_of, rho_of
 from fedsim.privacy.noise_options import NoiseOptions
 from fedsim.updates import Aggregate
 
@@ -72,15 +73,20 @@ class DpSgd(Mechanism):
         loss = example_epsilon(
             noise_multiplier, options.sample_rate, often * options.steps, options.delta
         )
+        events = (
+            Event("poisson", noise_multiplier, often * options.steps, rate=options.sample_rate),
+        )
         return Guarantee(
             epsilon=loss.epsilon,
             delta=options.delta,
             unit="sequence of one client",
-            adjacency="add or remove one sequence of that client",
+            adjacency=ZERO_OUT_SEQUENCE,
             sampler=setting.sampler,
             accountant="PLD over the steps of the client that takes part most often",
             epsilon_rdp=loss.epsilon_rdp,
-            rho=None,
+            rho=rho_of(events),
+            mu=mu_of(events),
+            events=events,
             mechanism="dp-sgd",
             noise_multiplier=noise_multiplier,
             sensitivity=1.0,

@@ -15,9 +15,9 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from fedsim.privacy.accountants import exact_gaussian
-from fedsim.privacy.accounting import guarantee
+from fedsim.privacy.accounting import Guarantee, guarantee, stated
 from fedsim.privacy.base import MECHANISMS, State
+from fedsim.privacy.events import Event
 from fedsim.privacy.factorisations import FACTORISATIONS, Factorisation, Schema
 from fedsim.privacy.factorisations.banded import BandedOptions as BandOptions
 from fedsim.privacy.factorisations.blt import BltOptions as BufferOptions
@@ -69,20 +69,22 @@ class Ftrl(FixedClipping):
         """Row `index` of Z: independent standard normals in steps of 2^-40, float64 (size,)."""
         return rounded_gaussian(self.stream("row", index), size, 2**40) * 2.0**-40
 
-    def _epsilon_of_own(self, noise_multiplier: float) -> float:
+    def _guarantee_of_own(self, noise_multiplier: float) -> Guarantee:
         """Of the matrix whose noise was added, under the schema of those that were there."""
-        own = replace(self.plan(1.0, self.setting.rounds), users=self.setting.users,
+        own = replace(self.plan(noise_multiplier, self.setting.rounds), users=self.setting.users,
                       cohort=self.setting.cohort)  # fmt: skip
         if self.setting.sampler == "groups":
-            return guarantee(replace(own, noise_multiplier=noise_multiplier)).epsilon
-        own = checked(replace(own, options={}, mechanism="gaussian"))
-        schema = Schema(own.rounds, own.participations or 1, own.min_separation or 1)
+            return guarantee(own)
+        kept = checked(replace(own, options={}, mechanism="gaussian"))
+        schema = Schema(kept.rounds, kept.participations or 1, kept.min_separation or 1)
         made = self.factorisation
         if isinstance(made, Toeplitz):
             squared = squared_sensitivity(made.coefficients, schema)
         else:
             squared = type(made)(schema, made.options).squared_sensitivity
-        return exact_gaussian(noise_multiplier / math.sqrt(squared), self.options.delta)
+        sensitivity = math.sqrt(squared)
+        events = (Event("gaussian", noise_multiplier / sensitivity),)
+        return stated(replace(kept, mechanism=self.plan_name), events, sensitivity)
 
     def plan(self, noise_multiplier: float, rounds: int) -> Plan:
         """Always of the whole run: the matrix is made for it, and its first rounds cost no more."""

@@ -10,9 +10,16 @@ import numpy as np
 from pydantic import Field
 
 from fedsim.errors import FedsimError
-from fedsim.privacy.accounting import Guarantee, local_epsilon, loud
+from fedsim.privacy.accounting import (
+    REPLACE_TEXT,
+    Guarantee,
+    local_epsilon,
+    local_events,
+    loud,
+)
 from fedsim.privacy.base import MECHANISMS, Mechanism, Release, State
 from fedsim.privacy.contributions import Draw, Noised
+from fedsim.privacy.events import mu_of, rho_of
 from fedsim.privacy.noise_options import NoiseOptions
 from fedsim.updates import Aggregate, Contribution
 
@@ -79,15 +86,18 @@ class Local(Mechanism):
             return None
         often = runs * setting.most_participations(rounds)
         epsilon = local_epsilon(noise_multiplier, often, delta)
+        events = local_events(noise_multiplier, often)
         return Guarantee(
             epsilon=epsilon,
             delta=delta,
             unit="user",
-            adjacency="replace one user's text",
+            adjacency=REPLACE_TEXT,
             sampler=setting.sampler,
             accountant="exact Gaussian over all participations",
             epsilon_rdp=None,
-            rho=2 * often / noise_multiplier**2,
+            rho=rho_of(events),
+            mu=mu_of(events),
+            events=events,
             mechanism="local",
             noise_multiplier=noise_multiplier,
             sensitivity=2 * math.sqrt(often),

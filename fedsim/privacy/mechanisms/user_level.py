@@ -21,7 +21,7 @@ from fedsim.privacy.calibration import noise_for
 from fedsim.privacy.contributions import Clipped, Draw, grid_of
 from fedsim.privacy.integer_noise import rounded_gaussian
 from fedsim.privacy.noise_options import NoiseOptions
-from fedsim.privacy.plan import LEAST_NOISE, Plan, checked
+from fedsim.privacy.plan import Plan, checked
 from fedsim.updates import Aggregate, Contribution
 
 
@@ -184,20 +184,20 @@ class UserLevel(Mechanism):
         """Where another cohort is reported: what this run's own users have."""
         if not self.options.report_cohort:
             return {}
-        return {"own": {"reported_users": self.reported_users, "epsilon": self._own_epsilon()}}
-
-    def _own_epsilon(self) -> float | None:
-        """With the noise that was really added; None where it is too little to mean anything."""
         noise = self.options.noise_multiplier * self.setting.cohort / self.reported_cohort
-        return self._epsilon_of_own(noise) if noise >= LEAST_NOISE else None
+        if not noise:
+            return {}
+        own = self._guarantee_of_own(noise)
+        said = {"reported_users": self.reported_users, "epsilon": own.epsilon}
+        return {"own": {**said, "guarantee": own.as_dict()}}
 
-    def _epsilon_of_own(self, noise_multiplier: float) -> float:
-        """Of this run's users, at their own sampling."""
+    def _guarantee_of_own(self, noise_multiplier: float) -> Guarantee:
+        """Of this run's users, at their own sampling and with the noise that was really added."""
         own = {"noise_multiplier": 0.0, "report_cohort": 0, "report_users": 0}
         options = self.options.model_copy(update=own)
         found = type(self)(options, self.setting).guarantee(noise_multiplier, self.setting.rounds)
         assert found is not None
-        return found.epsilon
+        return found
 
     def _sampling(self) -> dict[str, Any]:
         """What the sampler has beside users and cohort, at the reported size."""
