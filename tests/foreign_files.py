@@ -340,6 +340,112 @@ def packed(
     return wrapped
 
 
+def iphone(file: Path, people: People) -> None:
+    """WhatsApp's export of an iPhone: brackets, seconds, and marks before what it wrote itself."""
+    lines = ["[31/12/22, 10:59:00] Group: \u200eMessages and calls are end-to-end encrypted.\r\n"]
+    for number, (user, text) in enumerate(rows(people)):
+        when = f"[31/12/22, 11:{number % 60:02}:26]"
+        lines.append(f"{when} {user}: {text}\r\n")
+        lines.append(f"\u200e{when} {user}: \u200eimage omitted\r\n")
+    file.write_bytes("".join(lines).encode())
+
+
+def android(file: Path, people: People) -> None:
+    """WhatsApp's export of another phone, of twelve hours with a narrow space before PM."""
+    lines = ["12/31/22, 9:00\u202fPM - Ann created group\n"]
+    for number, (user, text) in enumerate(rows(people)):
+        when = f"12/31/22, 9:{number % 60:02}\u202fPM -"
+        lines += [f"{when} {user}: {text}\n", f"{when} {user}: <Media omitted>\n"]
+    file.write_bytes("".join(lines).encode())
+
+
+def telegram(file: Path, people: People) -> None:
+    """One chat of Telegram Desktop: text in pieces, and what the program wrote itself."""
+    messages: list[dict] = [{"id": 0, "type": "service", "actor": "x", "text": ""}]
+    for number, (user, text) in enumerate(rows(people)):
+        half = len(text) // 2
+        pieces = [text[:half], {"type": "bold", "text": text[half:]}]
+        content = text if number % 2 else pieces
+        messages.append(
+            {"id": number, "type": "message", "from": "N", "from_id": user, "text": content}
+        )
+    content = {"name": "group", "type": "private_group", "id": 1, "messages": messages}
+    file.write_text(json.dumps(content, ensure_ascii=False, indent=1))
+
+
+def telegram_all(file: Path, people: People) -> None:
+    """All chats at once."""
+    content = {
+        "about": "Here is the data you requested.",
+        "contacts": {"list": [{"first_name": "N"}]},
+        "chats": {
+            "about": "This page lists all chats",
+            "list": [
+                {
+                    "name": user,
+                    "type": "personal_chat",
+                    "messages": [
+                        {"type": "message", "from_id": user, "text": text} for text in texts
+                    ],
+                }
+                for user, texts in people.items()
+            ],
+        },
+    }
+    file.write_text(json.dumps(content))
+
+
+def discord(file: Path, people: People) -> None:
+    """What DiscordChatExporter writes."""
+    messages = [
+        {
+            "id": str(number),
+            "type": "Default",
+            "content": text,
+            "author": {"id": user, "name": "n", "isBot": False},
+        }
+        for number, (user, text) in enumerate(rows(people))
+    ]
+    author = {"id": "1", "name": "helper", "isBot": True}
+    messages.append({"type": "Default", "content": "a bot's", "author": author})
+    content = {"guild": {"id": "1"}, "channel": {"id": "2"}, "messages": messages}
+    file.write_text(json.dumps(content, indent=2))
+
+
+def sms_backup(file: Path, people: People) -> None:
+    """SMS Backup & Restore, an emoji as two references that are no characters."""
+
+    def attribute(text: str) -> str:
+        units = [
+            f"&#{0xD800 + (ord(c) - 0x10000 >> 10)};&#{0xDC00 + (ord(c) - 0x10000 & 0x3FF)};"
+            if ord(c) > 0xFFFF
+            else f"&#{ord(c)};"
+            if c in '"&<>\t\r\n'
+            else c
+            for c in text
+        ]
+        return '"' + "".join(units) + '"'
+
+    messages = [
+        f'<sms address="+1 555" type="1" body={attribute(text)} contact_name={attribute(user)} />'
+        for user, text in rows(people)
+    ]
+    file.write_text(
+        "<?xml version='1.0' encoding='UTF-8' standalone='yes' ?>\n"
+        f'<smses count="{len(messages)}">{"".join(messages)}</smses>'
+    )
+
+
+def reddit(file: Path, people: People) -> None:
+    """Comments, of which some were removed."""
+    lines = [
+        json.dumps({"author": user, "body": body, "subreddit": "s", "gildings": {"g": 0}})
+        for user, text in rows(people)
+        for body in (text, "[removed]")
+    ]
+    file.write_text("\n".join(lines))
+
+
 class Format(NamedTuple):
     """How a file of a format comes to be, and what reads it."""
 
@@ -375,6 +481,18 @@ FORMATS: dict[str, Format] = {
     "parquet": Format("table", "a.parquet", parquet_file),
     "nested parquet": Format("table", "b.parquet", nested_parquet, {"user": "author.id"}),
     "hive": Format("table", "parts", hive),
+    "iphone": Format("whatsapp", "_chat.txt", iphone),
+    "android": Format("whatsapp", "WhatsApp Chat with Ann.txt", android),
+    "telegram": Format("telegram", "result.json", telegram),
+    "telegram all": Format("telegram", "all.json", telegram_all),
+    "discord": Format("discord", "channel.json", discord),
+    "sms backup": Format("sms_backup", "sms-2022.xml", sms_backup),
+    "reddit": Format(
+        "table",
+        "RC_2018.jsonl.zst",
+        packed(reddit, zstandard),
+        {"user": "author", "text": "body", "no_text": ("[removed]",)},
+    ),
     "chitchat": Format("chitchat", "dataset.json", chitchat),
     "irc": Format("irc", "a.raw.txt", irc),
     "sms": Format("nus_sms", "sms.xml", sms),

@@ -239,6 +239,14 @@ def all_stages(folder: Path) -> Path:
     return folder
 
 
+def two_formats(folder: Path) -> Path:
+    """A table and a chat."""
+    put("a.jsonl", ROW)(folder)
+    put("result.json", TELEGRAM)(folder)
+    return folder
+
+
+TELEGRAM = b'{"name": "g", "messages": [{"type": "message", "from_id": "user1", "text": "hi"}]}'
 LAUGHS = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 12))
 LAUGHS = f'<!DOCTYPE s [<!ENTITY l0 "lol">{LAUGHS}]><s><message><text>&l11;</text></message></s>'
 BAD_TEXT = pa.StringArray.from_buffers(
@@ -330,12 +338,20 @@ TABLES: dict[str, tuple[Make, str]] = {
     "50 MB in a line": (put("a.jsonl", ROW + b"x" * 50_000_000), "line 2: has more than 16 MiB"),
     "nothing": (put("a.jsonl", b""), "holds no message"),
     "blank lines": (put("a.jsonl", b"\n \n\n"), "holds no message"),
-    "unknown ending": (put("a.docx", ROW), "the ending '.docx' names no known format"),
-    "no ending": (put("messages", ROW), "the ending '' names no known format"),
+    "word": (put("a.docx", b"PK\3\4\0\0"), "a.docx: is a zip archive or an Office file"),
+    "pdf": (put("messages", b"%PDF-1.4"), "is a PDF: give the text that it was made from"),
+    "notes": (put("notes.txt", "Hello,\nthese are notes\n"), "is none of the formats"),
+    "two formats": (
+        two_formats,
+        "is read as 'telegram' (JSON with messages, each with ",
+    ),
     "empty csv": (put("a.csv", b""), "is empty"),
     "header alone": (put("a.csv", b"user,text\n"), "holds no message"),
     "other header": (put("a.csv", b"who;said\na;b\n"), "line 1: has no column 'user'"),
-    "html": (put("a.csv", b"<!DOCTYPE html>\n<p>404</p>\n"), "line 1: has no column 'user'"),
+    "html": (
+        put("a.csv", b"<!DOCTYPE html>\n<p>404</p>\n"),
+        "is a web page: download the data itself",
+    ),
     "column twice": (put("a.csv", b"user,text,text\n"), "'text' occurs twice"),
     "9,999 columns": (put("a.csv", ",".join(f"c{n}" * 99 for n in range(9_999))), "and 9,959 more"),
     "short row": (
@@ -401,7 +417,11 @@ TABLES: dict[str, tuple[Make, str]] = {
         "line 3: byte 3 (0xff) is not UTF-8",
     ),
     "csv escape codes": (put("a.csv", b"\x1b[2Juser,text\n"), "has no column 'user'"),
-    "zip called csv": (put("a.csv", b"PK\3\4\0\0\0\0"), "line 1: holds a NUL byte"),
+    "zip called csv": (
+        put("a.csv", b"PK\3\4\0\0\0\0"),
+        "is a zip archive or an Office file: unpack it",
+    ),
+    "binary called csv": (put("a.csv", b"\1\2\0\0\0\0"), "line 1: holds a NUL byte"),
     "no parquet": (put("a.parquet", b"PAR1 nonsense"), "cannot be read as Parquet"),
     "empty parquet": (put("a.parquet", b""), "cannot be read as Parquet"),
     "parquet cut off": (
@@ -467,7 +487,7 @@ PHONES = {
     "empty xml": (put("sms.xml", b""), "is damaged"),
     "other xml": (put("sms.xml", b"<html><p>404</p></html>"), "holds no message"),
     "unknown encoding": (put("sms.xml", '<?xml version="1.0" encoding="x"?><a/>'), "is damaged"),
-    "laughs": (put("sms.xml", LAUGHS), "is damaged"),
+    "laughs": (put("sms.xml", LAUGHS), "it declares an entity of its own, 'l0'"),
     "no user": (put("sms.xml", SMS.replace("bob", "")), "message 2: no userID"),
     "nul": (put("sms.xml", SMS.replace("nine", "\0")), "is damaged"),
 }
@@ -703,7 +723,84 @@ RECIPES = {
     "missing": (lambda folder: folder / "mine.toml", "no recipe file"),
 }
 
+CHAT = b"[31/12/2022, 11:00:26] Ann: hi\r\n[31/12/2022, 11:01:26] Bob: ho\r\n"
+CHATS = {
+    "begins inside": (put("_chat.txt", b"and so on\n" + CHAT), "line 1: does not begin as a chat"),
+    "nobody spoke": (
+        put("_chat.txt", b"1/2/22, 11:00 - Messages are end-to-end encrypted\n"),
+        "holds no message (1 rows left out: 1 that WhatsApp wrote itself",
+    ),
+    "latin-1": (put("_chat.txt", CHAT + b"caf\xe9\n"), "line 3: byte 4 (0xe9) is not UTF-8"),
+    "nul": (put("_chat.txt", CHAT + b"\0\n"), "line 3: holds a NUL byte"),
+    "endless": (
+        put("_chat.txt", CHAT + b"x\n" * 9_000_000),
+        "line 2: of the 10,001 lines after it none",
+    ),
+}
+TELEGRAMS = {
+    "cut off": (put("result.json", half(TELEGRAM * 2)[:-9]), "line 1: is not valid JSON"),
+    "html": (put("result.json", b"<html>"), "is not valid JSON"),
+    "no messages": (put("result.json", b'{"name": "g"}'), "has no message in a list 'messages'"),
+    "message is text": (put("result.json", b'{"messages": ["a"]}'), "message 1: is no JSON object"),
+    "text is a number": (
+        put("result.json", TELEGRAM.replace(b'"hi"', b"[5]")),
+        "message 1: its text is no text",
+    ),
+    "half a pair": (
+        put("result.json", TELEGRAM.replace(b"hi", b"\\ud800")),
+        "message 1: holds half of a surrogate pair",
+    ),
+    "channel": (
+        put("result.json", TELEGRAM.replace(b"user1", b"channel1")),
+        "1 rows left out: 1 that a channel posted",
+    ),
+    "key twice": (
+        put("result.json", TELEGRAM.replace(b'"text"', b'"type": "message", "text"')),
+        "line 1: is not valid JSON (the key 'type' occurs twice",
+    ),
+    "deep": (put("result.json", b'{"a": ' + b"[" * 99_999), "nested too deeply"),
+}
+DISCORDS = {
+    "no author": (
+        put("a.json", b'{"messages": [{"content": "x"}]}'),
+        "message 1: has no author or no content",
+    ),
+    "no name": (
+        put("a.json", b'{"messages": [{"content": "x", "author": {"id": ""}}]}'),
+        "message 1: no author",
+    ),
+}
+BACKUP = '<smses count="1"><sms address="+1 555" type="1" body="hi" contact_name="Ann"/></smses>'
+BACKUPS = {
+    "laughs": (
+        put("sms.xml", LAUGHS.replace("<s>", "<smses>")),
+        "it declares an entity of its own, 'l0'",
+    ),
+    "another file": (
+        put(
+            "sms.xml",
+            '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><smses>&x;</smses>',
+        ),
+        "it declares an entity of its own, 'x'",
+    ),
+    "calls": (put("calls.xml", "<calls><call/></calls>"), "begins with <calls> where <smses>"),
+    "cut off": (put("sms.xml", BACKUP[:-20]), "cannot be read as XML"),
+    "nobody": (
+        put("sms.xml", BACKUP.replace("Ann", "(Unknown)").replace("+1 555", "")),
+        "message 1: no address",
+    ),
+    "references": (
+        put("sms.xml", BACKUP.replace("hi", "&#55357;" * 30_000)),
+        "more references to characters in a row",
+    ),
+    "nothing": (put("sms.xml", "<smses/>"), "holds no message"),
+}
+
 DATA = {
+    "whatsapp": CHATS,
+    "telegram": TELEGRAMS,
+    "discord": DISCORDS,
+    "sms-backup": BACKUPS,
     "own": TABLES,
     "chitchat": CHITCHAT,
     "nus-sms": PHONES,

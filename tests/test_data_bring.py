@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from data_helpers import DATA
+from foreign_files import FORMATS, files_of
 from typer.testing import CliRunner
 
 from fedsim.cli.main import app
+from fedsim.data.catalogue import origin
 from fedsim.data.options import DataOptions
 from fedsim.data.readers import READERS
+from fedsim.data.recognize import chosen
 from fedsim.data.store import Corpus, open_corpus
 from fedsim.errors import FedsimError
+from fedsim.options import validated
 
 FILES = DATA / "user-files"
 
@@ -81,8 +86,8 @@ class TestQuotes:
             read(file, quoting="none")
         with pytest.raises(FedsimError, match=r"data\.quoting='csv' has no effect without"):
             DataOptions(quoting="csv")
-        with pytest.raises(FedsimError, match=r"data\.encoding='x' is not accepted: there is no"):
-            open_corpus(DataOptions(path=str(file), encoding="x"))
+        with pytest.raises(FedsimError, match=r"not accepted: there is no such encoding"):
+            validated(DataOptions, {"path": str(file), "encoding": "x"}, "data")
         with pytest.raises(FedsimError, match=r"encoding='cp1252' has no effect .*'leaf'"):
             open_corpus(DataOptions(name="leaf", path=str(file), encoding="cp1252"))
 
@@ -218,6 +223,118 @@ class TestNames:
         assert [user for user, _ in read(file)] == names
 
 
+class TestRecognized:
+    """`data.path` alone: the file says what it is."""
+
+    RECIPES = {  # noqa: RUF012
+        "chitchat": None,  # the package's own
+        "leaf flat": "leaf",
+        "leaf lines": "leaf",
+        "leaf tweets": "leaf",
+        "leaf comments": "leaf",
+        "tff sqlite": "tff",
+        "tff hdf5": "tff",
+        "huggingface": "huggingface",
+        "irc": "irc-ubuntu",
+        "sms": "nus-sms",
+        "sms zip": None,  # a zip may hold anything
+        "iphone": "whatsapp",
+        "android": "whatsapp",
+        "telegram": "telegram",
+        "telegram all": "telegram",
+        "discord": "discord",
+        "sms backup": "sms-backup",
+        "reddit": "reddit",
+    }
+
+    @pytest.mark.parametrize("kind", FORMATS)
+    def test_every_format(self, kind: str, tmp_path: Path) -> None:
+        written = FORMATS[kind]
+        people = {name: ["see you at eight, and bring the others too " * 3] for name in "abcd"}
+        written.write(tmp_path / written.name, people)
+        options = written.options or {}
+        columns = [options.get("user", "user"), "text"] if kind != "reddit" else ["user", "text"]
+        files = files_of(tmp_path / written.name)
+        recipe = self.RECIPES.get(kind, "own")
+        if recipe is None:
+            return
+        choice = chosen(files, *columns, options.get("encoding"))
+        assert (choice.found.recipe, choice.files, choice.left_out) == (recipe, files, [])
+        assert choice.found.why
+
+    def test_a_folder_says_what_it_left_out(self, tmp_path: Path) -> None:
+        folder = tmp_path / "export"
+        folder.mkdir()
+        FORMATS["telegram"].write(folder / "result.json", {f"u{n}": ["hi"] for n in range(8)})
+        (folder / "photo.jpg").write_bytes(b"\xff\xd8")
+        (folder / "readme.txt").write_text("These are my chats.\n")
+        (folder / "other.json").write_text('{"version": 1}')
+        (folder / ".hidden.csv").write_text("x")
+        options = DataOptions(path=str(folder), min_words=1)
+        assert open_corpus(options).name == "telegram"
+        assert origin(options) == {
+            "read_as": "telegram",
+            "why": "JSON with messages, each with from_id",
+            "files": 1,
+            "left_out": ["other.json", "photo.jpg", "readme.txt"],
+        }
+        with pytest.raises(FedsimError, match=r"text_column='body' has no effect .* 'telegram'"):
+            open_corpus(DataOptions(path=str(folder), text_column="body"))
+
+    def test_tables_under_another_name(self, tmp_path: Path) -> None:
+        rows = [(f"p{n}", "some words of mine") for n in range(8)]
+        (tmp_path / "messages").write_text(
+            "\n".join(json.dumps({"user": user, "text": text}) for user, text in rows)
+        )
+        (tmp_path / "table.txt").write_text(
+            "text|user\n" + "".join(f"{text}|{user}\n" for user, text in rows)
+        )
+        for name in ("messages", "table.txt"):
+            corpus = open_corpus(DataOptions(path=str(tmp_path / name), min_words=1))
+            assert words_of(corpus) == {user: 4 for user, _ in rows}
+
+    def test_a_snapshot_of_the_hub(self, tmp_path: Path) -> None:
+        """Links from snapshots/COMMIT/ to blobs/ stay inside of one data set's cache."""
+        cache = tmp_path / "datasets--owner--chat"
+        data = cache / "snapshots" / ("0" * 40) / "data"
+        data.mkdir(parents=True)
+        (cache / "blobs").mkdir()
+        for shard in range(2):
+            people = {f"p{shard}{n}": ["see you at eight"] for n in range(4)}
+            FORMATS["parquet"].write(cache / "blobs" / f"{shard}abc", people)
+            (data / f"train-{shard:05}-of-00002.parquet").symlink_to(f"../../../blobs/{shard}abc")
+        (data.parent / "README.md").write_text("# chat")
+        assert open_corpus(DataOptions(path=str(data.parent), min_words=1)).users == 8
+        (data / "evil.parquet").symlink_to(tmp_path / "secret.parquet")
+        (tmp_path / "secret.parquet").write_bytes(b"PAR1")
+        with pytest.raises(FedsimError, match="is a link that leads out of its folder"):
+            open_corpus(DataOptions(path=str(data.parent), min_words=1))
+
+    def test_a_window_longer_than_arrow_knows(self, tmp_path: Path) -> None:
+        zstandard = pytest.importorskip("zstandard")
+        parameters = zstandard.ZstdCompressionParameters(window_log=28)
+        file = tmp_path / "RC_2018.jsonl.zst"
+        row = b'{"user": "ann", "text": "see you at eight"}\n'
+        packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+        content = packer.compress(row * 9_000) + packer.flush()
+        file.write_bytes(content * 2)  # two frames, as `cat` of two dumps leaves them
+        assert len(read(file)) == 18_000
+        for cut in (20, len(content) - 3, len(content) + 9):
+            file.write_bytes((content * 2)[:cut])
+            with pytest.raises(FedsimError, match="cannot be unpacked"):
+                read(file)
+
+    def test_without_zstandard_a_sentence_says_what_to_do(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # A frame that asks for a window of 2 GiB: descriptor 0, window byte (31 - 10) << 3.
+        file = tmp_path / "a.jsonl.zst"
+        file.write_bytes(b"\x28\xb5\x2f\xfd\x00\xa8" + b"\x01\0\0")
+        monkeypatch.setitem(sys.modules, "zstandard", None)
+        with pytest.raises(FedsimError, match=r"zstandard is needed: run .* or unpack it with"):
+            read(file)
+
+
 def _people(file: Path, extra: str = '"more of it"') -> Path:
     """Twenty people with fifty words each, and one more row each with this JSON value as text."""
     rows = [f'{{"user": "p{user}", "text": "{"word " * 50}"}}\n' for user in range(20)]
@@ -262,11 +379,32 @@ class TestSharedFiles:
         assert code == 0, numbers
         assert json.loads(numbers)["users"] == (4 if name == "min.tsv" else 12)
 
-    @pytest.mark.parametrize("name", ["nan.jsonl", "sep.csv", "base.json", "floatid.parquet"])
+    READ = {  # noqa: RUF012
+        "nan.jsonl": ("own", 12),
+        "sep.csv": ("own", 12),
+        "base.json": ("own", 12),
+        "floatid.parquet": ("own", 12),
+        "irc_modes.txt": ("irc-ubuntu", 12),
+        "RC_2018.jsonl": ("reddit", 8),
+        "result.json": ("telegram", 12),
+        "sms_ok.xml": ("sms-backup", 7),  # six who wrote, and the phone itself
+    }
+
+    @pytest.mark.parametrize("name", READ)
     def test_what_is_plain_is_read(self, name: str) -> None:
-        code, numbers = self.show("--path", str(FILES / name))
-        assert code == 0, numbers
-        assert json.loads(numbers)["users"] == 12
+        code, said = self.show("own", "--path", str(FILES / name))
+        assert code == 0, said
+        numbers = json.loads(said)
+        assert (numbers["origin"]["read_as"], numbers["users"]) == self.READ[name]
+        assert numbers["account"]["rows"]["kept"] == numbers["sentences"]
+
+    def test_two_people_are_too_few_and_it_is_said(self) -> None:
+        code, said = self.show("--path", str(FILES / "_chat.txt"))
+        assert (code, "'whatsapp' leaves 2 user(s)" in said, "at least 4 people" in said) == (
+            2,
+            True,
+            True,
+        )
 
     def test_min_gives_each_person_their_own_words(self) -> None:
         corpus = open_corpus(DataOptions(path=str(FILES / "min.tsv"), quoting="none"))

@@ -24,8 +24,15 @@ quick = settings(
 )
 # Anything but NUL and lone surrogates, which are errors; of every script, also right-to-left.
 chars = st.characters(exclude_characters="\0", exclude_categories=("Cs",))
-# Names in the one form that is read of the several that look the same.
-anyone = st.text(chars, min_size=1, max_size=8).map(lambda name: tidied(name)[0]).filter(bool)
+
+
+# In the one form that is read of the several that look the same.
+def anyone_of(letters: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """Names of these letters."""
+    return st.text(letters, min_size=1, max_size=8).map(lambda name: tidied(name)[0] or "x")
+
+
+anyone = anyone_of(chars)
 anything = st.text(chars, min_size=1, max_size=30)
 # XML has no control characters and folds line ends; the others end a line of IRC or an address.
 plain = st.characters(exclude_characters="<>", exclude_categories=("Cs", "Cc", "Cn", "Zl", "Zp"))
@@ -34,18 +41,18 @@ one_line = st.characters(exclude_characters="\0\r\n\t", exclude_categories=("Cs"
 western = st.characters(codec="cp1252", exclude_characters="\0")
 PEOPLE = {
     "irc": (
-        st.text(plain, min_size=1, max_size=8)
-        .map(lambda n: tidied(tidied(n.lower())[0].lower().rstrip("_"))[0] or "x")
-        .filter(lambda name: name == name.lower()),
+        anyone_of(plain).filter(
+            lambda name: name == name.lower() and name[0] not in "~&@%+!" and name[-1] != "_"
+        ),
         line.filter(lambda text: "," not in text and not text.startswith(" ")),
     ),
-    "sms": (st.text(plain, min_size=1, max_size=8).map(lambda n: tidied(n)[0] or "x"), line),
+    "sms": (anyone_of(plain), line),
     "unquoted": (
-        st.text(one_line, min_size=1, max_size=8).map(lambda n: tidied(n)[0] or "x"),
+        anyone_of(one_line),
         st.text(one_line, min_size=1, max_size=30),
     ),
     "windows-1252": (
-        st.text(western, min_size=1, max_size=8).map(lambda n: tidied(n)[0] or "x"),
+        anyone_of(western),
         st.text(western, min_size=1, max_size=30),
     ),
     "leaf flat": (
@@ -63,6 +70,22 @@ PEOPLE = {
     "tff hdf5": (anyone.filter(lambda name: "/" not in name and name.strip(".")), anything),
 }
 PEOPLE["sms zip"] = PEOPLE["sms"]
+# What stands for media begins with a mark, or is a file's name and what became of it.
+spoken = line.map(str.strip).filter(
+    lambda text: text not in ("", "null") and "(" not in text and text[0] not in "\u200e\u200f"
+)
+PEOPLE["iphone"] = PEOPLE["android"] = (
+    anyone_of(plain).map(lambda name: name.replace(":", "") or "x"),
+    st.lists(spoken, min_size=1, max_size=3).map("\n".join),
+)
+spaced = anything.filter(str.strip)
+PEOPLE["telegram"] = PEOPLE["telegram all"] = PEOPLE["discord"] = (
+    anyone.filter(lambda name: not name.startswith("channel")), spaced)  # fmt: skip
+xml = st.characters(exclude_characters="\ufffe\uffff", exclude_categories=("Cs", "Cc"))
+PEOPLE["sms backup"] = (
+    anyone_of(xml).filter(lambda name: name not in ("null", "(Unknown)")),
+    st.text(xml, min_size=1, max_size=30).filter(lambda text: text.strip() and text != "null"),
+)
 
 
 @st.composite

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fedsim.config import load
-from fedsim.data.catalogue import entries, sample_sentences, statistics
+from fedsim.data.catalogue import entries, origin, sample_sentences, statistics
 from fedsim.data.drops import UNITS
 from fedsim.data.options import DataOptions
 from fedsim.data.recipes import Federation
@@ -26,6 +26,8 @@ from fedsim.errors import FedsimError
 from fedsim.options import validated
 
 app = typer.Typer(help="List the data sets, show one, or write a synthetic one.")
+
+_NAMED = 5  # files that are left out
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
@@ -108,10 +110,12 @@ def show(
     if name is not None:
         values["name"] = name
     try:
-        corpus = open_corpus(validated(DataOptions, values, "data"))
+        options = validated(DataOptions, values, "data")
+        corpus = open_corpus(options)
+        found = origin(options)
     except FedsimError as error:
         raise FedsimError(_in_options(str(error))) from error
-    numbers = {**statistics(corpus), "samples": sample_sentences(corpus, samples)}
+    numbers = {**statistics(corpus), "origin": found, "samples": sample_sentences(corpus, samples)}
     if as_json:
         typer.echo(json.dumps(numbers, indent=1, ensure_ascii=False))
     else:
@@ -131,6 +135,8 @@ def _print_statistics(numbers: dict[str, Any]) -> None:
     console.print(f"{numbers['name']}: {numbers['title']}", markup=False)
     for key in ("licence", "citation", "homepage", "digest"):
         console.print(f"{key:<10} {numbers[key]}", markup=False)
+    if found := numbers["origin"]:
+        _print_origin(console, found)
     console.print(f"{'vocabulary':<10} {numbers['vocabulary']:,}\n", markup=False)
     columns = ("users", "sentences", "words", "out of vocabulary")
     table = _table(console, "split", *columns, numbers=columns)
@@ -165,6 +171,17 @@ def _print_account(console: Console, account: dict[str, Any]) -> None:
     for what, counts in (("replaced", "words"), ("changed", "")):
         for name, count in account[what].items():
             console.print(f"{what}: {_count(count)} {counts} {name}".replace("  ", " "))
+
+
+def _print_origin(console: Console, found: dict[str, Any]) -> None:
+    """What the user's files were taken for, and what of a folder was left out."""
+    files = f"{_count(found['files'])} file{'s' if found['files'] > 1 else ''}"
+    console.print(f"{'read as':<10} {found['read_as']}: {found['why']}; {files}", markup=False)
+    if found["left_out"]:
+        names = ", ".join(found["left_out"][:_NAMED])
+        more = len(found["left_out"]) - _NAMED
+        names += f" and {_count(more)} more" if more > 0 else ""
+        console.print(f"{'left out':<10} {names}", markup=False)
 
 
 @app.command()

@@ -10,10 +10,10 @@ import numpy as np
 from fedsim.data.hub import folder_of
 from fedsim.data.options import DataOptions
 from fedsim.data.recipes import load_recipe, recipe_names
-from fedsim.data.sources import cache_folder
+from fedsim.data.sources import cache_folder, find_files
 from fedsim.data.splitting import PARTS
 from fedsim.data.storage import META
-from fedsim.data.store import Corpus, plan
+from fedsim.data.store import Corpus, choose, is_corpus, plan
 from fedsim.data.vocabulary import UNK
 from fedsim.errors import FedsimError
 from fedsim.seeding import stream
@@ -63,6 +63,24 @@ def _entry(name: str) -> Entry:
         except FedsimError as error:
             state, note = "missing", str(error)
     return Entry(name, recipe.title, recipe.licence, users, words, state, note)
+
+
+def origin(options: DataOptions) -> dict[str, Any] | None:
+    """What the user's own files were recognized as, plain values; None where there was no choice.
+
+    read_as, why: the data set, and what showed it; files: how many are read; left_out: the names
+    of those that are something else.
+    """
+    recipe = load_recipe(options.name)
+    if not recipe.source.recognize or is_corpus(options):
+        return None
+    choice = choose(find_files(recipe, options.path), options)
+    return {
+        "read_as": choice.found.recipe,
+        "why": choice.found.why,
+        "files": len(choice.files),
+        "left_out": [file.name for file in choice.left_out],
+    }
 
 
 def statistics(corpus: Corpus) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from fedsim.data.readers.encodings import need_encoding
 from fedsim.errors import FedsimError
 from fedsim.options import Options
 
+Encoding = Annotated[str | None, AfterValidator(lambda name: name and need_encoding(name))]
 _ENCODING = "of the text in your file, such as cp1252; UTF-8 where it is left out"
 _QUOTING = (
     "of your CSV: csv (quotes inside of quotes are doubled), backslash (as Spark writes them), "
@@ -27,7 +29,7 @@ class DataOptions(Options):
     path: str | None = Field(default=None, description="your own file, folder or corpus directory")
     user_column: str = Field(default="user", description="column that says who wrote a row")
     text_column: str = Field(default="text", description="column with the text")
-    encoding: str | None = Field(default=None, description=_ENCODING)
+    encoding: Encoding = Field(default=None, description=_ENCODING)
     quoting: Literal["csv", "backslash", "none"] | None = Field(default=None, description=_QUOTING)
     vocabulary: int = Field(
         default=10_000, ge=10, description="ids, the four special ones included"
@@ -73,7 +75,7 @@ class PretrainOptions(Options):
     path: str | None = Field(default=None, description="your own file, folder or corpus directory")
     user_column: str = Field(default="user", description="column that says who wrote a row")
     text_column: str = Field(default="text", description="column with the text")
-    encoding: str | None = Field(default=None, description=_ENCODING)
+    encoding: Encoding = Field(default=None, description=_ENCODING)
     quoting: Literal["csv", "backslash", "none"] | None = Field(default=None, description=_QUOTING)
     cap_words: int | None = Field(default=None, ge=1, description="words kept of each user")
     min_words: int | None = Field(default=None, ge=1, description="users with fewer are dropped")

@@ -45,6 +45,9 @@ class Source(_Part):
         default=None, pattern="^[0-9a-f]{40}$", description="commit, so that it cannot change"
     )
     split: str | None = Field(default=None, description="of the hub's data set, such as train")
+    recognize: bool | None = Field(
+        default=None, description="true: the files may be those of any data set that reads a path"
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> Source:
@@ -57,7 +60,15 @@ class Source(_Part):
             given, wanted = getattr(self, key) is not None, key in needed.get(self.kind, ())
             if wanted and not given:
                 raise ValueError(f"kind '{self.kind}' needs the key '{key}'")
-            if given and not wanted and (self.kind, key) != ("own", "get"):
+            if (
+                given
+                and not wanted
+                and (self.kind, key)
+                not in (
+                    ("own", "get"),
+                    ("own", "recognize"),
+                )
+            ):
                 raise ValueError(f"the key '{key}' has no effect with kind '{self.kind}'")
         return self
 

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path, PurePath
 
 from fedsim.data import hub
+from fedsim.data.readers import Reader
 from fedsim.data.recipes import Recipe
 from fedsim.errors import FedsimError
 from fedsim.files import clear_temporaries, write_atomically
@@ -106,8 +107,11 @@ def _given_files(recipe: Recipe, path: Path) -> list[Path]:
 def _found(recipe: Recipe, folder: Path) -> list[Path]:
     """The files in the folder, at any depth, that the recipe's reader takes."""
     pattern = PurePath(recipe.source.path or "*").name
-    takes = recipe.make_reader().takes
-    files = sorted(file for file in folder.rglob(pattern) if file.is_file() and takes(file))
+    # What can be recognized is found by looking, so any file may be meant.
+    takes = Reader.takes if recipe.source.recognize else type(recipe.make_reader()).takes
+    reader = recipe.make_reader()
+    found = folder.rglob(pattern)
+    files = _once(sorted(file for file in found if file.is_file() and takes(reader, file)))
     if not files:
         raise FedsimError(
             f"The folder '{folder}' holds no file that the reader '{recipe.reader['name']}' takes "
@@ -116,14 +120,26 @@ def _found(recipe: Recipe, folder: Path) -> list[Path]:
     return _no_way_out(files, folder)
 
 
+def _once(files: list[Path]) -> list[Path]:
+    """The files without links to another of them, whose text would be there twice."""
+    real = {file for file in files if not file.is_symlink()}
+    targets = {file.resolve() for file in real}
+    return [file for file in files if file in real or file.resolve() not in targets]
+
+
 def _no_way_out(files: list[Path], folder: Path) -> list[Path]:
     """The files; FedsimError for a link out of the folder, as an archive can hold.
 
     Else whoever packs an archive of text decides which file of this machine is trained on.
     """
-    root = folder.resolve()
+    roots = [folder.resolve()]
+    parts = roots[0].parts
+    if "snapshots" in parts:
+        # The Hugging Face cache keeps a data set's files in blobs/ and links in snapshots/COMMIT/.
+        before = len(parts) - 1 - parts[::-1].index("snapshots")
+        roots.append(Path(*parts[:before], "blobs"))
     for file in files:
-        if not file.resolve().is_relative_to(root):
+        if not any(file.resolve().is_relative_to(root) for root in roots):
             raise FedsimError(
                 f"{file}: is a link that leads out of its folder: put a copy of the file in its "
                 "place, or give the path of that file as data.path."

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from fedsim.data import synthetic
 from fedsim.data.build import build
@@ -20,6 +19,7 @@ from fedsim.data.drops import Drops
 from fedsim.data.options import DataOptions
 from fedsim.data.readers import READERS, Reader
 from fedsim.data.recipes import Recipe, load_recipe
+from fedsim.data.recognize import OWN, Choice, chosen
 from fedsim.data.sequences import Sequences
 from fedsim.data.sources import cache_folder, content_digest, find_files
 from fedsim.data.splitting import PARTS
@@ -188,7 +188,7 @@ def open_corpus(options: DataOptions) -> Corpus:
     A cached corpus that is damaged or of another format version is built again. Raises
     FedsimError for an unknown data set, a missing corpus, broken input or effect-less options.
     """
-    if options.path and _is_corpus(expanded(options.path, "data.path")):
+    if is_corpus(options):
         return _open_directory(options)
     recipe = load_recipe(options.name)
     folder, make = plan(recipe, options)
@@ -204,8 +204,7 @@ def open_corpus(options: DataOptions) -> Corpus:
 def open_with_all_words(options: DataOptions) -> Corpus:
     """`open_corpus` with every word in the vocabulary; a corpus that is generated or finished
     keeps the vocabulary that it has."""
-    finished = options.path and _is_corpus(expanded(options.path, "data.path"))
-    if finished or load_recipe(options.name).generated is not None:
+    if is_corpus(options) or load_recipe(options.name).generated is not None:
         return open_corpus(options)
     return open_corpus(options.model_copy(update={"vocabulary": ALL_WORDS}))
 
@@ -223,13 +222,18 @@ def open_folder(folder: Path) -> Corpus:
 def plan(recipe: Recipe, options: DataOptions) -> tuple[Path, Callable[[Path], None]]:
     """Where the corpus belongs in the cache, and the function that writes it into a folder."""
     files = find_files(recipe, options.path)
+    found: dict[str, Any] = {}
+    if recipe.source.recognize:
+        choice = choose(files, options)
+        files, found = choice.files, choice.found.options
+        recipe = load_recipe(choice.found.recipe) if choice.found.recipe != OWN else recipe
     made: dict[str, Any] = {"max_words": options.max_words, "vocabulary": options.vocabulary}
     make: Callable[[Path], None]
     if recipe.generated is not None:
         _refuse_cleaning(recipe, options)
         make = partial(synthetic.write, recipe=recipe, **made)
     else:
-        reader = _reader(recipe, options)
+        reader = _reader(recipe, options, found)
         changes = {key: getattr(options, key) for key in _CLEANING}
         cleaning = recipe.cleaning.model_copy(
             update={key: value for key, value in changes.items() if value is not None}
@@ -259,17 +263,14 @@ def plan(recipe: Recipe, options: DataOptions) -> tuple[Path, Callable[[Path], N
     return cache_folder() / "corpora" / f"{recipe.name}-{digest[:20]}", make
 
 
-def _reader(recipe: Recipe, options: DataOptions) -> Reader:
-    """The recipe's reader as the user's options alter it."""
-    try:
-        return recipe.make_reader(**_reading(recipe, options))
-    except ValidationError as error:
-        fault = error.errors()[0]
-        key = next(option for option, key in _READING.items() if key == fault["loc"][0])
-        said = fault["msg"].removeprefix("Value error, ")
-        raise FedsimError(
-            f"data.{key}='{getattr(options, key)}' is not accepted: {said}."
-        ) from error
+def choose(files: Sequence[Path], options: DataOptions) -> Choice:
+    """What the user's files are, as the data set `own` finds it by looking at them."""
+    return chosen(files, options.user_column, options.text_column, options.encoding)
+
+
+def _reader(recipe: Recipe, options: DataOptions, found: dict[str, Any]) -> Reader:
+    """The recipe's reader as what was found in the file and the user's options alter it."""
+    return recipe.make_reader(**(found | _reading(recipe, options)))
 
 
 def _reading(recipe: Recipe, options: DataOptions) -> dict[str, str]:
@@ -297,8 +298,11 @@ def _refuse_cleaning(recipe: Recipe, options: DataOptions) -> None:
             )
 
 
-def _is_corpus(folder: Path) -> bool:
-    """Whether it is a corpus, or what is left of one."""
+def is_corpus(options: DataOptions) -> bool:
+    """Whether the user's path is that of a corpus, or of what is left of one."""
+    if not options.path:
+        return False
+    folder = expanded(options.path, "data.path")
     with suppress(OSError):  # a name that is too long, a folder that may not be looked into
         return (folder / META).is_file() or (folder / "tokens.npy").is_file()
     return False

@@ -6,8 +6,12 @@ import stat
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from fedsim.data.drops import Changed, Dropped, Drops
+from fedsim.data.readers.encodings import need_encoding
 from fedsim.data.readers.names import is_rounded, tidied
 from fedsim.errors import FedsimError
 from fedsim.options import Options
@@ -42,6 +46,8 @@ class Reader(Options):
                 if isinstance(row, tuple):
                     found = True
                     yield untidy.name(row[0]), row[1]
+                elif isinstance(row, Dropped) and row.user is not None:
+                    drops.note(Dropped(row.reason, untidy.name(row.user)))
                 else:
                     drops.note(row)
         except OSError as error:
@@ -61,6 +67,12 @@ class Reader(Options):
     def messages(self, files: Sequence[Path]) -> Iterator[Row]:
         """(user, text) of each message, a `Dropped` for each row that is left out, a `Changed`
         for what is altered; the files are known to be regular ones."""
+
+
+class TextReader(Reader):
+    """A format of plain text, which may be in any encoding; UTF-8 where none is named."""
+
+    encoding: Annotated[str | None, AfterValidator(lambda n: n and need_encoding(n))] = None
 
 
 class Untidy:

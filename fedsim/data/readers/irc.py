@@ -9,20 +9,23 @@ from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
-from fedsim.data.drops import Dropped
-from fedsim.data.readers.base import READERS, Reader, Row, check_user
+from fedsim.data.drops import Changed, Dropped
+from fedsim.data.readers.base import READERS, Row, TextReader, check_user
 from fedsim.data.readers.lines import numbered_lines
 from fedsim.errors import FedsimError
 
-_LINE = re.compile(r"\[\d\d:\d\d\] <([^>]+)> ?(.*)")
+# `[12:34] <nick> text`; other programs write the seconds or the day, or leave the brackets out.
+_LINE = re.compile(r"\[?\d[\d:./T -]{3,24}\]? ?<([^>]+)> ?(.*)")
+_MODES = "~&@%+!"  # before the nick of who may more than others; no nick begins with one
 _ADDRESS = re.compile(r"(\S+?)([:,]) +")
 
 
 @READERS.register("irc")
-class Irc(Reader):
+class Irc(TextReader):
     """What people said; system lines (`===`), actions (`* nick ...`) and bots are left out.
 
-    Nicks are lower-cased and lose trailing underscores, which clients add when a nick is taken.
+    Nicks are lower-cased and lose the sign of a mode before them (`@nick`), which comes and goes,
+    and trailing underscores, which clients add when a nick is taken.
     The address at the start ("nick: ", or "nick, " where that nick speaks in the same file) is
     cut off. A line with the same time, nick and text is taken once, over all files, because
     windows may overlap and clients repeat themselves.
@@ -34,8 +37,12 @@ class Irc(Reader):
         """(nick, text) line by line."""
         seen: set[bytes] = set()
         is_bot = cache(lambda nick: any(fnmatchcase(nick, bot) for bot in self.bots))
+        signed: set[str] = set()
         for file in files:
-            lines, others = _said(file)
+            before = len(signed)
+            lines, others = self._said(file, signed)
+            if len(signed) > before:
+                yield Changed("nicks with the sign of a mode before them", len(signed) - before)
             for _ in range(others):
                 yield Dropped("that nobody said (joins, topics, actions)")
             nicks = {nick for nick, _, _ in lines}
@@ -50,26 +57,35 @@ class Irc(Reader):
                 seen.add(mark)
                 yield nick, _without_address(text, nicks)
 
+    def _said(self, file: Path, signed: set[str]) -> tuple[list[tuple[str, str, str]], int]:
+        """(nick, text, whole line) of what was said in one file; the number of its other lines.
 
-def _said(file: Path) -> tuple[list[tuple[str, str, str]], int]:
-    """(nick, text, whole line) of what was said in one file; the number of its other lines."""
-    found, others = [], 0
-    for number, line in numbered_lines(file):
-        match = _LINE.match(line.rstrip("\r\n"))
-        if match:
-            nick = check_user(_person(match[1]), f"{file}, line {number}", "nick")
-            found.append((nick, match[2], line))
-        else:
-            others += 1
-    if not found:
-        raise FedsimError(
-            f"{file}: has no line of the form '[12:34] <nick> text': give raw IRC logs."
-        )
-    return found, others
+        Nicks with the sign of a mode are added to `signed`.
+        """
+        found, others = [], 0
+        for number, line in numbered_lines(file, self.encoding):
+            if match := said_line(line):
+                nick = check_user(_person(match[1]), f"{file}, line {number}", "nick")
+                if match[1].strip()[:1] in _MODES:
+                    signed.add(nick)
+                found.append((nick, match[2], line))
+            else:
+                others += 1
+        if not found:
+            raise FedsimError(
+                f"{file}: has no line of the form '[12:34] <nick> text': give raw IRC logs."
+            )
+        return found, others
+
+
+def said_line(line: str) -> re.Match[str] | None:
+    """The nick and the text if somebody says something in the line."""
+    return _LINE.match(line.rstrip("\r\n"))
 
 
 def _person(nick: str) -> str:
     nick = nick.strip().lower()
+    nick = nick.lstrip(_MODES) or nick
     return nick.rstrip("_") or nick
 
 

@@ -8,21 +8,21 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO
-from xml.etree import ElementTree
 
 from fedsim.data.drops import Dropped
 from fedsim.data.readers.base import READERS, Reader, Row, check_text, check_user, reason
+from fedsim.data.readers.safe_xml import xml_events
 from fedsim.errors import FedsimError
 
-# What zipfile and expat raise for damaged, encrypted (RuntimeError) or exotic input.
+# What zipfile and the parser raise for damaged, encrypted (RuntimeError) or exotic input.
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,
     struct.error,
-    ElementTree.ParseError,
     EOFError,
     OSError,
     RuntimeError,
@@ -31,6 +31,7 @@ _DAMAGE = (
     OverflowError,
 )
 # Text packs to a tenth or so; an archive beyond both bounds is made to fill memory or time.
+_BLOCK = 1 << 16
 _LARGE_BYTES, _MOST_PACKED = 64 << 20, 100
 
 
@@ -75,7 +76,7 @@ def _xml(file: Path) -> Iterator[IO[bytes]]:
 
 
 def _messages(stream: IO[bytes], file: Path) -> Iterator[Row]:
-    events = ElementTree.iterparse(stream, events=("start", "end"))
+    events = xml_events(iter(partial(stream.read, _BLOCK), b""))
     _, root = next(events)
     count, depth = 0, 1
     for event, element in events:

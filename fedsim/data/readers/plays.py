@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fedsim.data.drops import Dropped
-from fedsim.data.readers.base import READERS, Reader, Row, check_user
+from fedsim.data.readers.base import READERS, Row, TextReader, check_user
 from fedsim.data.readers.lines import numbered_lines
 from fedsim.errors import FedsimError
 
@@ -17,7 +17,7 @@ _DIRECTION = re.compile(r"_*\\?\[[^\]]*\]_*|_+[^_]*_+|\*[^*]*\*")
 
 
 @READERS.register("plays")
-class Plays(Reader):
+class Plays(TextReader):
     """`**HAMLET**` on a line, then what he says until the next name or heading.
 
     Stage directions (`_Exit_`, `*Exit*`, `[Aside]`) are left out and do not end a speech. A role
@@ -31,7 +31,9 @@ class Plays(Reader):
     def messages(self, files: Sequence[Path]) -> Iterator[Row]:
         """(play: role, speech) in the order of each play."""
         for file in files:
-            text = "".join(line for _, line in numbered_lines(file)).replace("\r\n", "\n")
+            text = "".join(line for _, line in numbered_lines(file, self.encoding)).replace(
+                "\r\n", "\n"
+            )
             _, *turns = _TURN.split(text)
             spoken = [
                 (role, said) for role, said in zip(turns[::2], turns[1::2], strict=True) if role

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from pydantic import field_validator
+from typing import TYPE_CHECKING, Any, Literal
 
 from fedsim.data.drops import Dropped
-from fedsim.data.readers.base import READERS, Row
+from fedsim.data.readers.base import READERS, Row, TextReader
 from fedsim.data.readers.columns import Columns, Rows, folder_values
 from fedsim.data.readers.delimited import Header, Quoting, header_of, rows_of
-from fedsim.data.readers.encodings import need_encoding
 from fedsim.data.readers.json_stream import JsonStream
 from fedsim.data.readers.json_text import json_fault, parsed
 from fedsim.data.readers.lines import numbered_lines
@@ -34,7 +31,7 @@ _WORDS = 3  # a header's name has fewer
 
 
 @READERS.register("table")
-class Table(Columns):
+class Table(Columns, TextReader):
     """One row is one message; rows without text are skipped, rows without a user are errors.
 
     The name's ending says the format: .jsonl or .ndjson (one object a line), .json (the same, or
@@ -43,17 +40,12 @@ class Table(Columns):
     CSV: see `delimited.rows_of`.
     """
 
-    encoding: str | None = None
     quoting: Quoting | None = None
-
-    @field_validator("encoding")
-    @classmethod
-    def _known(cls, encoding: str | None) -> str | None:
-        return None if encoding is None else need_encoding(encoding)
+    form: Literal["json", "csv"] | None = None  # of files whose ending does not say it
 
     def takes(self, file: Path) -> bool:
         """Whether the ending is known."""
-        return super().takes(file) and bare_suffix(file) in FORMATS
+        return super().takes(file) and (self.form is not None or bare_suffix(file) in FORMATS)
 
     def messages(self, files: Sequence[Path]) -> Iterator[Row]:
         """(user, text) row by row."""
@@ -63,12 +55,12 @@ class Table(Columns):
                     f"{file}: the ending '{file.suffix}' names no known format: "
                     f"give a file that ends in {', '.join(FORMATS)}."
                 )
-            self._need_effect(file)
-            yield from self.checked(getattr(self, FORMATS[bare_suffix(file)])(file))
+            kind = FORMATS.get(bare_suffix(file), f"_{self.form}")
+            self._need_effect(file, kind)
+            yield from self.checked(getattr(self, kind)(file))
 
-    def _need_effect(self, file: Path) -> None:
+    def _need_effect(self, file: Path, kind: str) -> None:
         """FedsimError for an option that the file's format does not know."""
-        kind = FORMATS[bare_suffix(file)]
         for key, value, known in (
             ("quoting", self.quoting, kind == "_csv"),
             ("encoding", self.encoding, kind in ("_csv", "_jsonl")),
