@@ -93,6 +93,13 @@ def show(
     vocabulary: Annotated[int, typer.Option(help="Ids, special ones included.")] = 10_000,
     min_words: Annotated[int | None, typer.Option(help="Users with fewer are dropped.")] = None,
     cap_words: Annotated[int | None, typer.Option(help="Kept of each user.")] = None,
+    drop_users: Annotated[
+        list[str] | None, typer.Option(help="A user to leave out, by name; may be repeated.")
+    ] = None,
+    deduplicate: Annotated[
+        bool | None,
+        typer.Option("--deduplicate", help="Keep one of each user's equal messages."),
+    ] = None,
     samples: Annotated[int, typer.Option(min=0, help="Sample sentences to print.")] = 5,
     as_json: Json = False,
 ) -> None:
@@ -106,6 +113,8 @@ def show(
         "vocabulary": vocabulary,
         "min_words": min_words,
         "cap_words": cap_words,
+        "drop_users": drop_users or None,
+        "deduplicate": deduplicate,
     }
     if name is not None:
         values["name"] = name
@@ -171,6 +180,8 @@ def _print_account(console: Console, account: dict[str, Any]) -> None:
     for what, counts in (("replaced", "words"), ("changed", "")):
         for name, count in account[what].items():
             console.print(f"{what}: {_count(count)} {counts} {name}".replace("  ", " "))
+    for hint in account.get("hints", []):
+        console.print(f"note: {_in_options(hint)}", markup=False)
 
 
 def _print_origin(console: Console, found: dict[str, Any]) -> None:

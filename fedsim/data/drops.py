@@ -81,6 +81,7 @@ class Drops:
     silent: set[str] = field(default_factory=set)  # users named by a row that a reader left out
     replaced: Counter[str] = field(default_factory=Counter)
     changed: Counter[str] = field(default_factory=Counter)
+    hints: list[str] = field(default_factory=list)  # sentences about what may not be meant
 
     def note(self, event: Dropped | Changed) -> None:
         """Count what a reader says beside its messages."""
@@ -105,7 +106,12 @@ class Drops:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON and the description of a stored corpus."""
         sums = {unit: tally.as_dict() for unit, tally in self.tallies.items()}
-        return {**sums, "replaced": _ranked(self.replaced), "changed": _ranked(self.changed)}
+        return {
+            **sums,
+            "replaced": _ranked(self.replaced),
+            "changed": _ranked(self.changed),
+            "hints": self.hints,
+        }
 
 
 def _ranked(counts: Counter[str]) -> dict[str, int]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from fedsim.data.readers.encodings import need_encoding
 from fedsim.errors import FedsimError
 from fedsim.options import Options
 
 Encoding = Annotated[str | None, AfterValidator(lambda name: name and need_encoding(name))]
+# A list in TOML and JSON is a tuple here, which strict validation knows in JSON alone.
+Names = Annotated[
+    tuple[str, ...] | None, BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)
+]
 _ENCODING = "of the text in your file, such as cp1252; UTF-8 where it is left out"
 _QUOTING = (
     "of your CSV: csv (quotes inside of quotes are doubled), backslash (as Spark writes them), "
@@ -39,6 +43,12 @@ class DataOptions(Options):
     min_words: int | None = Field(default=None, ge=1, description="users with fewer are dropped")
     word_users: int | None = Field(
         default=None, ge=1, description="words of fewer training users are left out"
+    )
+    drop_users: Names = Field(
+        default=None, description='users who are left out by name, such as "[deleted]"'
+    )
+    deduplicate: bool | None = Field(
+        default=None, description="true: of each user's equal messages only the first is kept"
     )
 
     @model_validator(mode="before")

@@ -18,6 +18,7 @@ from fedsim.data.build import build
 from fedsim.data.drops import Drops
 from fedsim.data.options import DataOptions
 from fedsim.data.readers import READERS, Reader
+from fedsim.data.readers.names import tidied
 from fedsim.data.recipes import Recipe, load_recipe
 from fedsim.data.recognize import OWN, Choice, chosen
 from fedsim.data.sequences import Sequences
@@ -35,6 +36,7 @@ from fedsim.data.storage import (
     read_meta,
 )
 from fedsim.data.vocabulary import Vocabulary
+from fedsim.data.watch import Watch
 from fedsim.errors import FedsimError
 from fedsim.paths import expanded
 from fedsim.registry import nearest
@@ -42,7 +44,13 @@ from fedsim.registry import nearest
 __all__ = ["Corpus", "Sequences", "Vocabulary", "open_corpus"]
 
 ALL_WORDS = 2**31 - 1  # as many as a word id can name
-_CLEANING = ("cap_words", "min_words", "word_users")  # of a recipe, which options may change
+_CLEANING = (
+    "cap_words",
+    "min_words",
+    "word_users",
+    "deduplicate",
+    "drop_users",
+)  # of a recipe, which options may change
 # Options that decide how a file is read, and what the readers call them.
 _READING = {"user_column": "user", "text_column": "text", "encoding": "encoding",
             "quoting": "quoting"}  # fmt: skip
@@ -234,7 +242,9 @@ def plan(recipe: Recipe, options: DataOptions) -> tuple[Path, Callable[[Path], N
         make = partial(synthetic.write, recipe=recipe, **made)
     else:
         reader = _reader(recipe, options, found)
+        asked = tuple(tidied(name)[0] for name in options.drop_users or ())
         changes = {key: getattr(options, key) for key in _CLEANING}
+        changes["drop_users"] = (*recipe.cleaning.drop_users, *asked)
         cleaning = recipe.cleaning.model_copy(
             update={key: value for key, value in changes.items() if value is not None}
         )
@@ -247,9 +257,10 @@ def plan(recipe: Recipe, options: DataOptions) -> tuple[Path, Callable[[Path], N
 
         def make(folder: Path) -> None:
             drops = Drops()
+            watch = Watch(asked, cleaning.drop_users, cleaning.deduplicate, drops.hints)
             build(
                 folder,
-                reader.read(files, drops),
+                watch.over(reader.read(files, drops, watch.began)),
                 recipe,
                 cleaning,
                 options.max_words,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import stat
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,16 @@ from fedsim.errors import FedsimError
 from fedsim.options import Options
 from fedsim.registry import Registry
 
-Row = tuple[str, str] | Dropped | Changed  # (user, text), or what there is to say instead
+
+@dataclass(frozen=True)
+class Began:
+    """Yielded by a reader before what it reads of a file."""
+
+    file: Path
+
+
+# (user, text), or what there is to say instead
+Row = tuple[str, str] | Dropped | Changed | Began
 
 
 class Reader(Options):
@@ -31,10 +41,16 @@ class Reader(Options):
         """Whether a file found in a folder is meant; other files beside the text are left out."""
         return not file.name.startswith(".")
 
-    def read(self, files: Sequence[Path], drops: Drops | None = None) -> Iterator[tuple[str, str]]:
+    def read(
+        self,
+        files: Sequence[Path],
+        drops: Drops | None = None,
+        began: Callable[[Path], None] | None = None,
+    ) -> Iterator[tuple[str, str]]:
         """Yield (user, text) message by message, in the order of the files.
 
-        What is left out or altered is counted in `drops`. Raises FedsimError naming file and line
+        What is left out or altered is counted in `drops`; `began` is called with each file before
+        its messages. Raises FedsimError naming file and line
         or row for input that is not of this format, and where there is no message at all.
         """
         drops = Drops() if drops is None else drops
@@ -46,6 +62,9 @@ class Reader(Options):
                 if isinstance(row, tuple):
                     found = True
                     yield untidy.name(row[0]), row[1]
+                elif isinstance(row, Began):
+                    if began is not None:
+                        began(row.file)
                 elif isinstance(row, Dropped) and row.user is not None:
                     drops.note(Dropped(row.reason, untidy.name(row.user)))
                 else:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedsim.data.drops import Dropped
-from fedsim.data.readers.base import READERS, Reader, Row, check_text, check_user
+from fedsim.data.readers.base import READERS, Began, Reader, Row, check_text, check_user
 from fedsim.data.readers.json_stream import JsonStream
 from fedsim.data.readers.packed import bare_suffix, opened
 from fedsim.errors import FedsimError
@@ -24,6 +24,7 @@ class ChatJson(Reader):
     def messages(self, files: Sequence[Path]) -> Iterator[Row]:
         """(user, text) in the order of the file."""
         for file in files:
+            yield Began(file)
             with opened(file) as stream:
                 number = 0
                 for message in _messages(JsonStream(stream, file)):

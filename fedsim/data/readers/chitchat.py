@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fedsim.data.readers.base import READERS, Reader, Row, check_text, check_user
+from fedsim.data.readers.base import READERS, Began, Reader, Row, check_text, check_user
 from fedsim.data.readers.json_text import load_json
 from fedsim.errors import FedsimError
 
@@ -20,6 +20,7 @@ class ChitChat(Reader):
     def messages(self, files: Sequence[Path]) -> Iterator[Row]:
         """(sender, text) in the order of the file."""
         for file in files:
+            yield Began(file)
             try:
                 for key, conversation in load_json(file).items():
                     place = f"{file}, conversation '{key[:60]}'"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedsim.data.readers.base import READERS, Row
+from fedsim.data.readers.base import READERS, Began, Row
 from fedsim.data.readers.columns import Columns
 from fedsim.data.readers.json_text import load_json
 from fedsim.errors import FedsimError
@@ -46,6 +46,7 @@ class HuggingFace(Columns):
                         f"{state}: names {file}, which is not in the folder that was given: "
                         "give the whole folder that save_to_disk wrote."
                     )
+                yield Began(file)
                 yield from self.checked(self.arrow_rows(file, self._batches(file), "Arrow"))
 
     def _batches(self, file: Path) -> Iterator[pa.RecordBatch]:

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from fedsim.data.drops import Changed, Dropped
-from fedsim.data.readers.base import READERS, Row, TextReader, check_user
+from fedsim.data.readers.base import READERS, Began, Row, TextReader, check_user
 from fedsim.data.readers.lines import numbered_lines
 from fedsim.errors import FedsimError
 
@@ -39,6 +39,7 @@ class Irc(TextReader):
         is_bot = cache(lambda nick: any(fnmatchcase(nick, bot) for bot in self.bots))
         signed: set[str] = set()
         for file in files:
+            yield Began(file)
             before = len(signed)
             lines, others = self._said(file, signed)
             if len(signed) > before:

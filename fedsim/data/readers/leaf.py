@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedsim.data.drops import Dropped
-from fedsim.data.readers.base import READERS, Reader, Row, check_text, check_user
+from fedsim.data.readers.base import READERS, Began, Reader, Row, check_text, check_user
 from fedsim.data.readers.json_text import load_json
 from fedsim.data.readers.windows import joined
 from fedsim.errors import FedsimError
@@ -33,6 +33,7 @@ class Leaf(Reader):
         """(user, text) in the order of the list of users."""
         _one_stage(files)
         for file in files:
+            yield Began(file)
             for user, x, y, counted in _users(file):
                 place = f"{file}, user '{user}'"
                 texts, missing = _texts(x, y, place)

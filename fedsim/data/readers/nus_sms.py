@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from fedsim.data.drops import Dropped
-from fedsim.data.readers.base import READERS, Reader, Row, check_text, check_user, reason
+from fedsim.data.readers.base import READERS, Began, Reader, Row, check_text, check_user, reason
 from fedsim.data.readers.safe_xml import xml_events
 from fedsim.errors import FedsimError
 
@@ -45,6 +45,7 @@ class NusSms(Reader):
     def messages(self, files: Sequence[Path]) -> Iterator[Row]:
         """(userID, text) in the order of the file."""
         for file in files:
+            yield Began(file)
             try:
                 with _xml(file) as stream:
                     yield from _messages(stream, file)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fedsim.data.drops import Dropped
-from fedsim.data.readers.base import READERS, Row, TextReader, check_user
+from fedsim.data.readers.base import READERS, Began, Row, TextReader, check_user
 from fedsim.data.readers.lines import numbered_lines
 from fedsim.errors import FedsimError
 
@@ -31,6 +31,7 @@ class Plays(TextReader):
     def messages(self, files: Sequence[Path]) -> Iterator[Row]:
         """(play: role, speech) in the order of each play."""
         for file in files:
+            yield Began(file)
             text = "".join(line for _, line in numbered_lines(file, self.encoding)).replace(
                 "\r\n", "\n"
             )

@@ -9,7 +9,7 @@ from typing import IO
 from xml.etree.ElementTree import Element
 
 from fedsim.data.drops import Dropped
-from fedsim.data.readers.base import READERS, Reader, Row, check_text, check_user, reason
+from fedsim.data.readers.base import READERS, Began, Reader, Row, check_text, check_user, reason
 from fedsim.data.readers.packed import bare_suffix, opened
 from fedsim.data.readers.safe_xml import xml_events
 from fedsim.errors import FedsimError
@@ -38,6 +38,7 @@ class SmsBackup(Reader):
     def messages(self, files: Sequence[Path]) -> Iterator[Row]:
         """(name, text) in the order of the file."""
         for file in files:
+            yield Began(file)
             try:
                 with opened(file) as stream:
                     yield from _messages(stream, file)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fedsim.data.drops import Dropped
-from fedsim.data.readers.base import READERS, Row, TextReader
+from fedsim.data.readers.base import READERS, Began, Row, TextReader
 from fedsim.data.readers.columns import Columns, Rows, folder_values
 from fedsim.data.readers.delimited import Header, Quoting, header_of, rows_of
 from fedsim.data.readers.json_stream import JsonStream
@@ -50,6 +50,7 @@ class Table(Columns, TextReader):
     def messages(self, files: Sequence[Path]) -> Iterator[Row]:
         """(user, text) row by row."""
         for file in files:
+            yield Began(file)
             if not self.takes(file):
                 raise FedsimError(
                     f"{file}: the ending '{file.suffix}' names no known format: "

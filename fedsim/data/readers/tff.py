@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedsim.data.drops import Dropped
-from fedsim.data.readers.base import READERS, Reader, Row, check_text, check_user, reason
+from fedsim.data.readers.base import READERS, Began, Reader, Row, check_text, check_user, reason
 from fedsim.data.readers.lines import LONGEST_BYTES
 from fedsim.data.readers.tf_example import bytes_features
 from fedsim.errors import FedsimError
@@ -39,6 +39,7 @@ class Tff(Reader):
     def messages(self, files: Sequence[Path]) -> Iterator[Row]:
         """(client, text) in the order of the file."""
         for file in files:
+            yield Began(file)
             with file.open("rb") as stream:
                 start = stream.read(16)
             if start.startswith(_HDF5):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fedsim.data.drops import Dropped
-from fedsim.data.readers.base import READERS, Row, TextReader, check_text, check_user
+from fedsim.data.readers.base import READERS, Began, Row, TextReader, check_text, check_user
 from fedsim.data.readers.lines import LONGEST_BYTES, numbered_lines
 from fedsim.errors import FedsimError
 
@@ -44,6 +44,7 @@ class WhatsApp(TextReader):
     def messages(self, files: Sequence[Path]) -> Iterator[Row]:
         """(name, text) in the order of the chat."""
         for file in files:
+            yield Began(file)
             yield from (self._row(rest, place) for rest, place in self._chat(file))
 
     def _chat(self, file: Path) -> Iterator[tuple[str, str]]:
