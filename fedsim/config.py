@@ -105,6 +105,9 @@ class Config(ClientConfig):
             tree[name] = getattr(self, name).model_dump(mode="json", exclude_defaults=True)
             if not tree[name]:
                 del tree[name]
+        if not tree["data"].get("vocabulary_noise"):  # keys that came later
+            later = ("vocabulary_noise", "vocabulary_words", "vocabulary_delta", "vocabulary_seed")
+            tree["data"] = {k: v for k, v in tree["data"].items() if k not in later}
         return tree
 
 

@@ -23,6 +23,7 @@ from fedsim.leakage.first_corpus import FirstCorpus
 from fedsim.models import build
 from fedsim.privacy import noise_keys
 from fedsim.privacy.base import Mechanism, Setting
+from fedsim.privacy.events import Event
 from fedsim.privacy.mechanisms import MECHANISMS
 from fedsim.privacy.noise_keys import NoiseKey
 from fedsim.privacy.plan import default_delta, largest_cohort
@@ -134,7 +135,16 @@ def _setting(config: Config, federation: Federation, key: NoiseKey | None) -> Se
         size=partial(_size, config, federation),
         most_sequences=partial(_most_sequences, federation),
         most_participations=participations,
+        before=_before(federation),
     )
+
+
+def _before(federation: Federation) -> tuple[Event, ...]:
+    """What the corpus was made with of its training users: a private vocabulary."""
+    release = federation.corpus.vocabulary_release
+    if not release:
+        return ()
+    return (Event("threshold", release["noise_multiplier"], chance=release["chance"]),)
 
 
 def _size(config: Config, federation: Federation) -> int:
@@ -180,6 +190,7 @@ def stated(
             "realised": _realised(run) if run else {},
             "noise": _noise_said(config, run) if noise else None,
             "people": _people(config, federation, first),
+            "vocabulary": _vocabulary(config, federation, mechanism),
             **mechanism.beside(took_part),
         },
     )
@@ -201,6 +212,14 @@ def _noise_said(config: Config, run: Run | None) -> dict[str, Any]:
     id = said.get("id") if isinstance(said, dict) else None
     return {"kind": kind, "generator": generator, "key": key, "id": id,
             "arithmetic": mechanism.arithmetic}  # fmt: skip
+
+
+def _vocabulary(config: Config, federation: Federation, mechanism: Mechanism) -> dict[str, Any]:
+    """How the words were chosen, and whether epsilon counts it."""
+    release = federation.corpus.vocabulary_release
+    if not release:
+        return {"private": False, "word_users": config.data.word_users or 1}
+    return {"private": True, "composed": mechanism.unit == "user", **release}
 
 
 def _people(config: Config, federation: Federation, first: FirstCorpus | None) -> dict[str, Any]:

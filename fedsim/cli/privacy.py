@@ -131,7 +131,11 @@ def _plan(given: dict[str, Any]) -> Plan:
         given = given | {"delta": default_delta(given["users"])}
     if given["sampler"] is None:
         given = given | {"sampler": "poisson" if given["mechanism"] == "gaussian" else "cyclic"}
-    fields = {f.name: given[f.name] for f in dataclasses.fields(Plan) if f.name != "options"}
+    fields = {
+        f.name: given[f.name]
+        for f in dataclasses.fields(Plan)
+        if f.name not in ("options", "before")
+    }
     return Plan(**fields, options={key: given[key] for key in _OPTIONS if given[key]})
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fedsim.data.collecting import Collected, collect
 from fedsim.data.drops import Drops
+from fedsim.data.private_vocabulary import Release, person_counts, released
 from fedsim.data.recipes import Cleaning, Recipe
 from fedsim.data.sequences import gather
 from fedsim.data.splitting import heldout_counts, split_order, split_sizes
 from fedsim.data.storage import CorpusWriter
-from fedsim.data.vocabulary import Vocabulary
+from fedsim.data.vocabulary import SPECIALS, Vocabulary
 from fedsim.errors import FedsimError
 
 _BLOCK_SENTENCES = 200_000
@@ -28,10 +30,12 @@ def build(
     max_words: int,
     vocabulary_size: int,
     drops: Drops | None = None,
+    release: Release | None = None,
 ) -> None:
     """Write the corpus of `messages` into the existing, empty `folder`.
 
-    drops: the account, in which the reader of the messages counts what it leaves out.
+    drops: the account, in which the reader of the messages counts what it leaves out. release: how
+    a private vocabulary is chosen.
     """
     drops = Drops() if drops is None else drops
     found = collect(messages, cleaning, max_words, drops)
@@ -60,7 +64,15 @@ def build(
         mine = np.where(training, lengths, 0)
         people = _word_users(tokens, starts, mine, sentences[: sizes["train"]], len(found.words))
         counts[people < cleaning.word_users] = 0
-    vocabulary = Vocabulary.choose(found.words, counts, vocabulary_size)
+    vocabulary, private = Vocabulary.choose(found.words, counts, vocabulary_size), None
+    if release is not None:
+        owners = np.repeat(np.arange(len(sentences)), sentences)[training]
+        mine = person_counts(
+            tokens, starts[training], lengths[training], owners, found.words, release.words
+        )
+        chosen, private = released(found.words, mine, sizes["train"], release)
+        vocabulary = Vocabulary(chosen[: vocabulary_size - len(SPECIALS)])
+        _require_words(vocabulary, private, recipe)
     final_ids = vocabulary.encode(found.words)
 
     writer = CorpusWriter(folder)
@@ -73,9 +85,21 @@ def build(
                 final_ids[block.tokens], lengths[span], sentences[part], heldout[part], names
             )
         about = recipe.model_dump(include={"name", "title", "licence", "citation", "homepage"})
+        if private:
+            about["vocabulary_release"] = private
         writer.finish(vocabulary, {**about, "split": sizes, "account": drops.as_dict()})
     finally:
         writer.close()
+
+
+def _require_words(vocabulary: Vocabulary, private: Mapping[str, Any], recipe: Recipe) -> None:
+    """Raises FedsimError where so much noise hides every word."""
+    if len(vocabulary) == len(SPECIALS):
+        raise FedsimError(
+            f"No word of '{recipe.name}' is above the threshold of {private['threshold']:.4g} of "
+            f"its {private['people']} training people: lower data.vocabulary_noise or "
+            "data.vocabulary_words, or give more people's text."
+        )
 
 
 def _kept_users(

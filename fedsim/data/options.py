@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from fedsim.data.private_vocabulary import Release
 from fedsim.data.readers.encodings import need_encoding
 from fedsim.errors import FedsimError
 from fedsim.options import Options
@@ -50,6 +51,34 @@ class DataOptions(Options):
     deduplicate: bool | None = Field(
         default=None, description="true: of each user's equal messages only the first is kept"
     )
+    vocabulary_noise: float = Field(
+        default=0.0,
+        ge=0,
+        description="noise on the counts that choose the vocabulary, over what one person moves "
+        "them by; 0: exact counts",
+    )
+    vocabulary_words: int = Field(
+        default=100, ge=1, description="different words that a person counts for, under noise"
+    )
+    vocabulary_delta: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="chance that words of one person alone get in; 0: a tenth of people^-1.1",
+    )
+    vocabulary_seed: int | None = Field(
+        default=None, description="of that noise, for simulations; None: from the operating system"
+    )
+
+    @property
+    def release(self) -> Release | None:
+        """How the vocabulary is chosen where it is private."""
+        if not self.vocabulary_noise:
+            return None
+        return Release(
+            self.vocabulary_noise, self.vocabulary_words, self.vocabulary_delta,
+            self.vocabulary_seed,
+        )  # fmt: skip
 
     @model_validator(mode="before")
     @classmethod
@@ -68,6 +97,18 @@ class DataOptions(Options):
                     f"data.{key}='{value}' has no effect without data.path: "
                     "give the path of your file, or leave it out."
                 )
+        if not self.vocabulary_noise:
+            for key in ("vocabulary_words", "vocabulary_delta", "vocabulary_seed"):
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise FedsimError(
+                        f"data.{key} has no effect without data.vocabulary_noise: give noise, or "
+                        "leave it out."
+                    )
+        elif self.word_users is not None:
+            raise FedsimError(
+                "data.word_users has no effect with data.vocabulary_noise, whose threshold takes "
+                "its place: leave out one of the two."
+            )
         if self.name == "own" and self.path is None:
             raise FedsimError("data.name='own' needs data.path: the path of your file.")
         return self

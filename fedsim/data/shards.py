@@ -91,6 +91,8 @@ def _write(corpus: Corpus, folder: Path, hosted: np.ndarray, donors: bool) -> No
             writer.add(text.tokens, text.lengths, np.array(counts), np.array(heldout), names)
         about = {key: getattr(corpus, key) for key in ("name", "title", "licence", "citation")}
         about |= {"homepage": corpus.homepage, "split": corpus.split_sizes}
+        if corpus.vocabulary_release:
+            about["vocabulary_release"] = corpus.vocabulary_release
         about["shard"] = {"corpus": corpus.digest, "donors": donors}
         writer.finish(corpus.vocabulary, about)
     finally:

@@ -51,6 +51,7 @@ _CLEANING = (
     "deduplicate",
     "drop_users",
 )  # of a recipe, which options may change
+_RELEASE = ("vocabulary_noise", "vocabulary_words", "vocabulary_delta", "vocabulary_seed")
 # Options that decide how a file is read, and what the readers call them.
 _READING = {"user_column": "user", "text_column": "text", "encoding": "encoding",
             "quoting": "quoting"}  # fmt: skip
@@ -78,6 +79,8 @@ class Corpus:
         self.shard: dict[str, Any] | None = about.get("shard")
         self.digest: str = self.shard["corpus"] if self.shard else about["digest"]
         self.counts: dict[str, int] = about["counts"]
+        # How a private vocabulary was chosen, see `fedsim.data.private_vocabulary.Release.about`.
+        self.vocabulary_release: dict[str, Any] | None = about.get("vocabulary_release")
         # What was read and what of it was dropped (`data.drops`); None where nothing was read.
         self.account: dict[str, Any] | None = about.get("account")
         self.users: int = self.counts["users"]
@@ -255,6 +258,9 @@ def plan(recipe: Recipe, options: DataOptions) -> tuple[Path, Callable[[Path], N
             )
         made |= {"reader": reader.model_dump(mode="json"), "cleaning": cleaning.model_dump()}
 
+        if options.release is not None:
+            made["release"] = {key: getattr(options, key) for key in _RELEASE}
+
         def make(folder: Path) -> None:
             drops = Drops()
             watch = Watch(asked, cleaning.drop_users, cleaning.deduplicate, drops.hints)
@@ -266,6 +272,7 @@ def plan(recipe: Recipe, options: DataOptions) -> tuple[Path, Callable[[Path], N
                 options.max_words,
                 options.vocabulary,
                 drops,
+                options.release,
             )
 
     endings = [file.suffix for file in files]  # they choose the format of a table
@@ -301,8 +308,8 @@ def _reading(recipe: Recipe, options: DataOptions) -> dict[str, str]:
 
 
 def _refuse_cleaning(recipe: Recipe, options: DataOptions) -> None:
-    for key in _CLEANING:
-        if getattr(options, key) is not None:
+    for key in (*_CLEANING, _RELEASE[0]):
+        if getattr(options, key) != DataOptions.model_fields[key].default:
             raise FedsimError(
                 f"data.{key} has no effect with the generated data set '{recipe.name}': "
                 "leave it out."
@@ -329,7 +336,7 @@ def _open_directory(options: DataOptions) -> Corpus:
         )
     corpus = open_folder(folder)
     defaults = DataOptions(name="own", path=options.path)
-    for key in (*_READING, "max_words", *_CLEANING):
+    for key in (*_READING, "max_words", *_CLEANING, *_RELEASE):
         if getattr(options, key) != getattr(defaults, key):
             raise FedsimError(
                 f"data.{key} has no effect with the finished corpus '{folder}': leave it out."

@@ -14,7 +14,8 @@ from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
-from fedsim.privacy.events import Event, merged, rho_of
+from fedsim.errors import FedsimError
+from fedsim.privacy.events import Event, merged, rho_of, without_thresholds
 from fedsim.privacy.renyi import compute, rdp_of, renyi
 
 # Beyond this (by the coarse Renyi bound) distributions are not computed.
@@ -53,7 +54,22 @@ def compose(events: Iterable[Event], delta: float, grid: float = 1.0) -> Loss:
     any replacement bounds that by nothing too. `grid` > 1 coarsens the discretisation, for
     searches, which then also do without a cross-check.
     """
-    return _composed(merged(events), delta, grid)
+    events, chance = without_thresholds(events)
+    if not chance:
+        return _composed(merged(events), delta, grid)
+    if chance >= delta:
+        raise FedsimError(
+            f"delta = {delta:.3g} is used up by the vocabulary, whose threshold lets a word of one "
+            f"person alone through with a chance of {chance:.3g}; lower data.vocabulary_delta, or "
+            "raise delta."
+        )
+    loss = _composed(merged(events), delta - chance, grid)
+    epsilon = loss.epsilon - math.log1p(-chance)
+    return dataclasses.replace(
+        loss,
+        epsilon=epsilon,
+        accountant=f"{loss.accountant}; {chance:.3g} of delta for a threshold",
+    )
 
 
 @lru_cache(maxsize=4096)

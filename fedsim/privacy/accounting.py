@@ -113,7 +113,25 @@ def loud(epsilon: float) -> list[str]:
 
 
 def events_of(plan: Plan) -> tuple[tuple[Event, ...], float]:
-    """What a checked plan is composed of, and by how many clip norms one user moves a sum.
+    """What a checked plan is composed of, what came before it included, and by how many clip norms
+    one user moves a sum."""
+    events, sensitivity = _of_rounds(plan)
+    return (*before(plan), *events), sensitivity
+
+
+def before(plan: Plan) -> tuple[Event, ...]:
+    """The events before round 1. Who replaces another moves a count as two who are zeroed out."""
+    if plan.sampler != "fixed":
+        return plan.before
+    return tuple(
+        dataclasses.replace(event, noise_multiplier=event.noise_multiplier / math.sqrt(2))
+        for event in plan.before
+    )
+
+
+def _of_rounds(plan: Plan) -> tuple[tuple[Event, ...], float]:
+    """What the rounds of a checked plan are composed of, and by how many clip norms one user moves
+    a sum.
 
     Rates, counts and denominators are made of the number of users, so that nobody can be added or
     removed without changing what everybody else does: the neighbour is a run with the same users

@@ -13,6 +13,7 @@ from fedsim.options import Options
 from fedsim.privacy.accounting import Guarantee
 from fedsim.privacy.calibration import least_noise
 from fedsim.privacy.contributions import Draw
+from fedsim.privacy.events import Event
 from fedsim.privacy.key_stream import KeyStream
 from fedsim.privacy.plan import Plan, checked, default_delta, largest_cohort
 from fedsim.registry import Registry
@@ -38,6 +39,7 @@ class Setting:
     size: Callable[[], int]  # of the model: its parameters
     most_sequences: Callable[[], int]  # of one user
     most_participations: Callable[[int], int]  # of one user, in the schedule of so many rounds
+    before: tuple[Event, ...] = ()  # what was released of the users before round 1
 
     @property
     def largest_cohort(self) -> int:

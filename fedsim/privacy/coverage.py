@@ -17,10 +17,13 @@ SENT = (
 )
 
 
-def not_covered(config: Mapping[str, Any], unit: str, people: People) -> Said:
+def not_covered(
+    config: Mapping[str, Any], unit: str, people: People, vocabulary: Mapping[str, Any]
+) -> Said:
     """Whom and what the guarantee leaves out.
 
-    `config` is the resolved one as plain values, `people` what `server.privacy` counts.
+    `config` is the resolved one as plain values, `people` what `server.privacy` counts,
+    `vocabulary` how it was chosen.
     """
     said: Said = {}
     if unit == "user":
@@ -37,7 +40,7 @@ def not_covered(config: Mapping[str, Any], unit: str, people: People) -> Said:
     else:
         said["several ids"] = "a person who has several user ids counts as several"
     said |= _others(config, people)
-    said["the words"] = _vocabulary(config["data"])
+    said["the words"] = _words(vocabulary)
     return said
 
 
@@ -85,11 +88,34 @@ def _first_corpus(first: Mapping[str, Any], options: Mapping[str, Any]) -> str:
     return text + f"at most {found['closest']} of one person's {found['of_closest']:,} were found"
 
 
-def _vocabulary(data: Mapping[str, Any]) -> str:
-    text = "the vocabulary, made of exact counts of the same people's words"
-    if (data.get("word_users") or 1) > 1:
-        text += f" that {data['word_users']} users or more have, a threshold and no privacy"
-    return f"{text}; the cleaning and the capping of their text"
+def _words(vocabulary: Mapping[str, Any]) -> str:
+    rest = "the cleaning and the capping of their text, and who is in which split"
+    if not vocabulary["private"]:
+        text = "the vocabulary, made of exact counts of the same people's words"
+        if vocabulary["word_users"] > 1:
+            text += (
+                f" that {vocabulary['word_users']} users or more have, a threshold and no privacy"
+            )
+        return f"{text}; {rest}"
+    if vocabulary["composed"]:
+        return rest
+    return (
+        f"the vocabulary, which is a release of its own ({vocabulary_in_words(vocabulary)}) by a "
+        f"server that is trusted; {rest}"
+    )
+
+
+def vocabulary_in_words(vocabulary: Mapping[str, Any]) -> str:
+    """How a private one was chosen."""
+    text = (
+        f"noisy counts of {_people(vocabulary['people'])}, of {vocabulary['words']:,} different "
+        f"words each, above {vocabulary['threshold']:.4g}: noise multiplier "
+        f"{vocabulary['noise_multiplier']:g}, and {vocabulary['chance']:.3g} of delta for words of "
+        "one person alone"
+    )
+    if vocabulary["noise"] == "seeded":
+        text += "; seeded, a SIMULATION"
+    return text
 
 
 def rests_on(said: Mapping[str, Any]) -> Said:

@@ -14,12 +14,13 @@ from typing import Any, Literal, get_args
 
 from fedsim.errors import FedsimError
 
-Kind = Literal["gaussian", "poisson", "truncated", "fixed"]
+Kind = Literal["gaussian", "poisson", "truncated", "fixed", "threshold"]
 _FIELDS: dict[str, tuple[str, ...]] = {
     "gaussian": (),
     "poisson": ("rate",),
     "truncated": ("rate", "users", "cut"),
     "fixed": ("users", "cohort"),
+    "threshold": ("chance",),
 }
 
 
@@ -29,7 +30,9 @@ class Event:
 
     gaussian: everybody is in it. poisson: each record by its own coin of chance `rate`, zero out
     one. truncated: as poisson among `users`, of which no more than `cut` are kept, by chance.
-    fixed: `cohort` of `users` without replacement, replace one.
+    fixed: `cohort` of `users` without replacement, replace one. threshold: as gaussian, of counts
+    of which those above a threshold are told; with probability `chance` one is told that is the
+    record's alone.
 
     `noise_multiplier` is the deviation of the noise over the sensitivity: by how much one record
     moves the sum at most, which is a clip norm, but two of them where one record replaces another
@@ -43,6 +46,7 @@ class Event:
     users: int | None = None
     cohort: int | None = None
     cut: int | None = None
+    chance: float | None = None
 
     def __post_init__(self) -> None:
         given = {f.name for f in dataclasses.fields(self) if getattr(self, f.name) is not None}
@@ -51,7 +55,7 @@ class Event:
             raise FedsimError(f"No accountant knows the event {self}.")
         if not (math.isfinite(self.noise_multiplier) and self.noise_multiplier >= 0):
             raise FedsimError(f"The event {self} has no noise that a number can be made of.")
-        if self.count < 0 or not 0 <= self.share <= 1:
+        if self.count < 0 or not 0 <= self.share <= 1 or not 0 <= (self.chance or 0) < 1:
             raise FedsimError(f"The event {self} cannot have happened.")
 
     @property
@@ -88,7 +92,7 @@ def merged(events: Iterable[Event]) -> tuple[Event, ...]:
             continue
         if not event.noise_multiplier:
             exposed = True
-        elif event.share == 1 and event.kind != "truncated":
+        elif event.share == 1 and event.kind not in ("truncated", "threshold"):
             precision += event.count / event.noise_multiplier / event.noise_multiplier
         else:
             key = dataclasses.replace(event, count=0)
@@ -99,6 +103,20 @@ def merged(events: Iterable[Event]) -> tuple[Event, ...]:
     if precision:
         out.append(Event("gaussian", precision**-0.5))
     return tuple(sorted(out, key=lambda event: (event.kind, event.noise_multiplier, event.share)))
+
+
+def without_thresholds(events: Iterable[Event]) -> tuple[tuple[Event, ...], float]:
+    """The events with a Gaussian in place of each threshold, and the chances in all.
+
+    Unless a word that one record alone has is released, what a threshold lets out is made of a
+    Gaussian mechanism's counts, so that the chance adds to delta; and as such words are not
+    released with 1 - chance, the other way round costs a factor of 1 / (1 - chance).
+    """
+    events = tuple(events)
+    chance = math.fsum(event.count * (event.chance or 0) for event in events)
+    plain = (dataclasses.replace(event, kind="gaussian", chance=None)
+             if event.kind == "threshold" else event for event in events)  # fmt: skip
+    return tuple(plain), chance
 
 
 def rho_of(events: Iterable[Event]) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 
 from fedsim.errors import FedsimError
 from fedsim.options import Options, validated
+from fedsim.privacy.events import Event
 from fedsim.privacy.factorisations import FACTORISATIONS, Schema
 from fedsim.registry import nearest
 
@@ -37,7 +38,8 @@ class Plan:
     have it, so that the accounting divides it by the strategy's sensitivity. `participations` (k)
     and `min_separation` (b: two rounds i < j of one user have j - i >= b) are what a cyclic
     sampler keeps; with "groups" b is the number of groups. `max_cohort` is where "truncated"
-    cuts; `options` are those of the factorisation.
+    cuts; `options` are those of the factorisation. `before` is what was released of the same users
+    before round 1, once, whose sensitivity is that of zeroing one out.
     """
 
     mechanism: str
@@ -51,6 +53,7 @@ class Plan:
     min_separation: int | None = None
     max_cohort: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    before: tuple[Event, ...] = ()
 
     @property
     def rate(self) -> float:

@@ -16,6 +16,7 @@ from fedsim.privacy.coverage import (
     exact,
     not_covered,
     rests_on,
+    vocabulary_in_words,
 )
 
 WIDTH = 100
@@ -59,7 +60,6 @@ def statement(
         "strategy": config["strategy"]["name"],
         "baselines": baselines(config),
         "trackers": list(config["tracking"]["to"]),
-        "vocabulary": {"private": False, "word_users": config["data"].get("word_users") or 1},
         **more,
         "empirical": None,
     }
@@ -68,7 +68,7 @@ def statement(
     people = said["people"]
     return said | {
         "rests_on": rests_on(said),
-        "not_covered": not_covered(config, unit, people),
+        "not_covered": not_covered(config, unit, people, said["vocabulary"]),
         "composes_with": composes_with(config, people),
         "exact": exact(config),
     }
@@ -89,6 +89,9 @@ def as_text(said: Mapping[str, Any]) -> str:
     lines.append(_line("  delta", _delta(said)))
     if said.get("public"):
         lines.append(_line("  public", said["public"]))
+    vocabulary = said.get("vocabulary") or {}
+    if vocabulary.get("composed"):
+        lines.append(_line("  vocabulary", f"counted in it: {vocabulary_in_words(vocabulary)}"))
     if said.get("own"):
         lines.append(_line("  SIMULATED", _simulated(said)))
     if said.get("clients"):

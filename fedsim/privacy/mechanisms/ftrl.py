@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from fedsim.privacy.accounting import Guarantee, guarantee, stated
+from fedsim.privacy.accounting import Guarantee, before, guarantee, stated
 from fedsim.privacy.base import MECHANISMS, State
 from fedsim.privacy.events import Event
 from fedsim.privacy.factorisations import FACTORISATIONS, Factorisation, Schema
@@ -83,7 +83,7 @@ class Ftrl(FixedClipping):
         else:
             squared = type(made)(schema, made.options).squared_sensitivity
         sensitivity = math.sqrt(squared)
-        events = (Event("gaussian", noise_multiplier / sensitivity),)
+        events = (*before(kept), Event("gaussian", noise_multiplier / sensitivity))
         return stated(replace(kept, mechanism=self.plan_name), events, sensitivity)
 
     def plan(self, noise_multiplier: float, rounds: int) -> Plan:

@@ -156,6 +156,7 @@ class UserLevel(Mechanism):
             cohort=self.reported_cohort,
             rounds=rounds,
             sampler=setting.sampler,
+            before=setting.before,
             **self._sampling(),
         )
 
