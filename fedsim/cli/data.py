@@ -93,6 +93,10 @@ def show(
     vocabulary: Annotated[int, typer.Option(help="Ids, special ones included.")] = 10_000,
     min_words: Annotated[int | None, typer.Option(help="Users with fewer are dropped.")] = None,
     cap_words: Annotated[int | None, typer.Option(help="Kept of each user.")] = None,
+    segment: Annotated[
+        str,
+        typer.Option(help="Thai and the like: characters, words, spaces."),
+    ] = "characters",
     drop_users: Annotated[
         list[str] | None, typer.Option(help="A user to leave out, by name; may be repeated.")
     ] = None,
@@ -113,6 +117,7 @@ def show(
         "vocabulary": vocabulary,
         "min_words": min_words,
         "cap_words": cap_words,
+        "segment": segment,
         "drop_users": drop_users or None,
         "deduplicate": deduplicate,
     }

@@ -29,11 +29,13 @@ def suggest(
     This is the keyboard whose keystrokes are counted. A word without a space behind it is being
     typed, and its completions are shown.
     """
+    from fedsim.data.segment import spaced
     from fedsim.runs import Run
     from fedsim.suggesting import suggest as suggested
 
     opened = Run.open(run)
-    found = suggested(opened.model(), opened.vocabulary(), text, count)
+    cut = spaced(text, opened.config.data.segment)
+    found = suggested(opened.model(), opened.vocabulary(), cut, count)
     if as_json:
         offers = [{"word": word, "probability": share} for word, share in found.offers]
         print(json.dumps({**asdict(found), "offers": offers}, indent=2))

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from fedsim.data.private_vocabulary import Release
 from fedsim.data.readers.encodings import need_encoding
+from fedsim.data.segment import Segment
 from fedsim.errors import FedsimError
 from fedsim.options import Options
 
@@ -44,6 +45,11 @@ class DataOptions(Options):
     min_words: int | None = Field(default=None, ge=1, description="users with fewer are dropped")
     word_users: int | None = Field(
         default=None, ge=1, description="words of fewer training users are left out"
+    )
+    segment: Segment = Field(
+        default="characters",
+        description="text without spaces (Thai, Khmer, ...): characters; words (of Thai, by the "
+        "dictionary of pythainlp); spaces: only those that it has",
     )
     drop_users: Names = Field(
         default=None, description='users who are left out by name, such as "[deleted]"'

@@ -21,6 +21,7 @@ from fedsim.data.readers import READERS, Reader
 from fedsim.data.readers.names import tidied
 from fedsim.data.recipes import Recipe, load_recipe
 from fedsim.data.recognize import OWN, Choice, chosen
+from fedsim.data.segment import segmented
 from fedsim.data.sequences import Sequences
 from fedsim.data.sources import cache_folder, content_digest, find_files
 from fedsim.data.splitting import PARTS
@@ -257,16 +258,18 @@ def plan(recipe: Recipe, options: DataOptions) -> tuple[Path, Callable[[Path], N
                 f"{cleaning.min_words}, which would drop every user: raise it or lower the other."
             )
         made |= {"reader": reader.model_dump(mode="json"), "cleaning": cleaning.model_dump()}
+        made |= {"segment": options.segment}
 
         if options.release is not None:
             made["release"] = {key: getattr(options, key) for key in _RELEASE}
 
         def make(folder: Path) -> None:
             drops = Drops()
+            how = options.segment
             watch = Watch(asked, cleaning.drop_users, cleaning.deduplicate, drops.hints)
             build(
                 folder,
-                watch.over(reader.read(files, drops, watch.began)),
+                segmented(watch.over(reader.read(files, drops, watch.began)), how, drops),
                 recipe,
                 cleaning,
                 options.max_words,
@@ -336,7 +339,7 @@ def _open_directory(options: DataOptions) -> Corpus:
         )
     corpus = open_folder(folder)
     defaults = DataOptions(name="own", path=options.path)
-    for key in (*_READING, "max_words", *_CLEANING, *_RELEASE):
+    for key in (*_READING, "max_words", "segment", *_CLEANING, *_RELEASE):
         if getattr(options, key) != getattr(defaults, key):
             raise FedsimError(
                 f"data.{key} has no effect with the finished corpus '{folder}': leave it out."
