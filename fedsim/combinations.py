@@ -13,6 +13,8 @@ from fedsim.sections import NAMED_SECTIONS, EvaluationOptions
 if TYPE_CHECKING:
     from fedsim.config import Config
 
+MOST_CANARY_SENTENCES = 20_000_000  # some GB of text, which every process keeps
+
 
 def check_together(config: Config) -> None:
     """Raise FedsimError for a combination that is impossible, untrue or cannot be accounted."""
@@ -29,6 +31,7 @@ def check_together(config: Config) -> None:
             f"privacy = '{name}' cannot be accounted with server.sampler = '{sampler}'; set "
             f"server.sampler={' or '.join(allowed)}."
         )
+    _check_canaries(config)
     _check_audit(config)
     _check_strategy(config)
 
@@ -77,6 +80,17 @@ def _check_strategy(config: Config) -> None:
             f"'{chosen}' makes no such sum; set strategy=fedavg."
         )
     strategy.check(config)
+
+
+def _check_canaries(config: Config) -> None:
+    planted = config.canaries
+    holders = sum(planted.users) * len(planted.repeats) * planted.per_cell
+    if holders * planted.sentences > MOST_CANARY_SENTENCES:
+        raise FedsimError(
+            f"canaries plant {holders:,} users of {planted.sentences:,} sentences each, which is "
+            f"more than {MOST_CANARY_SENTENCES:,} sentences; lower canaries.users, "
+            "canaries.per_cell or canaries.sentences."
+        )
 
 
 def _check_audit(config: Config) -> None:

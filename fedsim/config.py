@@ -29,6 +29,8 @@ from fedsim.sections import (
     ServerOptions,
 )
 
+LARGEST_SEED = 2**63 - 1
+
 
 @dataclass(frozen=True)
 class Named:
@@ -197,6 +199,11 @@ def _built(tree: Mapping[str, Any], sections: Iterable[str]) -> dict[str, Any]:
     seed = tree.get("seed", 1)
     if not isinstance(seed, int) or isinstance(seed, bool):
         raise FedsimError(f"seed = {short(seed)} is not accepted: it should be a whole number.")
+    if not 0 <= seed <= LARGEST_SEED:
+        raise FedsimError(
+            f"seed = {short(seed)} is not accepted: it should be at least 0 and at most "
+            f"{LARGEST_SEED:,}."
+        )
     built: dict[str, Any] = {"seed": seed}
     for section in sections:
         if section not in NAMED_SECTIONS:

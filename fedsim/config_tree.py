@@ -12,6 +12,7 @@ from typing import Any
 from fedsim.config_history import RETIRED
 from fedsim.errors import FedsimError
 from fedsim.options import short
+from fedsim.paths import is_file
 from fedsim.references import load as load_reference
 from fedsim.registry import Registry, nearest
 from fedsim.sections import DEFAULT_NAMES, NAMED_SECTIONS
@@ -72,7 +73,7 @@ def presets() -> dict[str, str]:
 def _read_preset(preset: str) -> dict[str, Any]:
     if preset.endswith(".toml"):
         source: Any = Path(preset)
-        if not source.is_file():
+        if not is_file(source):
             raise FedsimError(f"There is no preset file {preset}; check the path.")
     else:
         if preset not in presets():

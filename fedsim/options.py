@@ -7,12 +7,18 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from fedsim.errors import FedsimError
 from fedsim.program import command
 from fedsim.registry import nearest
 
 LONGEST = 100
+
+# What no option that says nothing else can reasonably be beyond: a count that no array can index,
+# and sizes whose square is no number any more in single precision.
+MOST = 2**31 - 1
+LARGEST, SMALLEST = 1e12, 1e-30
 
 O = TypeVar("O", bound="Options")  # noqa: E741
 
@@ -28,7 +34,9 @@ def validated(cls: type[O], values: Mapping[str, Any], where: str) -> O:
     try:
         # Through JSON, since strict mode there still reads an array as a tuple; TOML's dates and
         # times, which no option is, become strings.
-        return cls.model_validate_json(json.dumps(dict(values), default=str))
+        options = cls.model_validate_json(json.dumps(dict(values), default=str))
+        _refuse_absurd(options, where)
+        return options
     except ValidationError as error:
         first = error.errors()[0]
     except RecursionError:
@@ -53,7 +61,52 @@ def validated(cls: type[O], values: Mapping[str, Any], where: str) -> O:
             f"{key} = {short(first['input'])} is not accepted: it is a list; in a shell write "
             f'\'{key}=["a", "b"]\' with the outer quotes, or numbers without inner ones.'
         )
+    if first["type"] in _BOUNDS and len(path) == 1 and path[0] in cls.model_fields:
+        message = f"it should be {range_of(cls.model_fields[path[0]])}"
     raise FedsimError(f"{key} = {short(first['input'])} is not accepted: {message}.")
+
+
+def range_of(field: FieldInfo) -> str:
+    """The numbers that an option may be, in words."""
+    bounds = {n: getattr(m, n) for m in field.metadata for n in _SIGNS if hasattr(m, n)}
+    whole = field.annotation in (int, int | None)
+    if not {"le", "lt"} & set(bounds):
+        bounds["le"] = MOST if whole else LARGEST
+    if not {"ge", "gt"} & set(bounds):
+        bounds["ge"] = -bounds.get("le", MOST)
+    said = [f"{_SIGNS[name]} {_number(bounds[name])}" for name in _SIGNS if name in bounds]
+    return " and ".join(said)
+
+
+# How pydantic calls what is beyond a bound, and how the bounds are said.
+_BOUNDS = ("greater_than_equal", "greater_than", "less_than_equal", "less_than")
+_SIGNS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+def _refuse_absurd(options: Options, where: str) -> None:
+    """Raise FedsimError for a number that no later calculation could carry."""
+    for name, field in type(options).model_fields.items():
+        value = getattr(options, name)
+        key = f"{where}.{name}" if where else name
+        for number in filter(_absurd, value if isinstance(value, tuple) else (value,)):
+            allowed = range_of(field)
+            if isinstance(value, tuple):
+                allowed = f"at most {MOST if isinstance(number, int) else LARGEST:,}"
+            elif abs(number) < SMALLEST:
+                allowed += f", and no smaller than {SMALLEST:g} in size"
+            raise FedsimError(f"{key} = {short(number)} is not accepted: it should be {allowed}.")
+
+
+def _absurd(number: Any) -> bool:
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        return False
+    if isinstance(number, int):
+        return abs(number) > MOST
+    return abs(number) > LARGEST or 0 < abs(number) < SMALLEST
 
 
 def short(value: Any) -> str:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import unicodedata
 from pathlib import Path
 
 from fedsim.errors import FedsimError
+
+# Marks that make text be shown in another order than it is written in.
+BIDIRECTIONAL = frozenset(
+    map(chr, (0x061C, *range(0x200E, 0x2010), *range(0x202A, 0x202F), *range(0x2066, 0x206A)))
+)
 
 
 def expanded(path: str, key: str) -> Path:
@@ -13,3 +20,35 @@ def expanded(path: str, key: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise FedsimError(f"{key}='{path}': there is no such home folder: check it.") from error
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; no error where nothing of that name can be."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def check_new(path: Path, key: str = "--out") -> None:
+    """Raise FedsimError, naming `key`, for a path at which no folder should or can be made.
+
+    That it does not exist is for others to say.
+    """
+    if not path.name:
+        raise FedsimError(f"{key} '{path}' names no new folder; give it a name.")
+    for char in str(path):
+        if unicodedata.category(char) == "Cc" or char in BIDIRECTIONAL:
+            raise FedsimError(
+                f"{key} {path} has a character that is not shown (U+{ord(char):04X}); choose "
+                "another name."
+            )
+    try:
+        there = next(above for above in (path, *path.absolute().parents) if above.exists())
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise FedsimError(f"{key} {path}: {error.strerror}; choose another name.") from None
+    if there != path and not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        raise FedsimError(
+            f"{key} {path} cannot be made, since {there} is no folder that can be written into; "
+            "choose another."
+        )

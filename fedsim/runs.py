@@ -63,9 +63,13 @@ class Run(RunReader):
         What processes that were killed left half-written is removed.
         """
         run = cls(path)
-        for name in ("config.json", "status.json"):
-            if not (run.path / name).is_file():
-                raise FedsimError(f"{path} is not a run folder: it has no {name}.")
+        try:
+            missing = [n for n in ("config.json", "status.json") if not (run.path / n).is_file()]
+        except (OSError, ValueError) as error:  # a name that is too long, a NUL in it
+            reason = getattr(error, "strerror", None) or error
+            raise FedsimError(f"{path} is not a run folder: {reason}.") from None
+        if missing:
+            raise FedsimError(f"{path} is not a run folder: it has no {missing[0]}.")
         for folder in (run.path, *(run.path / name for name in FOLDERS)):
             clear_temporaries(folder)
         require_sound(run)

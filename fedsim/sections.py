@@ -12,8 +12,8 @@ from fedsim.options import Options
 class ClientOptions(Options):
     """Local training of one user."""
 
-    epochs: int = Field(1, ge=1)
-    batch_size: int = Field(16, ge=1, description="sequences")
+    epochs: int = Field(1, ge=1, le=1_000_000)
+    batch_size: int = Field(16, ge=1, le=1_000_000, description="sequences")
     lr: float = Field(1.0, gt=0)
     lr_decay: float = Field(
         0.0, ge=0, le=1, description="share of the rounds, the last, over which lr falls to zero"
@@ -38,7 +38,7 @@ class ClientOptions(Options):
 class ServerOptions(Options):
     """The federated loop."""
 
-    rounds: int = Field(50, ge=1)
+    rounds: int = Field(50, ge=1, le=10_000_000)
     cohort: int = Field(20, ge=1, description="users a round; the expected number under poisson")
     sampler: str = Field(
         "fixed", description="fixed, poisson, truncated, cyclic, groups; under a mechanism its best"
@@ -60,8 +60,10 @@ class ServerOptions(Options):
         description="decay a round of the running average of iterates that is evaluated; the "
         "central baseline is averaged over as much text",
     )
-    timeout_s: float = Field(3600.0, gt=0, description="longest wait for the replies of a round")
-    retries: int = Field(1, ge=0, description="times that failed clients are asked again")
+    timeout_s: float = Field(
+        3600.0, gt=0, le=1e9, description="longest wait for the replies of a round"
+    )
+    retries: int = Field(1, ge=0, le=1_000, description="times that failed clients are asked again")
     on_failure: Literal["drop", "abort"] = Field(
         "drop", description="what becomes of clients that still fail: left out, or the run stops"
     )
@@ -90,9 +92,9 @@ class EvaluationOptions(Options):
         True, description="score a trigram beside it, and two keyboards without any context"
     )
     central: bool = Field(True, description="train the same network on pooled text beside it")
-    central_epochs: int = Field(3, ge=1)
+    central_epochs: int = Field(3, ge=1, le=1_000_000)
     central_lr: float = Field(0.003, gt=0)
-    central_batch_size: int = Field(64, ge=1)
+    central_batch_size: int = Field(64, ge=1, le=1_000_000)
 
 
 class CanaryOptions(Options):
@@ -100,11 +102,13 @@ class CanaryOptions(Options):
 
     users: tuple[PositiveInt, ...] = (1, 4, 16)
     repeats: tuple[PositiveInt, ...] = (1, 10, 50)
-    per_cell: int = Field(1, ge=0, description="canaries for each users x repeats; 0 plants none")
-    sentences: int = Field(200, ge=1, description="a canary user's sentences in all")
-    held_out: int = Field(100, ge=1, description="control canaries that nobody holds")
+    per_cell: int = Field(
+        1, ge=0, le=100_000, description="canaries for each users x repeats; 0 plants none"
+    )
+    sentences: int = Field(200, ge=1, le=1_000_000, description="a canary user's sentences in all")
+    held_out: int = Field(100, ge=1, le=1_000_000, description="control canaries that nobody holds")
     references: int = Field(
-        1000, ge=1000, description="random sentences that a canary is ranked in"
+        1000, ge=1000, le=1_000_000, description="random sentences that a canary is ranked in"
     )
     prefix_words: int = Field(2, ge=1, le=4, description="words given to greedy extraction")
 
@@ -120,6 +124,7 @@ class AuditOptions(Options):
     update_canaries: int = Field(
         0,
         ge=0,
+        le=1_000_000,
         description="audit users that send random directions as large as the mechanism lets in; "
         "never in a run whose model is given away",
     )
@@ -129,7 +134,7 @@ class EngineOptions(Options):
     """Where clients run. Recorded; of it the device and the kernel are the run's identity."""
 
     name: Literal["pool", "local", "ray", "deploy"] = "pool"
-    workers: int = Field(0, ge=0, description="processes; 0 means one a core")
+    workers: int = Field(0, ge=0, le=4096, description="processes; 0 means one a core")
     chunk: int = Field(
         0, ge=0, description="users a message; 0 means many at first, few at last, by their text"
     )

@@ -13,6 +13,7 @@ from fedsim.federation import open_federation
 from fedsim.memory import require_memory
 from fedsim.models.contract import check_agreement
 from fedsim.models.flat import resolve_kernel
+from fedsim.paths import check_new
 from fedsim.profile import Profile
 from fedsim.program import command
 from fedsim.progress import say, silent
@@ -53,9 +54,10 @@ def simulate(
     """
     profile = Profile()
     config = config or load()
+    folder = Path(out) if out is not None else new_run_folder(config.strategy.name)
+    check_new(folder)
     with profile.part("data"):
         check(config, silent if quiet else say)
-    folder = Path(out) if out is not None else new_run_folder(config.strategy.name)
     if folder.exists():
         raise FedsimError(
             f"{folder} exists; choose another folder, or `{command('resume', folder)}`."

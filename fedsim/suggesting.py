@@ -44,7 +44,10 @@ def suggest(
     vocabulary: the words by id, special ones first. The last word of a text without a space behind
     it is one that is being typed. Raises FedsimError for a model that has diverged.
     """
-    *context, last = words(f"{text}x")  # a letter more, which shows whether a word is open
+    opened = words(f"{text}x")  # a letter more, which shows whether a word is open
+    if opened == words(f"{text}q"):  # whatever is typed, it is dropped
+        raise FedsimError("What is being typed is too long for a word; shorten it.")
+    *context, last = opened
     typed = last[:-1]
     ids = {word: index for index, word in enumerate(vocabulary)}
     read = np.array([ids.get(word, UNK) for word in context], np.int32)

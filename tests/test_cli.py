@@ -187,8 +187,8 @@ def test_a_truncated_checkpoint_is_one_sentence(
 def test_a_run_whose_clients_all_fail_ends_with_one_sentence_and_a_status(
     fedsim: Callable[..., Outcome], tiny: str
 ) -> None:
-    # An unbounded step of 1e38 makes every update infinite.
-    keys = ["client.lr=1e38", "client.max_grad_norm=0", "client.batch_size=1"]
+    # Unbounded steps of 1e12 make every update infinite.
+    keys = ["client.lr=1e12", "client.max_grad_norm=0", "client.batch_size=1"]
     outcome = fedsim("train", "--preset", tiny, *keys, "--out", "run")
     assert outcome.code == 2
     assert "Traceback" not in outcome.err

@@ -310,3 +310,36 @@ def test_clients_get_their_own_part_of_the_config() -> None:
 def test_a_key_without_its_section_is_told_where_it_belongs(key: str, hint: str) -> None:
     with pytest.raises(FedsimError, match=re.escape(hint)):
         load("default", [f"{key}=3"])
+
+
+# -- numbers that nothing could carry -------------------------------------------------------------
+
+ABSURD = {
+    "seed=-1": "at least 0 and at most 9,223,372,036,854,775,807",
+    "seed=9223372036854775808": "at least 0 and at most 9,223,372,036,854,775,807",
+    "server.rounds=9223372036854775808": "at least 1 and at most 10,000,000",
+    "server.rounds=0": "at least 1 and at most 10,000,000",
+    "server.cohort=10000000000": "at least 1 and at most 2,147,483,647",
+    "server.timeout_s=1e308": "above 0 and at most 1e+09",
+    "server.average=1.0": "at least 0 and below 1",
+    "client.lr=1e308": "above 0 and at most 1e+12",
+    "client.lr=1e-320": "no smaller than 1e-30 in size",
+    "client.batch_size=1000000000": "at least 1 and at most 1,000,000",
+    "client.max_grad_norm=1e300": "at least 0 and at most 1e+12",
+    "optimizer.lr=1e300": "at most 1e+12",
+    "model.hidden=1000000000000": "at most 2,147,483,647",
+    "data.vocabulary=1000000000000": "at most 2,147,483,647",
+    "canaries.references=1000000000000": "at least 1,000 and at most 1,000,000",
+    "canaries.users=[1000000000000]": "at most 2,147,483,647",
+    "canaries.users=[1000000]": "lower canaries.users, canaries.per_cell or canaries.sentences",
+    "audit.update_canaries=1000000000000": "at least 0 and at most 1,000,000",
+    "engine.workers=1000000000": "at least 0 and at most 4,096",
+}
+
+
+@pytest.mark.parametrize("override", ABSURD)
+def test_an_absurd_number_is_refused_where_it_is_read_with_the_range(override: str) -> None:
+    with pytest.raises(FedsimError) as caught:
+        load("default", [override])
+    assert ABSURD[override] in str(caught.value)
+    assert override.partition("=")[0] in str(caught.value)

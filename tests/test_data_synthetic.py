@@ -153,7 +153,7 @@ def test_where_it_may_not_be_written(tmp_path: Path) -> None:
         synthesise(tmp_path / "full", Federation(users=10))
     assert (tmp_path / "full" / "thesis.txt").read_text() == "mine"
     (tmp_path / "file").write_text("")
-    with pytest.raises(FedsimError, match="cannot be written"):
+    with pytest.raises(FedsimError, match="cannot be made"):
         synthesise(tmp_path / "file" / "out", Federation(users=10))
 
 

@@ -37,7 +37,9 @@ def up(
     remote: Annotated[
         bool, typer.Option("--remote", help="start the SuperLink only; nodes run elsewhere")
     ] = False,
-    port: Annotated[int, typer.Option(help="of the SuperLink; 0 takes a free one")] = 0,
+    port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="of the SuperLink; 0 takes a free one")
+    ] = 0,
     folder: Folder = HERE,
     as_json: Json = False,
 ) -> None:

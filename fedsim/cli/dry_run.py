@@ -103,6 +103,7 @@ def _trial(model: LanguageModel, federation: Federation, batch_size: int) -> flo
     users = federation.corpus.split("train")[:MOST_USERS]
     largest = max(users, key=lambda u: federation.corpus.sentence_count(u))
     text = federation.sequences(largest)
+    batch_size = min(batch_size, len(text))  # no client has a larger one
     with threads(1):
         tokens, started = 0, time.perf_counter()
         for step in range(TRIAL_STEPS + 1):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import re
 import sys
+from pathlib import Path
 
 import click
 import typer
 from typer.core import TyperArgument
 from typer.main import get_command, get_params_from_function
 
+from fedsim import program
 from fedsim.cli import (
     audit,
     compare,
@@ -29,6 +33,12 @@ from fedsim.errors import FedsimError
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+# What a machine may refuse at any moment; another OSError is a bug.
+_OF_THE_SYSTEM = (
+    errno.EACCES, errno.EAGAIN, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE,
+    errno.ENAMETOOLONG, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EPERM, errno.EROFS,
+)  # fmt: skip
+_SUGGESTED = re.compile(r"(Did you mean [^?]*\?) \1")  # by click, and by typer again
 STARTS_WORKERS = (None, "train", "resume")
 
 app = typer.Typer(
@@ -61,11 +71,7 @@ app.add_typer(studies.app, name="study")
 @app.callback(invoke_without_command=True)
 def root(context: typer.Context, as_json: train.Json = False) -> None:
     """Run the default preset when no command is given."""
-    try:
-        starting.prepare(workers=context.invoked_subcommand in STARTS_WORKERS)
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)  # which typer leaves out
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+    starting.prepare(workers=context.invoked_subcommand in STARTS_WORKERS)
     if context.invoked_subcommand is None:
         train.run_default(as_json)
     elif as_json:
@@ -114,10 +120,43 @@ def _refuse_surplus(command: click.Command) -> None:
 def main() -> None:
     """Entry point of `run_sim.py` and of the `fedsim` command."""
     try:
-        command_line()()
+        code = _run(command_line())
     except FedsimError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        sys.exit(EXIT_USER_ERROR)
+        code = _refused(str(error))
+    except MemoryError as error:
+        said = f" ({error})" if str(error) else ""
+        code = _refused(
+            f"There is not enough memory for this{said}; free some or raise its limit (ulimit -v), "
+            "lower engine.workers, or make the model or the cohort smaller."
+        )
+    except OSError as error:
+        if error.errno not in _OF_THE_SYSTEM:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        code = _refused(f"The system refuses: {where}{error.strerror}.")
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+        code = EXIT_INTERRUPTED
+    sys.exit(code)
+
+
+def _run(line: click.Command) -> int:
+    """Do what the words of the command line say; returns the exit code."""
+    try:
+        with line.make_context(Path(sys.argv[0]).name, sys.argv[1:]) as context:
+            line.invoke(context)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.UsageError as error:
+        words = error.ctx.command_path.split()[1:] if error.ctx else []
+        said = _SUGGESTED.sub(r"\1", error.format_message().strip().rstrip("."))
+        see = " See" if said.endswith("?") else "; see"
+        return _refused(f"{said}{see} `{program.command(*words, '--help')}`.")
+    except click.ClickException as error:
+        return _refused(error.format_message())
+    return 0
+
+
+def _refused(sentence: str) -> int:
+    print(f"Error: {FedsimError(sentence)}", file=sys.stderr)
+    return EXIT_USER_ERROR

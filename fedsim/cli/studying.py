@@ -11,11 +11,12 @@ from typing import Annotated
 import typer
 
 from fedsim.errors import FedsimError
+from fedsim.paths import check_new
 from fedsim.program import command
 
 _LEFT = ("cells", "central", "tuning.db")  # what a study that was begun has left in its folder
 
-Seeds = Annotated[int, typer.Option(min=1, help="runs of each cell")]
+Seeds = Annotated[int, typer.Option(min=1, max=1_000, help="runs of each cell")]
 Jobs = Annotated[int, typer.Option(min=0, help="cells at a time; 0: one a core")]
 Out = Annotated[
     Path | None,
@@ -35,6 +36,7 @@ def told(name: str, done: int, of: int, seconds_left: float = 0.0) -> None:
 
 def check_out(out: Path) -> None:
     """Raises FedsimError for a file, and for a folder with files that no study left there."""
+    check_new(out)
     if out.exists() and not out.is_dir():
         raise FedsimError(f"--out {out} is a file; name a folder, or one that does not exist yet.")
     if not out.is_dir() or any(name in _LEFT for name in (p.name for p in out.iterdir())):

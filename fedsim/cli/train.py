@@ -66,8 +66,15 @@ def pretrain_key(corpus: str) -> str:
     """The override for `--pretrain`, which takes a data set's name or the user's own file."""
     from fedsim.data.recipes import recipe_names
 
-    named = corpus in recipe_names() or corpus.endswith(".toml") or not Path(corpus).exists()
+    named = corpus in recipe_names() or corpus.endswith(".toml") or not _there(corpus)
     return f"pretrain.{'name' if named else 'path'}={json.dumps(corpus)}"
+
+
+def _there(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # nothing of that name can be
+        return False
 
 
 def _names(text: str) -> list[str]:

@@ -17,6 +17,7 @@ from fedsim.data.storage import CorpusWriter, drafted
 from fedsim.data.store import Corpus
 from fedsim.data.vocabulary import SPECIALS
 from fedsim.errors import FedsimError
+from fedsim.paths import check_new
 
 SERVER = "server"
 _BLOCK_USERS = 5000
@@ -63,6 +64,7 @@ def write_shards(corpus: Corpus, folder: Path, nodes: int) -> list[Path]:
         raise FedsimError(f"{corpus.folder} is a shard itself; cut the whole corpus.")
     if not 1 <= nodes <= corpus.users:
         raise FedsimError(f"{corpus.users} users cannot be spread over {nodes} nodes.")
+    check_new(folder)
     if folder.exists():
         raise FedsimError(f"{folder} exists; choose another folder.")
     where = hosts(corpus, nodes)

@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import time
+from collections.abc import Iterator
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path, PurePath
@@ -18,6 +19,7 @@ from fedsim.errors import FedsimError
 from fedsim.files import clear_temporaries, write_atomically
 from fedsim.paths import expanded
 
+_MOST_FILES = 1_000_000  # of a folder that is taken for somebody's text
 _RACY_S = 2.0  # a file younger than this may still change without a new time stamp
 
 
@@ -110,8 +112,7 @@ def _found(recipe: Recipe, folder: Path) -> list[Path]:
     # What can be recognized is found by looking, so any file may be meant.
     takes = Reader.takes if recipe.source.recognize else type(recipe.make_reader()).takes
     reader = recipe.make_reader()
-    found = folder.rglob(pattern)
-    files = _once(sorted(file for file in found if file.is_file() and takes(reader, file)))
+    files = _once(sorted(file for file in _below(folder, pattern) if takes(reader, file)))
     if not files:
         raise FedsimError(
             f"The folder '{folder}' holds no file that the reader '{recipe.reader['name']}' takes "
@@ -125,6 +126,24 @@ def _once(files: list[Path]) -> list[Path]:
     real = {file for file in files if not file.is_symlink()}
     targets = {file.resolve() for file in real}
     return [file for file in files if file in real or file.resolve() not in targets]
+
+
+def _below(folder: Path, pattern: str) -> Iterator[Path]:
+    """The files that the pattern matches at any depth. FedsimError for a folder that cannot be
+    looked through, as `/` by mistake."""
+    try:
+        for count, path in enumerate(folder.rglob(pattern)):
+            if count == _MOST_FILES:
+                raise FedsimError(
+                    f"The folder '{folder}' holds more than {_MOST_FILES:,} files: check data.path."
+                )
+            if path.is_file():
+                yield path
+    except OSError as error:
+        raise FedsimError(
+            f"The folder '{folder}' cannot be looked through ({error.filename}: {error.strerror}): "
+            "check data.path."
+        ) from error
 
 
 def _no_way_out(files: list[Path], folder: Path) -> list[Path]:

@@ -22,6 +22,7 @@ from fedsim.data.splitting import heldout_counts, split_sizes
 from fedsim.data.storage import CorpusWriter, drafted
 from fedsim.data.vocabulary import SPECIALS, Vocabulary
 from fedsim.errors import FedsimError
+from fedsim.paths import check_new
 from fedsim.seeding import stream
 
 _BLOCK_USERS = 5000  # part of what a seed means: another block size gives other text
@@ -90,6 +91,7 @@ def synthesise(
 
     Raises FedsimError where the folder holds something already or cannot be written.
     """
+    check_new(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FedsimError(f"{folder}: exists already: remove it or give another folder.")
     recipe = load_recipe("synthetic").model_copy(update={"generated": federation})

@@ -30,6 +30,7 @@ from fedsim.deploy.processes import (
 )
 from fedsim.errors import FedsimError
 from fedsim.files import write_atomically
+from fedsim.paths import check_new
 from fedsim.program import command
 
 FOLDER = "deployment"  # unless another is named
@@ -60,6 +61,7 @@ class Deployment:
         cls, folder: Path, config: Config, nodes: int, tls: bool, remote: bool, port: int
     ) -> Deployment:
         """Write shards and keys into the new `folder`; nothing is started yet."""
+        check_new(folder, "--folder")
         folder = folder.resolve()
         if any(char in str(folder) for char in '"\\'):  # Flower's node config cannot quote them
             raise FedsimError(f"{folder} has a quote or a backslash; choose another --folder.")

@@ -21,6 +21,8 @@ from multiprocessing.process import BaseProcess
 from types import ModuleType
 from typing import Any, cast
 
+from fedsim.errors import FedsimError
+
 FORKS = sys.platform == "linux"
 _CONTEXT: Any = get_context("forkserver" if FORKS else "spawn")
 _PRELOAD = "fedsim.engines.preload"
@@ -37,9 +39,15 @@ def start(target: Callable[..., None], *arguments: Any) -> BaseProcess:
     with ExitStack() as stack:
         stack.enter_context(_without_interrupts())
         stack.enter_context(_without_main())
-        if FORKS:
-            _ensure_server()
-        process.start()
+        try:
+            if FORKS:
+                _ensure_server()
+            process.start()
+        except (EOFError, ConnectionError):
+            raise FedsimError(
+                "A worker process could not be started: the one that it is forked from was ended, "
+                "likely for want of memory or by a limit (ulimit -a); try --engine local."
+            ) from None
     return process
 
 

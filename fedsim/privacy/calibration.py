@@ -22,6 +22,8 @@ _MOST_NOISE = 1e6
 _MOST_ROUNDS = 10_000_000
 _COARSE = 10.0
 
+LEAST_EPSILON, MOST_EPSILON = 1e-6, 1e6  # beyond them accountants have no digits left
+
 
 def noise_for(plan: Plan, epsilon: float) -> float:
     """The smallest noise multiplier that keeps epsilon, at most 0.1 % too large.
@@ -143,5 +145,8 @@ def _most(keeps: Callable[[int], bool], start: int, limit: int) -> int:
 
 
 def _check_budget(epsilon: float) -> None:
-    if not (math.isfinite(epsilon) and epsilon > 0):
-        raise FedsimError(f"epsilon = {epsilon:g} is no budget; give a number above 0, such as 4.")
+    if not LEAST_EPSILON <= epsilon <= MOST_EPSILON:
+        raise FedsimError(
+            f"epsilon = {epsilon:g} is no budget; give a number from {LEAST_EPSILON:g} to "
+            f"{MOST_EPSILON:g}, such as 4."
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -24,6 +23,7 @@ SAMPLERS = {
     "banded": ("cyclic", "groups"),
     "blt": ("cyclic",),
 }
+MOST, MOST_NOISE = 10**12, 1e6  # beyond them the accountants' numbers overflow
 LEAST_NOISE = 1e-3  # that a calibration looks at
 SMALL_POPULATION = 1_000
 _OVERFLOW = 1e-9
@@ -152,14 +152,16 @@ def _check_numbers(plan: Plan) -> None:
         value, least = getattr(plan, name), int(name != "rounds")
         if value is not None and value < least:
             raise FedsimError(f"{name} = {value} is too few; it must be {least} or more.")
+        if value is not None and value > MOST:
+            raise FedsimError(f"{name} = {value} is too many; it must be {MOST:,} or fewer.")
     if plan.cohort > plan.users:
         raise FedsimError(
             f"cohort = {plan.cohort} is more than the {plan.users} users that there are; lower it."
         )
-    if not (math.isfinite(plan.noise_multiplier) and plan.noise_multiplier >= 0):
+    if not 0 <= plan.noise_multiplier <= MOST_NOISE:
         raise FedsimError(
-            f"noise_multiplier = {plan.noise_multiplier:g} is no deviation; it must be 0 or more, "
-            "and is usually between 0.3 and 10."
+            f"noise_multiplier = {plan.noise_multiplier:g} is no deviation; it must be from 0 to "
+            f"{MOST_NOISE:g}, and is usually between 0.3 and 10."
         )
     if not 0 < plan.delta < 1 / plan.users:
         raise FedsimError(
