@@ -1,4 +1,4 @@
-"""`privacy`: what a plan guarantees, and what keeps a budget; the rest is in study.py."""
+"""`privacy`: what a plan guarantees and what keeps a budget; see also study.py, composing.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedsim.cli import study
+from fedsim.cli import composing, study
 from fedsim.cli.train import Json
 from fedsim.errors import FedsimError
 
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 app.command("statement")(study.statement)
 app.command("study")(study.study)
+app.command("compose")(composing.compose)
 
 Users = Annotated[int, typer.Option(help="users in the population, N")]
 Delta = Annotated[float | None, typer.Option(help="below 1/N; default: N^-1.1")]
