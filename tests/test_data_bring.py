@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from data_helpers import DATA
-from foreign_files import FORMATS, files_of
+from foreign_files import FORMATS, files_of, zstandard
 from typer.testing import CliRunner
 
 from fedsim.cli.main import app
@@ -189,6 +193,14 @@ class TestTables:
         with pytest.raises(FedsimError, match=r"no column 'author\.id'"):
             read(file, user="author.id")
 
+    def test_folders_that_name_the_user_are_part_of_what_is_cached(self, tmp_path: Path) -> None:
+        people = {f"p{n}": [f"see you at {n}"] for n in range(8)}
+        FORMATS["hive"].write(tmp_path / "data", people)
+        options = DataOptions(path=str(tmp_path / "data"), min_words=1)
+        assert set(words_of(open_corpus(options))) == set(people)
+        (tmp_path / "data" / "user=p7").rename(tmp_path / "data" / "user=q%207")
+        assert set(words_of(open_corpus(options))) == {*people, "q 7"} - {"p7"}
+
 
 class TestNames:
     """One person is one user, however the id was written."""
@@ -311,11 +323,11 @@ class TestRecognized:
             open_corpus(DataOptions(path=str(data.parent), min_words=1))
 
     def test_a_window_longer_than_arrow_knows(self, tmp_path: Path) -> None:
-        zstandard = pytest.importorskip("zstandard")
-        parameters = zstandard.ZstdCompressionParameters(window_log=28)
+        library = pytest.importorskip("zstandard")
+        parameters = library.ZstdCompressionParameters(window_log=28)
         file = tmp_path / "RC_2018.jsonl.zst"
         row = b'{"user": "ann", "text": "see you at eight"}\n'
-        packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+        packer = library.ZstdCompressor(compression_params=parameters).compressobj()
         content = packer.compress(row * 9_000) + packer.flush()
         file.write_bytes(content * 2)  # two frames, as `cat` of two dumps leaves them
         assert len(read(file)) == 18_000
@@ -397,6 +409,40 @@ class TestSharedFiles:
         numbers = json.loads(said)
         assert (numbers["origin"]["read_as"], numbers["users"]) == self.READ[name]
         assert numbers["account"]["rows"]["kept"] == numbers["sentences"]
+
+    PACKED: dict[str, Callable[[bytes], bytes]] = {  # noqa: RUF012
+        ".gz": gzip.compress,
+        ".bz2": bz2.compress,
+        ".xz": lzma.compress,
+        ".zst": lambda content: bytes(zstandard(content)),
+    }
+    WRITTEN: dict[str, Callable[[bytes], bytes]] = {  # noqa: RUF012
+        "windows": lambda content: content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"),
+        "mark": lambda content: b"\xef\xbb\xbf" + content,
+        "utf-16": lambda content: content.decode().encode("utf-16"),
+        "no last line end": lambda content: content.rstrip(b"\r\n"),
+        "empty lines": lambda content: content + b"\r\n\r\n",
+    }
+
+    @pytest.mark.parametrize("name", [*READ, "thai.csv"])
+    def test_variants_have_the_same_people_and_words(self, name: str, tmp_path: Path) -> None:
+        """Packed, or written by another program: what is in the file stays."""
+        content = (FILES / name).read_bytes()
+        expected = words_of(open_corpus(DataOptions(path=str(FILES / name))))
+        variants = {tmp_path / f"a{name}": content}
+        if not name.endswith(".parquet"):
+            for ending, pack in self.PACKED.items():
+                variants[tmp_path / f"b{name}{ending}"] = pack(content)
+            for how, write in self.WRITTEN.items():
+                if not (name.endswith(".xml") and how == "utf-16"):  # which says UTF-8 inside
+                    variants[tmp_path / f"{how}{name}"] = write(content)
+        for file, changed in variants.items():
+            file.write_bytes(changed)
+            corpus = open_corpus(DataOptions(path=str(file)))
+            assert words_of(corpus) == expected, file.name
+            assert corpus.account is not None
+            rows = corpus.account["rows"]
+            assert rows["read"] == rows["kept"] + sum(rows["dropped"].values())
 
     def test_two_people_are_too_few_and_it_is_said(self) -> None:
         code, said = self.show("--path", str(FILES / "_chat.txt"))

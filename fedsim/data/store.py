@@ -18,8 +18,10 @@ from fedsim.data.build import build
 from fedsim.data.drops import Drops
 from fedsim.data.options import DataOptions
 from fedsim.data.readers import READERS, Reader
+from fedsim.data.readers.columns import folder_values
 from fedsim.data.readers.names import tidied
-from fedsim.data.recipes import Recipe, load_recipe
+from fedsim.data.readers.packed import bare_suffix
+from fedsim.data.recipes import Cleaning, Recipe, load_recipe
 from fedsim.data.recognize import OWN, Choice, chosen
 from fedsim.data.segment import segmented
 from fedsim.data.sequences import Sequences
@@ -247,19 +249,9 @@ def plan(recipe: Recipe, options: DataOptions) -> tuple[Path, Callable[[Path], N
     else:
         reader = _reader(recipe, options, found)
         asked = tuple(tidied(name)[0] for name in options.drop_users or ())
-        changes = {key: getattr(options, key) for key in _CLEANING}
-        changes["drop_users"] = (*recipe.cleaning.drop_users, *asked)
-        cleaning = recipe.cleaning.model_copy(
-            update={key: value for key, value in changes.items() if value is not None}
-        )
-        if cleaning.cap_words < cleaning.min_words:
-            raise FedsimError(
-                f"data.cap_words={cleaning.cap_words} is below data.min_words="
-                f"{cleaning.min_words}, which would drop every user: raise it or lower the other."
-            )
+        cleaning = _cleaning(recipe, options, asked)
         made |= {"reader": reader.model_dump(mode="json"), "cleaning": cleaning.model_dump()}
         made |= {"segment": options.segment}
-
         if options.release is not None:
             made["release"] = {key: getattr(options, key) for key in _RELEASE}
 
@@ -278,10 +270,26 @@ def plan(recipe: Recipe, options: DataOptions) -> tuple[Path, Callable[[Path], N
                 options.release,
             )
 
-    endings = [file.suffix for file in files]  # they choose the format of a table
-    key = [FORMAT, content_digest(files), endings, recipe.key(), made]
+    # The ending chooses the format of a table, and a folder may be called user=ann.
+    names = [[bare_suffix(file), folder_values(file)] for file in files]
+    key = [FORMAT, content_digest(files), names, recipe.key(), made]
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     return cache_folder() / "corpora" / f"{recipe.name}-{digest[:20]}", make
+
+
+def _cleaning(recipe: Recipe, options: DataOptions, asked: tuple[str, ...]) -> Cleaning:
+    """The recipe's cleaning as the user's options alter it; asked: users to be left out."""
+    changes = {key: getattr(options, key) for key in _CLEANING}
+    changes["drop_users"] = (*recipe.cleaning.drop_users, *asked)
+    cleaning = recipe.cleaning.model_copy(
+        update={key: value for key, value in changes.items() if value is not None}
+    )
+    if cleaning.cap_words < cleaning.min_words:
+        raise FedsimError(
+            f"data.cap_words={cleaning.cap_words} is below data.min_words="
+            f"{cleaning.min_words}, which would drop every user: raise it or lower the other."
+        )
+    return cleaning
 
 
 def choose(files: Sequence[Path], options: DataOptions) -> Choice:

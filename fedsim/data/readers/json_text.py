@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fedsim.data.readers.packed import ENDINGS
 from fedsim.errors import FedsimError
 
 
@@ -23,6 +24,8 @@ def parsed(text: str | bytes) -> Any:
 
 def load_json(file: Path) -> Any:
     """The value of a whole file, in UTF-8, UTF-16 or UTF-32; FedsimError where it is not JSON."""
+    if file.suffix.lower() in ENDINGS:
+        raise FedsimError(f"{file}: is packed, and files of its format are not read so: unpack it.")
     try:
         return parsed(file.read_bytes())
     except (ValueError, RecursionError) as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from fedsim.data.drops import Dropped
 from fedsim.data.readers.base import READERS, Began, Row, TextReader, check_text, check_user
 from fedsim.data.readers.lines import LONGEST_BYTES, numbered_lines
+from fedsim.data.readers.packed import bare_suffix
 from fedsim.errors import FedsimError
 
 _MARKS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
@@ -39,7 +40,7 @@ class WhatsApp(TextReader):
 
     def takes(self, file: Path) -> bool:
         """Text files."""
-        return super().takes(file) and file.suffix.lower() == ".txt"
+        return super().takes(file) and bare_suffix(file) == ".txt"
 
     def messages(self, files: Sequence[Path]) -> Iterator[Row]:
         """(name, text) in the order of the chat."""
