@@ -247,7 +247,7 @@ class TestRecognized:
         "tff sqlite": "tff",
         "tff hdf5": "tff",
         "huggingface": "huggingface",
-        "irc": "irc-ubuntu",
+        "irc": "irc",
         "sms": "nus-sms",
         "sms zip": None,  # a zip may hold anything
         "iphone": "whatsapp",
@@ -396,7 +396,7 @@ class TestSharedFiles:
         "sep.csv": ("own", 12),
         "base.json": ("own", 12),
         "floatid.parquet": ("own", 12),
-        "irc_modes.txt": ("irc-ubuntu", 12),
+        "irc_modes.txt": ("irc", 12),
         "RC_2018.jsonl": ("reddit", 8),
         "result.json": ("telegram", 12),
         "sms_ok.xml": ("sms-backup", 7),  # six who wrote, and the phone itself

@@ -128,7 +128,7 @@ def _xml(written: str) -> Found | None:
 def _chat(lines: list[str]) -> Found | None:
     kinds: dict[str, tuple[Callable[[str], object], str]] = {
         "whatsapp": (begins_message, "lines that begin with a date, a time and a name"),
-        "irc-ubuntu": (said_line, "lines of the form [12:34] <nick> text"),
+        "irc": (said_line, "lines of the form [12:34] <nick> text"),
     }
     for recipe, (fits, why) in kinds.items():
         # A message may have several lines, and a log many that nobody said.

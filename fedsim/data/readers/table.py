@@ -121,7 +121,7 @@ class Table(Columns, TextReader):
         user, text = (names.index(column) for column in (self.user, self.text))
         whose = None if in_folder else user
         for number, row in rows_of(lines, header, file, whose, self.quoting):
-            if [cell.strip("\ufeff ") for cell in row] == header.names:
+            if row[text].strip() == self.text and _names_again(row, header):
                 yield Dropped("that repeat the header line")
             else:
                 name = folders[self.user] if whose is None else row[whose]
@@ -136,6 +136,11 @@ class Table(Columns, TextReader):
         table = parquet.ParquetFile(file)
         columns = self.top_columns(file, table.schema_arrow)
         yield from table.iter_batches(columns=columns, batch_size=65_536)
+
+
+def _names_again(row: list[str], header: Header) -> bool:
+    """Whether the row is the header line of a file that was put behind another."""
+    return [cell.strip("\ufeff ") for cell in row] == header.names
 
 
 def _need_header(header: Header, place: str, wanted: tuple[str, str]) -> None:
