@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from pathlib import Path
@@ -71,7 +72,7 @@ class Reporter:
                     number, self._total, users, tokens_per_second, loss, seconds, *self._recalls
                 )
             )
-        now = f"{users} users  {tokens_per_second:,.0f} tokens/s  loss {loss:.3f}"
+        now = f"{users} users  {tokens_per_second:,.0f} tokens/s  loss {_number(loss)}"
         if self._bar is not None and self._task is not None:
             self._bar.update(
                 self._task, completed=number, description=f"{now}  {self._scores}", refresh=True
@@ -108,3 +109,8 @@ class Reporter:
     def _seconds_left(self, number: int) -> float:
         done = max(number - self._done_at_start, 1)
         return (time.monotonic() - self._started) / done * (self._total - number)
+
+
+def _number(loss: float) -> str:
+    """A round in which nobody was drawn has no loss."""
+    return "\N{EN DASH}" if math.isnan(loss) else f"{loss:.3f}"

@@ -15,6 +15,7 @@ ROUNDS: Schema = {
     "train_loss_nats_per_token": "float64",
     "update_norm": "float64",  # l2 of the global model's step
     "mean_client_norm": "float64",  # mean l2 of the clients' updates
+    "largest_client_norm": "float64",
     "download_bytes": "int64",  # over all clients of the round
     "upload_bytes": "int64",
     "seconds": "float64",
@@ -148,6 +149,7 @@ TABLES: dict[str, Schema] = {
 
 # Columns that runs of before do not have; they read as missing.
 LATER = {
+    "largest_client_norm",
     "keystroke_savings_top1",
     "keystroke_savings_top5",
     "keystrokes_top1",

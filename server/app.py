@@ -22,6 +22,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedsim.config import Config, from_dict, load
 from fedsim.device import resolve_device
+from fedsim.divergence import diverged
 from fedsim.engines.wire import to_record
 from fedsim.errors import FedsimError
 from fedsim.evaluation import latency
@@ -326,4 +327,7 @@ def finish(
     run.export_tables()
     write_statement(run, config, federation, state, first)
     run.set_status("finished", state.round, digest=digest)
+    if said := diverged(run):
+        run.log(said)
+        reporter.say(said)
     reporter.say(f"model {digest[:16]}  {run.path}")

@@ -10,6 +10,7 @@ import pandas as pd
 
 from fedsim.config import Config
 from fedsim.device import resolve_device
+from fedsim.divergence import Norms
 from fedsim.errors import FedsimError, last_line
 from fedsim.evaluation import summarise
 from fedsim.federation import Federation
@@ -55,6 +56,7 @@ class Recorder:
         # The newest state with the lengths of the tables at that moment: rows that come later
         # (its evaluation, half of the next round) are cut off on resume, and made again.
         self.latest = (state, run.table_lengths())
+        self.norms = Norms(run.rounds.mean_client_norm.tolist())
         self.checkpointed = -1  # the round of the newest checkpoint
         self.yardstick = _yardstick(config, federation, first)
         self.tracking = tracking
@@ -103,6 +105,7 @@ class Recorder:
                     "train_loss_nats_per_token": loss if tokens else float("nan"),
                     "update_norm": outcome.update_norm,
                     "mean_client_norm": float(np.mean(norms)) if norms else float("nan"),
+                    "largest_client_norm": max(norms, default=float("nan")),
                     "download_bytes": len(outcome.cohort)
                     * outcome.models_sent
                     * state.parameters.nbytes,
@@ -121,7 +124,11 @@ class Recorder:
         self.latest = (state, self.run.table_lengths())
         if state.round % self.config.server.checkpoint_every == 0:
             self.checkpoint()
-        self.reporter.round(outcome.round, completed, tokens / outcome.seconds, loss)
+        self.reporter.round(
+            outcome.round, completed, tokens / outcome.seconds, loss if tokens else float("nan")
+        )
+        if said := self.norms.warning(outcome.round, norms, [r.user for r in outcome.results]):
+            self.notice(said)
 
     def evaluated(self, state: ServerState, split: str, users: pd.DataFrame) -> None:
         """Rows for the scores and for the canaries' exposure."""

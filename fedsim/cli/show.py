@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fedsim.divergence import diverged
 from fedsim.locks import holder
 from fedsim.profile import PARTS
 from fedsim.program import command
@@ -44,6 +45,7 @@ def print_run(run: Run, as_json: bool, profile: bool = False) -> None:
     results, exposure, status = run.results, last_exposure(run), run.status
     leakage = leakage_lines(run)
     missing = how_to_continue(run) if status["state"] != "finished" else ""
+    wrong = diverged(run)
     if len(results):
         console.print(_results_table(results))
     if len(exposure):
@@ -52,6 +54,8 @@ def print_run(run: Run, as_json: bool, profile: bool = False) -> None:
         f"{status['state']} after {status['round']} rounds; model {run.digest[:16] or '-'}",
         highlight=False,
     )
+    if wrong:
+        console.print(wrong, highlight=False, markup=False, soft_wrap=True)
     console.print(privacy_line(run), highlight=False, soft_wrap=True)
     for line in leakage:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -101,6 +105,7 @@ def summary(run: Run) -> dict[str, Any]:
     return {
         "run": str(run.path),
         **run.status,
+        "diverged": diverged(run) or None,
         "privacy": run.privacy,
         "results": json.loads(run.results.to_json(orient="records", double_precision=15)),
         "exposure": json.loads(last_exposure(run).to_json(orient="records", double_precision=15)),

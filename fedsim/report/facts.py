@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fedsim.divergence import diverged
 from fedsim.report.intervals import Estimate, recall, recall_difference
 from fedsim.runs import Run
 
@@ -35,6 +36,7 @@ class Facts:
     exposures: pd.DataFrame  # of all rounds
     privacy: dict[str, Any] | None  # the statement
     leakage: pd.DataFrame  # of all rounds
+    diverged: str = ""  # what is said of a model worse than guessing
 
     @classmethod
     def of(cls, run: Run) -> Facts:
@@ -53,6 +55,7 @@ class Facts:
             run.exposure,
             run.privacy,
             run.table("leakage"),
+            diverged(run),
         )
 
     # -- progress ----------------------------------------------------------------------------

@@ -47,7 +47,7 @@ def _state(facts: Facts) -> list[str]:
     state = facts.status["state"]
     where = f"after round {facts.rounds_done} of {facts.rounds_planned}"
     if state == "finished":
-        return []
+        return [facts.diverged] if facts.diverged else []
     if state == "failed":
         error = str(facts.status.get("error", "")).strip().rstrip(".") or "unknown"
         return [f"It failed {where}, with this error: {error}. To continue it, {_resume(facts)}."]
