@@ -147,6 +147,9 @@ class TestTables:
         file = tmp_path / "a.jsonl"
         file.write_text('{"user": "ann", "text": NaN}\n{"user": "ann", "text": "NaN"}\n')
         assert read(file) == [("ann", "NaN")]
+        table = tmp_path / "a.tsv"
+        table.write_text("user\ttext\nann\t\\N\nann\thi\n")
+        assert read(table) == [("ann", "hi")]
         corpus = open_corpus(DataOptions(path=str(_people(tmp_path / "b.jsonl", "NaN"))))
         assert corpus.account is not None
         assert corpus.account["rows"]["dropped"] == {"without text": 20}

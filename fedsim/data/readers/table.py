@@ -27,6 +27,7 @@ FORMATS = {
     ".tsv": "_csv",
     ".parquet": "_parquet",
 }
+_NULL = r"\N"  # what MySQL and Hive write where there is nothing
 _WORDS = 3  # a header's name has fewer
 
 
@@ -125,7 +126,7 @@ class Table(Columns, TextReader):
                 yield Dropped("that repeat the header line")
             else:
                 name = folders[self.user] if whose is None else row[whose]
-                yield f"{file}, line {number}", name, row[text]
+                yield f"{file}, line {number}", name, None if row[text] == _NULL else row[text]
 
     def _parquet(self, file: Path) -> Rows:
         return self.arrow_rows(file, self._batches(file), "Parquet")
