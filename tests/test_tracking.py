@@ -256,10 +256,10 @@ def test_noise_that_anybody_could_make_again_is_not_given_away(
     require(tracked(config, name))
 
 
-def test_folders_of_this_machine_stay(config: Config) -> None:
+def test_folders_of_this_machine_and_names_of_people_stay(config: Config) -> None:
     home = "/home/ann"
     tree = config.as_dict()
-    tree["data"] |= {"path": f"{home}/chat.csv"}
+    tree["data"] |= {"path": f"{home}/chat.csv", "drop_users": ["/home/ann"]}
     tree["engine"] |= {"name": "deploy", "address": f"{home}/nodes"}
     sent = parameters(from_dict(tree))
     assert home not in json.dumps(sent)

@@ -16,6 +16,7 @@ from fedsim.errors import FedsimError
 from fedsim.registry import Registry
 
 OF_THIS_MACHINE = ("data.path", "pretrain.path", "engine.address")  # folders, with a user's name
+OF_PEOPLE = ("data.drop_users",)  # names
 STUDY_FOLDERS = ("cells", "runs")  # say nothing of which study
 
 
@@ -104,7 +105,7 @@ def parameters(config: Config) -> dict[str, str | int | float | bool]:
     for name in ("data", "pretrain"):  # a recipe of one's own
         if str(flat[name]).endswith(".toml"):
             flat[name] = Path(flat[name]).name
-    unsent = OF_THIS_MACHINE
+    unsent = OF_THIS_MACHINE + OF_PEOPLE
     return {name: value for name, value in flat.items() if name not in unsent}
 
 
