@@ -362,7 +362,5 @@ def test_bins_of_participations() -> None:
 def test_the_trigram_knows_neither_group(federation: Federation) -> None:
     corpus = federation.corpus
     text = references.reference_text(federation)
-    outside = [
-        corpus.split_counts(split)["sentences"] for split in ("validation", "donors", "test")
-    ]
+    outside = [corpus.split_counts(split)["sentences"] for split in ("validation", "test")]
     assert len(text) == sum(outside)

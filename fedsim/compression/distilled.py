@@ -1,7 +1,7 @@
 """Distillation (Hinton et al. 2015, arXiv:1503.02531): a student that sees the teacher, no member.
 
 The student learns the teacher's next-word distributions, at temperature 1, on the text of
-validation users and donors; the text of canary users is made of donors' word pairs.
+validation users.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Distilled(Copy):
         initialise(student, options, torch_stream(original.seed, "student"))
         if not len(original.public):
             raise FedsimError(
-                "There is no text of validation users or donors here that a student could learn "
-                "from; leave 'distilled' out of the copies."
+                "There is no text of validation users here that a student could learn from; leave "
+                "'distilled' out of the copies."
             )
         with threads(THREADS):
             self._teach(student, teacher, original.public, original.seed)
@@ -79,8 +79,8 @@ def distance(student: LanguageModel, teacher: LanguageModel, batch: Batch) -> Te
 
 
 def public_text(corpus: Corpus) -> Sequences:
-    """Sentences of validation users and donors: of no training user, and of no test user."""
-    return Sequences.concatenate([corpus.split_sequences(p) for p in ("validation", "donors")])
+    """Sentences of validation users: of no training user, no test user, and no donor."""
+    return corpus.split_sequences("validation")
 
 
 def narrower(options: ModelOptions, share: float) -> ModelOptions:
