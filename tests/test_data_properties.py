@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from functools import cache
@@ -165,6 +166,41 @@ def written(kind: str, folder: Path) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
     return folder / FORMATS[kind].name
+
+
+quoteful = st.lists(
+    st.tuples(
+        st.sampled_from(["ann", "bob", "cat"]),
+        st.text(st.sampled_from('ab "\\'), max_size=6)
+        .map(str.strip)
+        .filter(re.compile("[ab]").search),
+    ),
+    max_size=12,
+)
+
+
+@pytest.mark.parametrize("delimiter", ["\t", ",", ";", "|"])
+@settings(quick, max_examples=200)
+@given(found=quoteful)
+def test_no_quote_gives_one_persons_text_to_another(
+    found: list[tuple[str, str]], delimiter: str, tmp_path: Path
+) -> None:
+    """A file without quoting is read as it is, or refused: its lines are never merged."""
+    rows_found = [("ann", "x"), ("bob", "x"), ("cat", "x"), *found]
+    lines = [delimiter.join(row) for row in [("user", "text"), *rows_found]]
+    file = tmp_path / "a.csv"
+    file.write_text("\n".join(lines))
+    assert list(READERS["table"].model_validate({"quoting": "none"}).read([file])) == rows_found
+    try:
+        read = list(READERS["table"]().read([file]))
+    except FedsimError as refusal:
+        read, said = rows_found, str(refusal)
+    else:
+        said = "data.quoting="
+    assert "data.quoting=" in said
+    letters = re.compile("[abx]")
+    expected = [(user, letters.findall(text)) for user, text in rows_found]
+    assert [(user, letters.findall(text)) for user, text in read] == expected
 
 
 @pytest.mark.parametrize("kind", FORMATS)
