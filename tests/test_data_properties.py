@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from foreign_files import FORMATS, People, files_of, rows
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from fedsim.data.readers import READERS, Reader
@@ -182,6 +182,7 @@ quoteful = st.lists(
 @pytest.mark.parametrize("delimiter", ["\t", ",", ";", "|"])
 @settings(quick, max_examples=200)
 @given(found=quoteful)
+@example(found=[("ann", '"a'), ("bob", "b"), ("cat", 'a"'), ("ann", "b")])
 def test_no_quote_gives_one_persons_text_to_another(
     found: list[tuple[str, str]], delimiter: str, tmp_path: Path
 ) -> None:
