@@ -84,6 +84,13 @@ def _check_strategy(config: Config) -> None:
 
 def _check_canaries(config: Config) -> None:
     planted = config.canaries
+    if planted.name == "none":
+        if config.pretrain.name and config.pretrain.canaries:
+            raise FedsimError(
+                "pretrain.canaries are ranked among the references of canaries, and canaries = "
+                "'none' has none; set pretrain.canaries=0, or leave canaries=none out."
+            )
+        return
     holders = sum(planted.users) * len(planted.repeats) * planted.per_cell
     if holders * planted.sentences > MOST_CANARY_SENTENCES:
         raise FedsimError(
@@ -160,7 +167,10 @@ def refuse_without_effect(config: Config, explicit: list[list[str]]) -> None:
     if not config.evaluation.central:
         central = [n for n in EvaluationOptions.model_fields if n.startswith("central_")]
         ignored |= {f"evaluation.{name}": "evaluation.central = false" for name in central}
-    if not config.canaries.per_cell:
+    if config.canaries.name == "none":
+        others = [n for n in type(config.canaries).model_fields if n != "name"]
+        ignored |= {f"canaries.{name}": "canaries = none" for name in others}
+    elif not config.canaries.per_cell:
         for name in ("users", "repeats", "sentences"):
             ignored[f"canaries.{name}"] = "canaries.per_cell = 0"
     if not config.tracking.to:

@@ -103,6 +103,8 @@ class Config(ClientConfig):
         """All but the engine and the tracking. Of sections that came later only what is not the
         default: runs that were begun before there were such sections keep their identity."""
         tree = {k: v for k, v in self.as_dict().items() if k not in ("engine", "tracking")}
+        if self.canaries.name == "random":
+            tree["canaries"] = {k: v for k, v in tree["canaries"].items() if k != "name"}
         for name in ("audit", "federation", "pretrain"):
             tree[name] = getattr(self, name).model_dump(mode="json", exclude_defaults=True)
             if not tree[name]:

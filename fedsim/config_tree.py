@@ -17,6 +17,8 @@ from fedsim.references import load as load_reference
 from fedsim.registry import Registry, nearest
 from fedsim.sections import DEFAULT_NAMES, NAMED_SECTIONS
 
+_ALSO_BY_NAME = ("data", "pretrain", "engine", "canaries")
+
 
 def preset_with(preset: str, explicit: list[tuple[list[str], Any]]) -> dict[str, Any]:
     """The tree of a preset (a shipped name or a TOML file) under `explicit` paths and values.
@@ -52,7 +54,7 @@ def section_of(tree: Mapping[str, Any], section: str) -> dict[str, Any]:
             raise FedsimError(f"{section}.{key} {RETIRED[section][key]}; leave it out.")
         if key in NAMED_SECTIONS:  # no option is called so; the section is meant
             raise FedsimError(f"Unknown key '{section}.{key}': '{key}' is a section: {key}=NAME.")
-    if isinstance(values, str) and section in {*NAMED_SECTIONS, "data", "pretrain", "engine"}:
+    if isinstance(values, str) and section in {*NAMED_SECTIONS, *_ALSO_BY_NAME}:
         return {"name": values}
     if not isinstance(values, Mapping):
         raise FedsimError(

@@ -100,6 +100,10 @@ class EvaluationOptions(Options):
 class CanaryOptions(Options):
     """Random sentences planted through synthetic users (Ramaswamy et al. 2020)."""
 
+    name: Literal["random", "none"] = Field(
+        default="random",
+        description="none: no canary, no control, no exposure",
+    )
     users: tuple[PositiveInt, ...] = (1, 4, 16)
     repeats: tuple[PositiveInt, ...] = (1, 10, 50)
     per_cell: int = Field(

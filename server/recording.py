@@ -190,6 +190,8 @@ class Recorder:
             }
 
     def _measure_exposure(self, state: ServerState, model: LanguageModel) -> None:
+        if not self.federation.planted.canaries:
+            return
         table = measure_exposure(
             model,
             self.federation.planted,

@@ -16,8 +16,10 @@ from fedsim.errors import FedsimError
 from fedsim.federation import Federation, open_federation
 from fedsim.leakage.canaries import WORDS, Planted, plant, random_sentences
 from fedsim.models import N_SPECIALS
+from fedsim.report.page import render
 from fedsim.runs import Run
 from fedsim.sections import CanaryOptions
+from fedsim.simulation import simulate
 
 GRID = CanaryOptions(users=(1, 3), repeats=(1, 6, 8), per_cell=2, sentences=8, held_out=9)
 
@@ -178,3 +180,24 @@ def test_holder_participations_count_the_rounds_in_which_holders_took_part(
             assert exposure.holder_participations[measured, canary.index] == len(mine)
     assert (clients.canary_user == (clients.user >= first)).all()
     assert exposure.holder_participations.max() > 0
+
+
+def test_a_text_of_eight_words_trains_without_canaries_and_the_advice_says_so(
+    tiny: str, tmp_path: Path
+) -> None:
+    rows = [f"p{p},{text}" for p in range(20) for text in ("one two three four",
+            "five six seven eight") * 5]  # fmt: skip
+    (tmp_path / "eight.csv").write_text("user,text\n" + "\n".join(rows) + "\n")
+    keys = [f"data.path={tmp_path / 'eight.csv'}", "server.cohort=5"]
+    with pytest.raises(FedsimError, match=r"is too small for .*; set canaries=none"):
+        simulate(load(tiny, keys), tmp_path / "with", quiet=True)
+    run = simulate(load(tiny, [*keys, "canaries=none"]), tmp_path / "without", quiet=True)
+    assert run.status["state"] == "finished"
+    assert not len(run.exposure)
+    assert not run.clients.canary_user.any()
+    assert "No canaries were planted" in render(run)
+
+
+def test_without_canaries_what_they_are_made_of_has_no_effect(tiny: str) -> None:
+    with pytest.raises(FedsimError, match=r"canaries\.held_out has no effect with canaries = none"):
+        load(tiny, ["canaries=none", "canaries.held_out=5"])

@@ -91,6 +91,8 @@ def plant(corpus: Ground, options: CanaryOptions, seed: int) -> Planted:
 
     Canaries, controls and references come from the same generator and are all different.
     """
+    if options.name == "none":
+        return Planted((), np.empty((0, WORDS), np.int32), ())
     cells = [(u, r) for u in options.users for r in options.repeats] * options.per_cell
     sentences = drawn(options, len(corpus.vocabulary), seed)
     canaries: list[Canary] = []
@@ -111,7 +113,7 @@ def _distinct(count: int, vocabulary_size: int, rng: np.random.Generator) -> np.
     if (vocabulary_size - N_SPECIALS) ** WORDS < 100 * count:
         raise FedsimError(
             f"A vocabulary of {vocabulary_size} is too small for {count} different canaries and "
-            "references; raise data.vocabulary."
+            "references; set canaries=none or, if the text has more words, raise data.vocabulary."
         )
     seen: dict[tuple[int, ...], None] = {}
     while len(seen) < count:

@@ -168,4 +168,5 @@ class Facts:
     def plants_canaries(self) -> bool:
         """Whether the config asks for canaries."""
         options = self.config["canaries"]
-        return bool(options["per_cell"] and options["users"] and options["repeats"])
+        some = options["per_cell"] and options["users"] and options["repeats"]
+        return bool(some and options.get("name") != "none")

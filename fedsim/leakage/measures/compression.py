@@ -14,6 +14,7 @@ from pydantic import Field
 
 from fedsim.compression import COPIES, Original
 from fedsim.compression.distilled import public_text
+from fedsim.errors import FedsimError
 from fedsim.evaluation import SUGGESTIONS, Keyboard, evaluate_user
 from fedsim.leakage.base import MEASURES, NAN, Finding, Findings, Measure, Subject
 from fedsim.leakage.exposure import measure_exposure
@@ -105,7 +106,9 @@ def count(subject: Subject, model: LanguageModel, users: np.ndarray) -> pd.DataF
 
 
 def canary_table(subject: Subject, model: LanguageModel) -> pd.DataFrame:
-    """One row a canary, as in a run's table of exposure."""
+    """One row a canary, as in a run's table of exposure. Raises FedsimError where none is there."""
+    if not subject.federation.planted.canaries:
+        raise FedsimError("This run has canaries=none; train without it.")
     holders = subject.federation.holder_participations(subject.participations)
     prefix = subject.config.canaries.prefix_words
     return measure_exposure(model, subject.federation.planted, prefix, holders, model.device)
