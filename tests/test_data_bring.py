@@ -117,6 +117,15 @@ class TestBytes:
         file.write_bytes(f"user\ttext\r\nann\t{said}\r\n".encode(encoding))
         assert read(file, encoding=encoding) == [("ann", said)]
 
+    def test_json_in_another_encoding(self, tmp_path: Path) -> None:
+        file = tmp_path / "a.json"
+        file.write_bytes('[{"user": "ann",\n "text": "don\u2019t"}]'.encode("cp1252"))
+        with pytest.raises(FedsimError, match=r"line 2: byte 14 \(0x92\) .*data\.encoding=cp1252"):
+            read(file)
+        assert read(file, encoding="cp1252") == [("ann", "don\u2019t")]
+        with pytest.raises(FedsimError, match="line 2: is not text in ascii"):
+            read(file, encoding="ascii")
+
     def test_line_ends_of_old_macs(self, tmp_path: Path) -> None:
         file = tmp_path / "a.csv"
         file.write_bytes(b'user,text\rann,hi\rbob,"a\rb"\r')

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import tempfile
+import unicodedata
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -73,7 +74,9 @@ PEOPLE = {
 PEOPLE["sms zip"] = PEOPLE["sms"]
 # What stands for media begins with a mark, or is a file's name and what became of it.
 spoken = line.map(str.strip).filter(
-    lambda text: text not in ("", "null") and "(" not in text and text[0] not in "\u200e\u200f"
+    lambda text: (
+        text not in ("", "null") and "(" not in text and unicodedata.category(text[0]) != "Cf"
+    )
 )
 PEOPLE["iphone"] = PEOPLE["android"] = (
     anyone_of(plain).map(lambda name: name.replace(":", "") or "x"),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from fedsim.data.readers.encodings import UTF8, by_mark
+from fedsim.data.readers.encodings import UTF8, by_mark, not_utf8
 from fedsim.data.readers.json_text import as_object, json_fault
 from fedsim.data.readers.lines import LONGEST_BYTES
 from fedsim.errors import FedsimError
@@ -29,12 +29,13 @@ class JsonStream:
     Raises FedsimError naming file and line for what is no JSON.
     """
 
-    def __init__(self, stream: IO[bytes], file: Path) -> None:
+    def __init__(self, stream: IO[bytes], file: Path, encoding: str | None = None) -> None:
         self._stream, self._file = stream, file
         self._text, self._at, self._line = "", 0, 1
         self._decoder = json.JSONDecoder(object_pairs_hook=as_object)
         start = stream.read(_BLOCK)
-        self._codec = codecs.getincrementaldecoder(by_mark(start) or f"{UTF8}-sig")()
+        named = encoding if encoding != UTF8 else None
+        self._codec = codecs.getincrementaldecoder(named or by_mark(start) or f"{UTF8}-sig")()
         self._waiting, self._ended = start, False
 
     def begins(self) -> str:
@@ -133,10 +134,21 @@ class JsonStream:
             raw = self._waiting or self._stream.read(max(_BLOCK, rest))
             self._waiting, self._ended = b"", not raw
             part = self._codec.decode(raw, final=not raw)
-        except UnicodeError as error:
-            raise self._refusal(error) from error
+        except UnicodeDecodeError as error:
+            raise self._not_text(error) from error
         self._text, self._at = self._text[self._at :] + part, 0
         return bool(part) or self._more()
+
+    def _not_text(self, error: UnicodeDecodeError) -> FedsimError:
+        """What to say about the line of the bytes that are not of the encoding."""
+        block, at = bytes(error.object), error.start
+        line = self._here() + self._text.count("\n", self._at) + block.count(b"\n", 0, at)
+        start = block.rfind(b"\n", 0, at) + 1
+        end = block.find(b"\n", at) % (len(block) + 1)
+        place = f"{self._file}, line {line}"
+        if error.encoding == UTF8:
+            return not_utf8(block[start:end], at - start, place)
+        return FedsimError(f"{place}: is not text in {error.encoding}: name the right encoding.")
 
     def _here(self) -> int:
         return self._line + self._text.count("\n", 0, self._at)

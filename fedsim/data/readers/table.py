@@ -65,7 +65,7 @@ class Table(Columns, TextReader):
         """FedsimError for an option that the file's format does not know."""
         for key, value, known in (
             ("quoting", self.quoting, kind == "_csv"),
-            ("encoding", self.encoding, kind in ("_csv", "_jsonl")),
+            ("encoding", self.encoding, kind != "_parquet"),
         ):
             if value is not None and not known:
                 raise FedsimError(
@@ -89,7 +89,7 @@ class Table(Columns, TextReader):
     def _json(self, file: Path) -> Rows:
         """An array of objects, or objects one after the other, as a file .json may have them."""
         with opened(file) as stream:
-            document = JsonStream(stream, file)
+            document = JsonStream(stream, file, self.encoding)
             if document.begins() == "[":
                 for number, _ in enumerate(document.elements(), 1):
                     place = f"{file}, row {number}"
