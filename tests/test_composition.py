@@ -129,6 +129,26 @@ def test_runs_that_share_their_noise_are_refused(runs: dict[str, Run], tmp_path:
         compose_runs([runs["poisson"], shared])
 
 
+def test_the_words_of_a_corpus_are_released_once(runs: dict[str, Run], tmp_path: Path) -> None:
+    words = {"kind": "threshold", "noise_multiplier": 6.0, "count": 1, "chance": 1e-4}
+    both = [
+        changed(runs[name], tmp_path, "privacy.json",
+                lambda told: told["guarantee"]["events"].append(words))
+        for name in ("blt", "poisson")
+    ]  # fmt: skip
+    accountant = PLDAccountant(dp.NeighboringRelation.REPLACE_SPECIAL)
+    for name in ("blt", "poisson"):
+        (event,) = (runs[name].privacy or {})["guarantee"]["events"]
+        accountant.compose(
+            dp.PoissonSampledDpEvent(event.get("rate", 1.0),
+                                     dp.GaussianDpEvent(event["noise_multiplier"])),
+            event["count"],
+        )  # fmt: skip
+    accountant.compose(dp.GaussianDpEvent(6.0))
+    whole = compose_runs(both).there
+    assert whole.epsilon == pytest.approx(accountant.get_epsilon(1e-3 - 1e-4), rel=2e-3)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [(lambda told: told.pop("noise"), "which key its noise"),

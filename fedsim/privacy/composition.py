@@ -99,15 +99,15 @@ def compose_runs(
     _require_one_unit(private, statements)
     names = tuple(str(run.path) for run in private)
     about = {"runs": names, "exposed": exposed, "repeated": repeated}
+    corpora = [run.corpus_digest for run in private]
     there = [(told.get("own") or told)["guarantee"] for told in statements]
     users = {told["users"] for told in statements}
-    whole = _whole(there, users, delta, about)
+    whole = _whole(there, _events(there, corpora), users, delta, about)
     reported = {(told.get("own") or {}).get("reported_users") for told in statements}
     if len(reported) > 1 or reported == {None}:
         return Composed(whole, None)
-    return Composed(
-        whole, _whole([told["guarantee"] for told in statements], reported, delta, about)
-    )
+    stated = [told["guarantee"] for told in statements]
+    return Composed(whole, _whole(stated, _events(stated, corpora), reported, delta, about))
 
 
 def _require_same_people(runs: Sequence[Run]) -> None:
@@ -187,13 +187,26 @@ def _require_one_unit(runs: Sequence[Run], statements: Sequence[Mapping[str, Any
         )
 
 
+def _events(guarantees: Sequence[Mapping[str, Any]], corpora: Sequence[str]) -> tuple[Event, ...]:
+    """Of all runs; the words of a corpus were released once, whatever was trained on it."""
+    rounds: list[Event] = []
+    words: dict[str, Event] = {}
+    for told, corpus in zip(guarantees, corpora, strict=True):
+        for event in events_from(told["events"]):
+            if event.kind != "threshold":
+                rounds.append(event)
+            elif corpus not in words or event.noise_multiplier < words[corpus].noise_multiplier:
+                words[corpus] = event  # the least noise is that of a replacement
+    return (*words.values(), *rounds)
+
+
 def _whole(
     guarantees: Sequence[Mapping[str, Any]],
+    events: tuple[Event, ...],
     users: set[Any],
     delta: float | None,
     about: Mapping[str, tuple[str, ...]],
 ) -> Whole:
-    events = tuple(event for told in guarantees for event in events_from(told["events"]))
     if about["exposed"]:
         events = (*events, Event("gaussian", 0.0))
     unit = guarantees[0]["unit"]
