@@ -15,6 +15,7 @@ from fedsim.config import Config, from_dict
 from fedsim.config_history import current
 from fedsim.errors import FedsimError
 from fedsim.locks import holder
+from fedsim.privacy.claims import completed
 from fedsim.profile import added
 from fedsim.program import command
 from fedsim.provenance import FORMAT
@@ -133,7 +134,7 @@ class RunReader:
         """The privacy statement (`fedsim.privacy.statement`); None without a mechanism."""
         if not (self.path / STATEMENT).is_file():
             return None
-        return {**self.read_json(STATEMENT), "rounds_done": self.status["round"]}
+        return completed({**self.read_json(STATEMENT), "rounds_done": self.status["round"]})
 
     @property
     def digest(self) -> str:

@@ -20,7 +20,7 @@ from fedsim.leakage import audit_runs, auditing
 from fedsim.leakage.auditing import Errors, Guesses
 from fedsim.leakage.base import Findings, Subject
 from fedsim.leakage.checks import CHECKS
-from fedsim.leakage.measures.epsilon import Claim, Epsilon, verdict
+from fedsim.leakage.measures.epsilon import Epsilon, Promise, verdict
 from fedsim.models import build
 from fedsim.privacy.accountants import exact_gaussian
 from fedsim.privacy.contributions import Clipped
@@ -404,22 +404,22 @@ def test_directions_are_of_norm_one_and_nearly_orthogonal() -> None:
 
 
 @pytest.mark.parametrize(
-    ("correct", "claim", "contradicted", "said"),
+    ("correct", "promise", "contradicted", "said"),
     [
-        (100, Claim(1.0, 1e-5, True), 1, "contradicts the 1 that is proven"),
-        (100, Claim(1.0, 1e-5, False), 1, "(one-run, 99.9 % confidence)"),
-        (100, Claim(3.5, 1e-5, True), 1, "(one-run f-DP, 99.9 % confidence)"),
-        (100, Claim(math.inf, 1e-5, True), 0, "nothing is promised"),
-        (55, Claim(0.0, 1e-5, True), 0, "does not contradict"),
-        (63, Claim(0.0, 1e-5, True), 0, "does not contradict"),  # its 95 % bound is above 0
-        (100, Claim(3.5, 1e-5, False), 0, "too weak to contradict what is proven"),
-        (100, Claim(8.0, 1e-5, True), 0, "too weak to contradict what is proven"),
+        (100, Promise(1.0, 1e-5, True), 1, "contradicts the 1 that is proven"),
+        (100, Promise(1.0, 1e-5, False), 1, "(one-run, 99.9 % confidence)"),
+        (100, Promise(3.5, 1e-5, True), 1, "(one-run f-DP, 99.9 % confidence)"),
+        (100, Promise(math.inf, 1e-5, True), 0, "nothing is promised"),
+        (55, Promise(0.0, 1e-5, True), 0, "does not contradict"),
+        (63, Promise(0.0, 1e-5, True), 0, "does not contradict"),  # its 95 % bound is above 0
+        (100, Promise(3.5, 1e-5, False), 0, "too weak to contradict what is proven"),
+        (100, Promise(8.0, 1e-5, True), 0, "too weak to contradict what is proven"),
     ],
 )
 def test_a_contradiction_needs_confidence_and_power(
-    correct: int, claim: Claim, contradicted: int, said: str
+    correct: int, promise: Promise, contradicted: int, said: str
 ) -> None:
-    found = verdict(Guesses(correct, 100, 200), claim)
+    found = verdict(Guesses(correct, 100, 200), promise)
     assert found.estimate == contradicted
     assert said in found.note
     assert "agree" not in found.note
@@ -428,8 +428,8 @@ def test_a_contradiction_needs_confidence_and_power(
 @pytest.mark.parametrize("gaussian", [True, False])
 def test_a_right_build_is_accused_once_in_a_thousand_at_most(gaussian: bool) -> None:
     """Of the number of right guesses its chance is known where nothing leaks: fair coins."""
-    claim = Claim(0.0, 1e-5, gaussian)
-    accused = [k for k in range(101) if verdict(Guesses(k, 100, 200), claim).estimate]
+    promise = Promise(0.0, 1e-5, gaussian)
+    accused = [k for k in range(101) if verdict(Guesses(k, 100, 200), promise).estimate]
     assert 1e-5 < stats.binom.sf(min(accused) - 1, 100, 0.5) <= 1e-3
 
 

@@ -18,6 +18,7 @@ import pytest
 from scipy import stats
 from test_report import EVIL, Page
 
+from fedsim.privacy.claims import Claim
 from fedsim.report.comparison import checklist, findings, latex, markdown, write_comparison
 from fedsim.report.comparison_cells import Cells
 from fedsim.report.comparison_latex import escaped
@@ -562,23 +563,35 @@ NO_COMPOSITION = "no composition with the search is computable"
 
 @pytest.mark.parametrize("computable", [True, False])
 def test_the_search_is_a_part_of_what_privacy_costs(computable: bool, tmp_path: Path) -> None:
-    row = {"mechanism": "dp-fedavg", "unit": "user", "adjacency": "zero-out", "delta": 1e-5,
-           "epsilon": 4.0, "trials": 8,
+    claim = Claim(epsilon=4.0, delta=1e-5, unit="user", adjacency="zero out one user",
+                  sampler="cyclic", accountant="exact Gaussian", adversary="sees every model",
+                  own_users=31, simulated_users=5000)  # fmt: skip
+    row = {"mechanism": "dp-fedavg", **claim.columns(), "trials": 8,
            "epsilon_with_search": 13.25 if computable else np.nan,
            "note": "" if computable else NO_COMPOSITION}  # fmt: skip
     rows = pd.DataFrame([{"strategy": name, **row} for name in ("fedavg", "fedsgd")])
     comparison = dataclasses.replace(made_up(2, tuned=True), privacy=rows)
+    whose = "for 5,000 simulated users; of the run's own 31 users: none that means anything"
     sentence = (
-        "Privacy of fedavg; fedsgd: epsilon of one run 4.00 (user, delta 1e-05); with the 8 trials "
-        "of the search, which saw the same users: "
-        + ("at most 13.25." if computable else f"{NO_COMPOSITION}.")
+        "Privacy of fedavg; fedsgd: epsilon of one run is 4 at delta = 1e-05 for each user "
+        "(adjacency: zero out one user; sampler: cyclic; accountant: exact Gaussian), against an "
+        f"adversary that sees every model. It holds {whose}. With the 8 trials of the search, "
+        "which saw the same users: "
+        + (f"at most 13.25 {whose}." if computable else f"{NO_COMPOSITION}.")
     )
     page, _ = written(comparison, tmp_path)
     for text in (said(comparison), markdown(comparison, summarised(comparison)),
                  checklist(comparison), page.text):  # fmt: skip
         assert sentence in text
     table = markdown_rows(comparison, "| strategy | mechanism")
-    assert {r["epsilon, search included"] for r in table} == {"13.25" if computable else MISSING}
+    assert {r["epsilon of one run"] for r in table} == {f"4 {whose}"}
+    searched = {r["epsilon, search included"] for r in table}
+    assert searched == {f"13.25 {whose}" if computable else MISSING}
+    below = "Every epsilon is at delta = 1e-05 for each user (adjacency: zero out one user;"
+    for text in (markdown(comparison, summarised(comparison)), page.text):
+        assert below in text, "the table is followed by what its figures depend on"
+    in_latex = latex(comparison, summarised(comparison))
+    assert escaped(sentence) in in_latex
     assert "Privacy of" not in said(made_up(2, tuned=True))
     assert "No cell has a privacy mechanism" in checklist(made_up(2))
 

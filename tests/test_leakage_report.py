@@ -399,7 +399,13 @@ def test_the_ceiling_is_drawn_where_users_have_a_guarantee(run: Run) -> None:
     run.save_statement(statement, "x")
     text = page_of(run).text
     assert "most that epsilon = 2 allows" in text
-    assert "Proven: epsilon = 2 at delta = 1e-05 for each user." in text
+    claim = (
+        "is 2 at delta = 1e-05 for each user (adjacency: x; sampler: not recorded; accountant: "
+        "PLD; noise: drawn from the seed, a simulation), against an adversary that y. It holds "
+        "for the 800 users of this run."
+    )
+    assert f"Proven: epsilon {claim}" in text
+    assert f"the most that epsilon allows any attack: epsilon {claim}" in text, "below the plots"
     run.save_statement({**statement, "guarantee": {**guarantee, "unit": "sequence"}}, "x")
     assert "most that epsilon" not in page_of(run).text
 

@@ -17,6 +17,7 @@ from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
 from fedsim.privacy.accountants import exact_gaussian
 from fedsim.privacy.accounting import ZERO_OUT
+from fedsim.privacy.claims import Claim
 from fedsim.report.frontier import write_frontier
 from fedsim.studies import frontier, frontier_results
 from server.privacy import mechanism_of, resolved
@@ -35,10 +36,13 @@ def points(**recalls: dict[float, tuple[float, float]]) -> pd.DataFrame:
 
 def runs(**perplexities: tuple[float, ...]) -> pd.DataFrame:
     """Rows of runs at epsilon 8 that differ in nothing but the perplexity of each seed."""
+    claim = Claim(epsilon=8.0, delta=1e-4, unit="user", adjacency=ZERO_OUT,
+                  sampler="cyclic", accountant="exact Gaussian", adversary="sees every model",
+                  own_users=31, simulated_users=5000, own_epsilon=634.02)  # fmt: skip
     same = {"top1_recall": 0.1, "top3_recall": 0.2, "exposure_max": 4.0, "exposure_mean": 3.0,
-            "extracted": 0.0, "sampler": "cyclic", "adjacency": ZERO_OUT,
-            "clip_norm": 0.5, "server_lr": 1.0, "noise_multiplier": 1.0, "delta": 1e-4,
-            "noise_deviation": 0.1, "epsilon_with_search": 8.0, "reported_users": 5000}  # fmt: skip
+            "extracted": 0.0, "clip_norm": 0.5, "server_lr": 1.0, "noise_multiplier": 1.0,
+            "noise_deviation": 0.1, "epsilon_with_search": 9.25, "reported_users": 5000,
+            **claim.columns()}  # fmt: skip
     return pd.DataFrame(
         {"mechanism": name.replace("_", "-"), "epsilon": 8.0, "seed": seed, "perplexity": value}
         | same
@@ -87,6 +91,19 @@ def test_perplexity_is_averaged_on_logarithms(tmp_path: Path) -> None:
     assert "made on logarithms" in page.read_text()
 
 
+def test_every_budget_says_for_whom_it_holds(tmp_path: Path) -> None:
+    page = written(runs(dp_fedavg=(100.0, 101.0), blt=(110.0, 111.0)), tmp_path)
+    paper = (tmp_path / "frontier.md").read_text()
+    assert paper.count("| 8 for 5,000 simulated users; of the run's own 31 users: 634.1 |") == 2
+    searched = "| 9.25 for 5,000 simulated users; of the run's own 31 users: more than of one run"
+    assert paper.count(searched) == 2
+    told = "Every epsilon is at delta = 0.0001 for each user (adjacency: zero out one user; "
+    assert paper.count(told) == 1
+    assert page.read_text().count(told) == 3, "below the plots and both tables"
+    kept = pd.read_csv(tmp_path / "frontier.csv").iloc[0]
+    assert Claim.of_row(kept) == Claim.of_row(runs(blt=(1.0,)).iloc[0])
+
+
 def test_a_bar_of_perplexity_reaches_further_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,7 +128,7 @@ def test_a_lead_by_perplexity_is_one_on_logarithms(tmp_path: Path) -> None:
     rows = runs(dp_fedavg=(100.0, 101.0, 102.0), blt=(1e6, 1e7, 1e8))
     written(rows, tmp_path)
     paper = (tmp_path / "frontier.md").read_text()
-    assert "By perplexity: of dp-fedavg and blt, dp-fedavg is better at epsilon 8." in paper
+    assert "By perplexity: of dp-fedavg and blt, dp-fedavg is better at budget 8." in paper
     assert "By top-1 recall: between blt and dp-fedavg these seeds settle nothing" in paper
     diverged = runs(dp_fedavg=(100.0, 101.0, 102.0), blt=(1e6, 1e7, math.inf))
     written(diverged, tmp_path)

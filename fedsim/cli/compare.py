@@ -212,8 +212,10 @@ def _tuned(found: Comparison) -> Table:
 
 
 def _name(found: Comparison, row: dict[str, Any]) -> str:
-    """A cell, for people: an axis by the last part of its key."""
-    at = (f"{axis.rpartition('.')[2]}={row[axis]}" for axis in found.axes)
+    """A cell, for people."""
+    from fedsim.report.comparison_cells import short
+
+    at = (f"{short(axis)}={row[axis]}" for axis in found.axes)
     return ", ".join([str(row["strategy"]), *at])
 
 

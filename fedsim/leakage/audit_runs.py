@@ -12,6 +12,7 @@ from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
 from fedsim.leakage.update_canaries import WITHOUT_CLIPPING, UpdateCanaries
 from fedsim.privacy.base import Setting
+from fedsim.privacy.claims import Claim
 from fedsim.privacy.mechanisms import MECHANISMS
 from fedsim.privacy.mechanisms.ftrl import Ftrl
 from fedsim.privacy.mechanisms.user_level import UserLevel
@@ -94,12 +95,18 @@ def proven(run: Run) -> tuple[float, float]:
 
     Where the noise of a larger cohort is simulated, that of the users who were really there.
     """
-    said = run.privacy or {}
-    guarantee, own = said.get("guarantee"), said.get("own")
-    if not guarantee:
-        return math.inf, min(USUAL_DELTA, default_delta(_population(run)))
-    epsilon = guarantee["epsilon"] if not own else own["epsilon"]
-    return (math.inf if epsilon is None else float(epsilon)), float(guarantee["delta"])
+    claim = claimed(run)
+    if claim is None:
+        guarantee = (run.privacy or {}).get("guarantee")
+        usual = min(USUAL_DELTA, default_delta(_population(run)))
+        return math.inf, float(guarantee["delta"]) if guarantee else usual
+    return claim.epsilon, claim.delta
+
+
+def claimed(run: Run) -> Claim | None:
+    """What an audit run promises the users who were really there; None where it is nothing."""
+    claim = Claim.of(run.privacy)
+    return claim.own if claim else None
 
 
 def gaussian(run: Run) -> bool:

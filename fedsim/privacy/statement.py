@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fedsim.privacy.claims import completed
 from fedsim.privacy.coverage import (
     baselines,
     composes_with,
@@ -66,12 +67,13 @@ def statement(
     if not guarantee:
         return said
     people = said["people"]
-    return said | {
+    more = {
         "rests_on": rests_on(said),
         "not_covered": not_covered(config, unit, people, said["vocabulary"]),
         "composes_with": composes_with(config, people),
         "exact": exact(config),
     }
+    return completed(said | more)
 
 
 def as_text(said: Mapping[str, Any]) -> str:

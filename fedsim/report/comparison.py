@@ -55,7 +55,7 @@ def markdown(comparison: Comparison, table: pd.DataFrame) -> str:
         _cost_note(cells),
     ]
     if len(comparison.privacy):
-        parts += ["Privacy:", tables.as_markdown(tables.privacy(cells)), _PRIVATE]
+        parts += ["Privacy:", tables.as_markdown(tables.privacy(cells)), _private(cells)]
     if len(cells.failed):
         parts += ["Failed:", tables.as_markdown(tables.failures(cells))]
     return "\n\n".join(parts) + "\n"
@@ -108,7 +108,8 @@ def _made(cells: Cells) -> Iterator[Section]:
     """What they guarantee, what failed, what was chosen, and how all was made."""
     compared = cells.comparison
     if len(compared.privacy):
-        yield _pinned("Privacy", tables.privacy(cells), "note", note=_PRIVATE)
+        yield _pinned("Privacy", tables.privacy(cells), *tables.OF_ONE_AND_ALL, "note",
+                      note=_private(cells))  # fmt: skip
     if len(cells.failed):
         yield Section("What failed", *tables.as_html(tables.failures(cells), "error"))
     if len(compared.chosen):
@@ -120,9 +121,9 @@ def _made(cells: Cells) -> Iterator[Section]:
     yield Section("Made with", *tables.as_html((["what", "value"], made), "value"), folded=True)
 
 
-def _pinned(title: str, table: tables.Table, wrapped: str = "", **more: Any) -> Section:
-    """A wide table, its column `wrapped` in as many lines as it takes."""
-    return Section(title, *tables.as_html(table, wrapped), pinned=True, **more)
+def _pinned(title: str, table: tables.Table, *wrapped: str, **more: Any) -> Section:
+    """A wide table, its columns `wrapped` in as many lines as it takes."""
+    return Section(title, *tables.as_html(table, *wrapped), pinned=True, **more)
 
 
 def _cost_plots(cells: Cells) -> list[Markup]:
@@ -144,6 +145,10 @@ def _cost_note(cells: Cells) -> str:
         f"{goal}Bytes are of all clients of a run together; time is that of the simulation and "
         "says nothing about phones."
     )
+
+
+def _private(cells: Cells) -> str:
+    return f"{tables.privacy_note(cells)} {_PRIVATE}".strip()
 
 
 def _curves_note(cells: Cells) -> str:

@@ -77,9 +77,9 @@ class Cells:
 
     def named(self, setting: Setting) -> str:
         """epochs=5, cohort=50; empty without axes."""
-        keys = [axis.rpartition(".")[2] for axis in self.comparison.axes]
-        short = keys if len(set(keys)) == len(keys) else self.comparison.axes
-        return ", ".join(f"{key}={shown(v)}" for key, v in zip(short, setting, strict=True))
+        keys = [short(axis) for axis in self.comparison.axes]
+        used = keys if len(set(keys)) == len(keys) else self.comparison.axes
+        return ", ".join(f"{key}={shown(v)}" for key, v in zip(used, setting, strict=True))
 
     def at(self, strategy: str, setting: Setting) -> str:
         """The cell in a sentence."""
@@ -250,6 +250,11 @@ def p_value(value: Any) -> str:
     if missing(value):
         return MISSING
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def short(axis: str) -> str:
+    """A config key by its last part; one of privacy whole, since a bare epsilon says nothing."""
+    return axis if axis.startswith("privacy.") else axis.rpartition(".")[2]
 
 
 def shown(value: Any) -> str:

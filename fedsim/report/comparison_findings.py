@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from fedsim.privacy.claims import Claim
 from fedsim.report.comparison_cells import (
     SCORES,
     Cells,
@@ -222,15 +223,16 @@ def privacy(cells: Cells) -> Iterator[str]:
 
 
 def _guaranteed(row: dict[str, Any]) -> str:
-    if missing(row["epsilon"]):
+    claim = Claim.of_row(row)
+    if claim is None:
         return str(row["note"])
-    text = f"epsilon of one run {row['epsilon']:.2f} ({row['unit']}, delta {row['delta']:.3g})"
+    text = claim.sentence("epsilon of one run").removesuffix(".")
     if not row["trials"]:
-        return f"{text}; nothing was searched"
-    text += f"; with the {row['trials']} trials of the search, which saw the same users: "
+        return f"{text}. Nothing was searched"
+    text += f". With the {row['trials']} trials of the search, which saw the same users: "
     if missing(row["epsilon_with_search"]):
         return text + str(row["note"])
-    return text + f"at most {row['epsilon_with_search']:.2f}"
+    return text + f"at most {claim.together(row['epsilon_with_search']).short}"
 
 
 def _failures(cells: Cells) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fedsim.report.comparison_cells import SCORES, Cells
+from fedsim.report.comparison_findings import privacy
 from fedsim.report.comparison_rows import Bold, caption, summary
 
 LONG = 36  # rows, more of which a page does not hold
@@ -44,7 +45,7 @@ def as_latex(cells: Cells) -> str:
     groups = [body[i : i + of_setting] for i in range(0, len(body), of_setting)]
     most = max(1, LONG // of_setting)
     parts = [groups[i : i + most] for i in range(0, len(groups), most)]
-    told = escaped(caption(cells))
+    told = escaped(" ".join([caption(cells), *privacy(cells)]))
     text = "% Needs the packages booktabs and graphicx. A table too wide is shrunk to the line.\n"
     for number, part in enumerate(parts):
         lines = "\\addlinespace\n".join("\n".join(group) + "\n" for group in part)

@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from fedsim.privacy.claims import Claim, notes
 from fedsim.report.comparison_cells import (
     SCORES,
     Cells,
@@ -27,6 +28,7 @@ BOLD = (
     "others, paired by three seeds or more, have p below 0.05 (two-sided t-test, times the number "
     "of others)."
 )
+OF_ONE_AND_ALL = ("epsilon of one run", "epsilon, search included")
 _WITH_INTERVAL = re.compile(r"(\S+) (± \S+|\(\S+ to \S+\))")
 
 
@@ -54,7 +56,10 @@ def caption(cells: Cells) -> str:
                 " Each setting is tested by itself: leads are not corrected for the number of "
                 "settings, and among many some are there by chance."
             )
-    return f"{intervals} Worst tenth: mean top-1 of the tenth of users that it is lowest for."
+    text = f"{intervals} Worst tenth: mean top-1 of the tenth of users that it is lowest for."
+    if any(axis.startswith("privacy.") for axis in cells.comparison.axes):
+        text = f"{text} {privacy_note(cells)}"
+    return text
 
 
 def summary(cells: Cells) -> Table:
@@ -188,16 +193,36 @@ def _plain(value: Any) -> Any:
 
 
 def privacy(cells: Cells) -> Table:
-    """What a run of each private cell guarantees, alone and with the trials of its search."""
+    """What a run of each private cell guarantees, alone and with the trials of its search; to be
+    read with `privacy_note`."""
     axes = cells.comparison.axes
     rows = [
-        [row["strategy"], *(shown(row[axis]) for axis in axes), row["mechanism"],
-         row["unit"] or MISSING, shown(row["delta"]), number(row["epsilon"], 2), str(row["trials"]),
-         number(row["epsilon_with_search"], 2), row["note"] or MISSING]
+        [row["strategy"], *(shown(row[axis]) for axis in axes), row["mechanism"], *_epsilons(row),
+         str(row["trials"]), row["note"] or MISSING]
         for row in cells.comparison.privacy.to_dict("records")
     ]  # fmt: skip
-    return ["strategy", *axes, "mechanism", "protects", "delta", "epsilon of one run", "trials",
-            "epsilon, search included", "note"], rows  # fmt: skip
+    return ["strategy", *axes, "mechanism", *OF_ONE_AND_ALL, "trials", "note"], rows
+
+
+def _epsilons(row: dict[str, Any]) -> tuple[str, str]:
+    """Of one run, and of all that its search saw, each with for whom it holds."""
+    claim, searched = Claim.of_row(row), row["epsilon_with_search"]
+    if claim is None:
+        return MISSING, MISSING
+    return claim.short, MISSING if missing(searched) else claim.together(searched).short
+
+
+def privacy_note(cells: Cells) -> str:
+    """What the epsilons of the cells depend on: told once for those that depend on the same."""
+    rows = cells.comparison.privacy.to_dict("records")
+    axes = cells.comparison.axes
+    claims = ((row, Claim.of_row(row)) for row in rows)
+    named = [
+        (cells.at(row["strategy"], tuple(row[axis] for axis in axes)), claim)
+        for row, claim in claims
+        if claim is not None
+    ]
+    return " ".join(notes(named))
 
 
 def failures(cells: Cells) -> Table:
@@ -211,15 +236,15 @@ def failures(cells: Cells) -> Table:
     return ["strategy", *axes, "seed", "error"], rows
 
 
-def as_html(table: Table, wrapped: str = "") -> Table:
+def as_html(table: Table, *wrapped: str) -> Table:
     """The cells for the page: bold ones marked up, an interval in a line below its mean, config
-    keys that may break at their dots, the column `wrapped` in as many lines as it takes."""
+    keys that may break at their dots, the columns `wrapped` in as many lines as it takes."""
     header, rows = table
     strong, text = Markup("<strong>{}</strong>"), Markup('<div class="text">{}</div>')
     below = Markup("{} <small>{}</small>")
 
     def cell(name: str, value: str) -> str:
-        if name == wrapped:
+        if name in wrapped:
             return text.format(value)
         found = _WITH_INTERVAL.fullmatch(value)
         mean, interval = found.groups() if found else (str(value), "")

@@ -12,15 +12,16 @@ import pandas as pd
 from markupsafe import Markup
 
 from fedsim.files import write_atomically
+from fedsim.privacy.claims import NOTHING, Claim
 from fedsim.report.formats import MISSING, missing, number, percent, with_ends
 from fedsim.report.study_page import Section, study_page
 from fedsim.report.svg import COLOURS, house_style, label_ends, panel, to_svg
+from fedsim.studies.frontier_results import claims
 
 # Never by colour alone: every mechanism has its mark and its line style too.
 CAPTION = (
-    "Epsilon is per user, for the adjacency and the sampler in the row, against an adversary that "
-    "sees every global model; intervals are 95 %, over seeds, Student's t; of perplexity the "
-    "geometric mean is given with its interval (low to high), made on logarithms."
+    "Intervals are 95 %, over seeds, Student's t; of perplexity the geometric mean is given with "
+    "its interval (low to high), made on logarithms."
 )
 LOOKS: tuple[tuple[str, Any, str], ...] = (
     ("federated", "-", "o"),
@@ -36,8 +37,8 @@ SETTINGS = {
     "noise_multiplier": "noise multiplier",
     "noise_deviation": "noise on the mean",
     "delta": "delta",
-    "epsilon_with_search": "epsilon, search included",
 }
+SEARCHED = "epsilon, search included"
 
 
 def write_frontier(
@@ -56,22 +57,26 @@ def write_frontier(
 def markdown(points: pd.DataFrame, findings: Sequence[str]) -> str:
     """One row a mechanism and budget, with intervals, and what a reader must know of them."""
     header = ["mechanism", "epsilon", "top-1", "top-3", "perplexity", "mean exposure",
-              "extracted", *SETTINGS.values()]  # fmt: skip
+              "extracted", *SETTINGS.values(), SEARCHED]  # fmt: skip
     lines = [header, ["---"] * len(header), *_cells(points)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{table}\n\n{CAPTION} {' '.join(findings)}\n"
+    said = [sentence for sentence in claims(points) if sentence not in findings]
+    return f"{table}\n\n{' '.join([*said, CAPTION, *findings])}\n"
 
 
 def _cells(points: pd.DataFrame) -> list[list[str]]:
     out = []
     for row in points.to_dict("records"):
-        cells = [str(row["mechanism"]), _budget(row["epsilon"])]
+        claim, searched = Claim.of_row(row), row["epsilon_with_search"]
+        told = (claim.short, claim.together(searched).short) if claim else (NOTHING, NOTHING)
+        cells = [str(row["mechanism"]), told[0]]
         cells += [_score(row, name, 100, 2) for name in ("top1_recall", "top3_recall")]
         mean, low, high = (row[f"perplexity{end}"] for end in ("", "_low", "_high"))
         cells.append(with_ends(mean, low, high))
         cells.append(_score(row, "exposure_mean", 1, 1))
         cells.append(percent(row["extracted"], 0))
         cells += [_setting(row[name]) for name in SETTINGS]
+        cells.append(told[1])
         out.append(cells)
     return out
 
@@ -133,16 +138,18 @@ def _page(points: pd.DataFrame, needed: pd.DataFrame, findings: Sequence[str]) -
         + [number(value, 0) for name, value in row.items() if name not in _NOT_USERS]
         for row in needed.to_dict("records")
     ]
+    told = claims(points)
+    findings, said = [one for one in findings if one not in told], " ".join(told)
     budgets = [f"users for epsilon {n}" for n in needed.columns if n not in _NOT_USERS]
     header = ["mechanism", "epsilon", "top-1, %", "top-3, %", "perplexity", "mean exposure",
-              "extracted", *SETTINGS.values()]  # fmt: skip
+              "extracted", *SETTINGS.values(), SEARCHED]  # fmt: skip
     sections = [
-        Section("Every mechanism and budget", header, _cells(points)),
-        Section(
-            "How many users it takes", ["mechanism", "trained at", "top-1", *budgets], users, _USERS
-        ),
-    ]
-    return study_page("What privacy costs", findings, plots, f"{CAPTION} {_ADJACENCY}", sections)
+        Section("Every mechanism and budget", header, _cells(points), note=said),
+        Section("How many users it takes", ["mechanism", "trained at", "top-1", *budgets], users,
+                _USERS, note=said),
+    ]  # fmt: skip
+    caption = f"{said} {CAPTION} {_ADJACENCY}".strip()
+    return study_page("What privacy costs", findings, plots, caption, sections)
 
 
 _ADJACENCY = (

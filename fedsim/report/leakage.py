@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from fedsim.leakage.measures import MEASURES
+from fedsim.privacy.claims import Claim
 from fedsim.program import command, command_for_pages
-from fedsim.report.formats import missing
 from fedsim.report.leakage_rows import Row, rows_of
 from fedsim.report.leakage_rules import conclusion
 from fedsim.runs import Run
@@ -65,8 +66,8 @@ class Leakage:
     # -- overview ----------------------------------------------------------------------------
 
     @property
-    def ceiling(self) -> tuple[float, float] | None:
-        """(epsilon, delta) of a user of this run, where that is what is guaranteed.
+    def ceiling(self) -> Claim | None:
+        """What a user of this run was promised, where users are what is guaranteed.
 
         Not where sampling amplifies it: that epsilon is of who may have been drawn, and members
         are those who were.
@@ -74,9 +75,9 @@ class Leakage:
         guarantee = (self.privacy or {}).get("guarantee")
         if not guarantee or guarantee["unit"] != "user" or guarantee["amplified"]:
             return None
-        own = (self.privacy or {}).get("own")
-        epsilon = own["epsilon"] if own else guarantee["epsilon"]
-        return None if missing(epsilon) else (float(epsilon), float(guarantee["delta"]))
+        claim = Claim.of(self.privacy)
+        own = claim.own if claim else None
+        return own if own and math.isfinite(own.epsilon) else None
 
     def overview(self) -> dict[str, Any]:
         """What was measured, what was not and how to, and the epsilons."""
@@ -97,18 +98,14 @@ class Leakage:
 
     def epsilon_line(self) -> str:
         """The proven epsilon of the run beside the audited one; what there is of them."""
-        guarantee = (self.privacy or {}).get("guarantee")
-        said = []
-        if guarantee:
-            said.append(
-                f"Proven: epsilon = {guarantee['epsilon']:.4g} at delta = {guarantee['delta']:.3g} "
-                f"for each {guarantee['unit']}."
-            )
+        claim, said = Claim.of(self.privacy), []
+        if claim:
+            said.append(claim.sentence("Proven: epsilon"))
         if "epsilon" in self.measures:
             said.append(
                 f"Audited, on an audit run: {conclusion('epsilon', self.rows('epsilon')).text}"
             )
-        elif guarantee:
+        elif claim:
             said.append("Not audited: no attack was tried on the mechanism.")
         return " ".join(said)
 

@@ -22,6 +22,7 @@ from fedsim.report.leakage_words import ends, level_of, of_whom, phrase, value
 
 FIRST = 8  # rows of a card's table before the folded ones
 PANELS = 3  # heat maps of rounds beside the last one's
+WITH_ROC = ("membership", "user_membership", "shadows")
 EXPOSURES = ("exact_exposure_bits", "exposure_bits")
 
 
@@ -35,6 +36,7 @@ class Card:
     meaning: str
     round: int
     conclusion: str
+    promise: str  # what the line of what epsilon allows stands for; "" where there is none
     plots: Sequence[Markup]
     first: Sequence[dict[str, Any]]
     folded: Sequence[dict[str, Any]]
@@ -54,6 +56,7 @@ def card(leakage: Leakage, name: str, unmask: bool) -> Card:
         known.meaning if known else "",
         leakage.rounds(name)[-1],
         found.text,
+        _promise(leakage, name),
         [*_plots(leakage, name, rows), *_curves(leakage, name, found)],
         told[:FIRST],
         told[FIRST:],
@@ -61,10 +64,17 @@ def card(leakage: Leakage, name: str, unmask: bool) -> Card:
     )
 
 
+def _promise(leakage: Leakage, name: str) -> str:
+    ceiling = leakage.ceiling if name in WITH_ROC else None
+    if ceiling is None:
+        return ""
+    return f"In the plots the most that epsilon allows any attack: {ceiling.sentence('epsilon')}"
+
+
 def _plots(leakage: Leakage, name: str, rows: Sequence[Row]) -> Iterator[Markup]:
     if name == "canaries":
         yield from _heat(leakage)
-    elif name in ("membership", "user_membership", "shadows"):
+    elif name in WITH_ROC:
         curves = leakage.run.detail(name, "roc")
         if curves is not None and _holds(curves, "score", "fpr", "tpr"):
             named = curves.assign(score=curves["score"].astype(str))

@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from fedsim.leakage import roc
+from fedsim.privacy.claims import Claim, rounded_up
 from fedsim.report.facts import NEVER_SEEN_BITS
 from fedsim.report.leakage_rows import Row
 from fedsim.report.leakage_words import of_whom, pairs_of, unit_of, value
@@ -87,10 +88,10 @@ def _cell(axes: Axes, x: float, y: float, share: float) -> None:
 # -- membership ------------------------------------------------------------------------------
 
 
-def roc_curves(curves: pd.DataFrame, ceiling: tuple[float, float] | None) -> list[Markup]:
+def roc_curves(curves: pd.DataFrame, ceiling: Claim | None) -> list[Markup]:
     """A panel for each kind of attack: true against false positives, both logarithmic.
 
-    curves: columns score, fpr, tpr. ceiling: (epsilon, delta) where users have a guarantee.
+    curves: columns score, fpr, tpr. ceiling: what users were promised, where they were.
     """
     kinds: dict[str, list[str]] = {}
     for name in curves["score"].unique():
@@ -100,9 +101,7 @@ def roc_curves(curves: pd.DataFrame, ceiling: tuple[float, float] | None) -> lis
     return [_roc(curves, kind, names, ceiling) for kind, names in kinds.items()]
 
 
-def _roc(
-    curves: pd.DataFrame, kind: str, names: Sequence[str], ceiling: tuple[float, float] | None
-) -> Markup:
+def _roc(curves: pd.DataFrame, kind: str, names: Sequence[str], ceiling: Claim | None) -> Markup:
     title = "members named (TPR)" + (f": {of_whom(kind)}" if kind else "")
     with house_style(f"roc-{kind}"):
         height = 300 + 16.0 * (2 + len(names))
@@ -112,9 +111,11 @@ def _roc(
         rates = np.geomspace(LEAST_RATE, 1, 200)
         axes.plot(rates, rates, color=COLOURS["muted"], linewidth=1, label="guessing")
         if ceiling is not None:
-            allowed = [roc.most_tpr(float(rate), *ceiling) for rate in rates]
+            promised = ceiling.epsilon, ceiling.delta
+            allowed = [roc.most_tpr(float(rate), *promised) for rate in rates]
+            told = f"most that epsilon = {rounded_up(ceiling.epsilon)} allows"
             axes.plot(rates, allowed, color=COLOURS["ink"], linewidth=1.2, linestyle=(0, (1, 2)),
-                      label=f"most that epsilon = {ceiling[0]:.3g} allows")  # fmt: skip
+                      label=told)  # fmt: skip
         for (colour, style), name in zip(LINES, names, strict=False):
             points = curves[(curves["score"] == name) & (curves["fpr"] > 0) & (curves["tpr"] > 0)]
             label = of_whom(name.removeprefix(kind).strip())

@@ -259,6 +259,8 @@ def _epsilon(rows: Sequence[Row]) -> Conclusion | None:
     if verdict is not None:
         text += f" It {verdict.note}."
     proven = pick(rows, "epsilon_proven")
+    if proven is not None and proven.note:
+        text += f" Proven is, {proven.note}."
     return Conclusion(text, [r for r in (proven, bound, verdict) if r])
 
 

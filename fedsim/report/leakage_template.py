@@ -26,6 +26,9 @@ LEAKAGE = """
 {% for svg in card.plots %}<figure style="margin:0">{{ svg }}</figure>
 {% endfor %}
 </div>
+{% if card.promise %}
+<p class="quiet">{{ card.promise }}</p>
+{% endif %}
 {% endif %}
 {{ findings(card.first) }}
 {% if card.folded %}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from fedsim.privacy.claims import Claim
 from fedsim.program import command_for_pages
 from fedsim.report.facts import NEVER_SEEN_BITS, Facts
 from fedsim.report.formats import count, percent, whole
@@ -201,22 +202,14 @@ def privacy(statement: dict[str, Any] | None) -> tuple[str, str]:
             "No differential privacy was applied in this run: nothing bounds what the model gives "
             "away about a user."
         )
-    guarantee = statement["guarantee"]
-    if guarantee is None:
+    claim = Claim.of(statement)
+    if claim is None:
         return "Not private.", (
             f"The mechanism '{statement['mechanism']}' ran without noise, so nothing bounds what "
             "the model gives away about a user."
         )
+    if math.isinf(claim.epsilon):
+        return "Not private.", claim.sentence()
     done, planned = int(statement["rounds_done"]), int(statement["rounds"])
     whole = "" if done == planned else f" This is for all {planned:,} rounds; {done:,} are done."
-    simulated = ""
-    if statement.get("own"):
-        simulated = (
-            " It holds for the larger population whose noise was simulated, not for the users of "
-            "this run."
-        )
-    return "Private.", (
-        f"Epsilon is {guarantee['epsilon']:.4g} at delta = {guarantee['delta']:.3g} for each "
-        f"{guarantee['unit']} ({guarantee['adjacency']}), against an adversary that "
-        f"{guarantee['adversary']}.{whole}{simulated}"
-    )
+    return "Private.", claim.sentence() + whole

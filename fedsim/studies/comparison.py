@@ -55,9 +55,9 @@ class Comparison:
     trials: strategy, axes, trial, a column for each searched key, rounds (trained), top1
     (validation users, after these), state (finished, stopped, failed).
     made: what a reproducibility checklist asks.
-    privacy: a cell with a mechanism: strategy, axes, mechanism, unit, adjacency, delta, epsilon (of
-    one run), trials (of its search), epsilon_with_search (of these and one run together), note
-    (why a figure is missing); empty where no cell has a mechanism.
+    privacy: a cell with a mechanism: strategy, axes, mechanism, the columns of the `Claim` of one
+    run (missing where there is none), trials (of its search), epsilon_with_search (of these and
+    one run together), note (why a figure is missing); empty where no cell has a mechanism.
     """
 
     axes: tuple[str, ...]

@@ -17,6 +17,7 @@ import pandas as pd
 from fedsim.config import Config
 from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
+from fedsim.privacy.claims import Claim
 from fedsim.privacy.mechanisms import MECHANISMS
 from fedsim.privacy.mechanisms.user_level import UserLevel
 from fedsim.runs import Run
@@ -223,10 +224,8 @@ def _row(
         "clip_norm": pair[0],
         "server_lr": pair[1],
         "noise_multiplier": options.noise_multiplier,
-        "delta": options.delta if not math.isinf(point.epsilon) else math.nan,
         "noise_deviation": _noise_deviation(run),
-        "sampler": run.config.server.sampler,
-        "adjacency": _adjacency(run),
+        **_claimed(run, point),
         "epsilon_with_search": _with_search(run, len(study.tuning.trials)),
         "reported_users": _reported_users(run),
         "digest": run.digest,
@@ -239,9 +238,12 @@ def _noise_deviation(run: Run) -> float:
     return float(table.noise_deviation.iloc[-1]) if len(table) else 0.0
 
 
-def _adjacency(run: Run) -> str:
-    said = run.privacy
-    return str(said["guarantee"]["adjacency"]) if said and said["guarantee"] else ""
+def _claimed(run: Run, point: Point) -> dict[str, Any]:
+    """The columns of the run's claim, with the budget in the place of what was spent of it."""
+    claim = Claim.of(run.privacy)
+    if claim is None:
+        return {"epsilon": point.epsilon, "sampler": run.config.server.sampler}
+    return claim.at_most(point.epsilon).columns()
 
 
 def _with_search(run: Run, trials: int) -> float:

@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 
 from fedsim.leakage.intervals import geometric_interval, mean_interval
+from fedsim.privacy.claims import COLUMNS, Claim, notes
 from fedsim.studies.comparison import GEOMETRIC
 from fedsim.studies.frontier import WITHOUT_NOISE
 
+CLAIMED = COLUMNS[1:]  # the first is epsilon, which tells the rows apart
 SCORES = ("top1_recall", "top3_recall", "perplexity", "exposure_max", "exposure_mean", "extracted")
 
 
@@ -30,8 +32,8 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
             over_seeds = geometric_interval if score in GEOMETRIC else mean_interval
             values = group[score].to_numpy(np.float64)
             row[score], row[f"{score}_low"], row[f"{score}_high"] = over_seeds(values)
-        for name in ("sampler", "adjacency", "clip_norm", "server_lr", "noise_multiplier", "delta",
-                     "noise_deviation", "epsilon_with_search", "reported_users"):  # fmt: skip
+        for name in ("clip_norm", "server_lr", "noise_multiplier", "noise_deviation",
+                     "epsilon_with_search", "reported_users", *CLAIMED):  # fmt: skip
             row[name] = group[name].iloc[0]
         out.append(row)
     return pd.DataFrame(out)
@@ -118,18 +120,19 @@ def findings(points: pd.DataFrame, rows: pd.DataFrame, simulated: bool) -> list[
     many = " to ".join(f"{n:,}" for n in dict.fromkeys((users[0], users[-1])))
     if simulated and len(private):
         out.append(
-            f"Simulated: the noise is that of larger cohorts among {many} users, and every epsilon "
-            "is theirs. The model was trained on far fewer."
+            f"Simulated: the noise is that of larger cohorts among {many} users. The model was "
+            "trained on far fewer."
         )
-    else:
-        out.append(f"Every epsilon is that of the {many} users that were really there.")
+    out += claims(points)
     if len(private) and len(free):
         best = private.loc[private.top1_recall.idxmax()]
         bound = free.top1_recall.max()
-        out.append(
-            f"Without noise top-1 recall is {bound:.2%}; the best private run, {best.mechanism} "
-            f"at epsilon {best.epsilon:g}, has {best.top1_recall:.2%}."
+        text = (
+            f"Without noise top-1 recall is {bound:.2%}; the best private run, {best.mechanism}, "
+            f"has {best.top1_recall:.2%}"
         )
+        claim = Claim.of_row(best)
+        out.append(f"{text}: epsilon {claim.short}." if claim else f"{text}.")
     if points.top1_recall_low.isna().any():
         return [*out, "One seed has no intervals: nothing can be said of differences; give more."]
     shape = "does not fall" if is_monotone(points) else "falls somewhere"
@@ -146,6 +149,12 @@ def findings(points: pd.DataFrame, rows: pd.DataFrame, simulated: bool) -> list[
     return out
 
 
+def claims(points: pd.DataFrame) -> list[str]:
+    """What the epsilons of the points depend on; those that depend on the same told once."""
+    named = [(str(row["mechanism"]), Claim.of_row(row)) for row in points.to_dict("records")]
+    return notes((name, claim) for name, claim in named if claim is not None)
+
+
 def _compared(points: pd.DataFrame, one: str, other: str, score: str) -> str:
     """Where one is better than the other, and where they cross, as far as the intervals tell."""
     leads = _leads(points, one, other, score)
@@ -155,7 +164,7 @@ def _compared(points: pd.DataFrame, one: str, other: str, score: str) -> str:
         name: [f"{epsilon:g}" for epsilon, lead in leads if (lead > 0) == (name == one)]
         for name in (one, other)
     }
-    told = [f"{name} is better at epsilon {', '.join(at)}" for name, at in better.items() if at]
+    told = [f"{name} is better at budget {', '.join(at)}" for name, at in better.items() if at]
     crossed = [f"between {a:g} and {b:g}" for a, b in crossings(points, one, other, score)]
     where = f"; they cross {' and '.join(crossed)}" if crossed else ""
     return f"of {one} and {other}, {' and '.join(told)}{where}."

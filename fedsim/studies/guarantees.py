@@ -10,6 +10,7 @@ import pandas as pd
 
 from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
+from fedsim.privacy.claims import Claim
 from fedsim.runs import Run
 from fedsim.studies.cells import Cell
 from server.privacy import mechanism_of
@@ -33,16 +34,14 @@ def guarantees(
 
 
 def _of(run: Run, trials: int) -> dict[str, Any]:
-    said = run.privacy
-    one = said["guarantee"] if said else None
-    row = {"mechanism": run.config.privacy.name, "unit": "", "adjacency": "", "delta": math.nan,
-           "epsilon": math.nan, "trials": trials, "epsilon_with_search": math.nan,
-           "note": ""}  # fmt: skip
-    if one is None:
+    claim = Claim.of(run.privacy)
+    row = {"mechanism": run.config.privacy.name, "epsilon": math.nan, "trials": trials,
+           "epsilon_with_search": math.nan, "note": ""}  # fmt: skip
+    if claim is None:
         return row | {"note": "no guarantee: there is no noise that would give one"}
-    row |= {key: one[key] for key in ("unit", "adjacency", "delta", "epsilon")}
+    row |= claim.columns()
     if not trials:
-        return row | {"epsilon_with_search": one["epsilon"]}
+        return row | {"epsilon_with_search": claim.epsilon}
     try:
         together = _together(run, trials + 1)
     except FedsimError as error:

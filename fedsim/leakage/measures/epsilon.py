@@ -19,6 +19,7 @@ from fedsim.leakage.audit_runs import Observed
 from fedsim.leakage.auditing import Guesses
 from fedsim.leakage.base import MEASURES, NAN, Finding, Findings, Measure, Subject
 from fedsim.leakage.intervals import CLOPPER_PEARSON, WILSON, wilson
+from fedsim.privacy.claims import rounded_up
 from fedsim.runs import Run
 from fedsim.seeding import stream
 
@@ -58,7 +59,7 @@ class Epsilon(Measure):
     def measure(self, subject: Subject) -> Findings:
         """See `Measure.measure`."""
         runs = self._runs(subject)
-        claim = Claim(*audit_runs.proven(runs[0]), audit_runs.gaussian(runs[0]))
+        promise = Promise(*audit_runs.proven(runs[0]), audit_runs.gaussian(runs[0]))
         seen = [audit_runs.observed(run) for run in runs]
         coins = [one.included for one in seen]
         others = [
@@ -70,15 +71,15 @@ class Epsilon(Measure):
             self.canaries * self.seeds, stream(subject.seed, "halves of the audit")
         )
         users = len(open_federation(runs[0].config).population)
-        judged = verdict(found, claim)
+        judged = verdict(found, promise)
         rows = [
-            _proven(claim, users, runs[0]),
+            _proven(promise, users, runs[0]),
             _right(found, control),
-            *_one_run(found, control, claim),
-            *_most(found, claim),
+            *_one_run(found, control, promise),
+            *_most(found, promise),
             judged,
-            *_from_errors(seen, halves, claim),
-            *_estimates(seen, claim),
+            *_from_errors(seen, halves, promise),
+            *_estimates(seen, promise),
         ]
         broken = (
             f"Implementation error: an attack on the mechanism {judged.note}; do not rely on it."
@@ -114,7 +115,7 @@ class Epsilon(Measure):
 
 
 @dataclass(frozen=True)
-class Claim:
+class Promise:
     """What the audit runs promise; gaussian: by a mechanism with a Gaussian's trade-off."""
 
     epsilon: float
@@ -144,22 +145,23 @@ def guesses_of(seen: Sequence[Observed], coins: Sequence[np.ndarray], guesses: i
     return Guesses(*(sum(column) for column in zip(*each, strict=True)))
 
 
-def verdict(found: Guesses, claim: Claim) -> Finding:
+def verdict(found: Guesses, promise: Promise) -> Finding:
     """1 where a bound contradicts what is proven, else 0; the note is the sentence to repeat.
 
     Nowhere else is a build accused. A bound that could not have exceeded what is proven, had every
     guess been right, is no evidence for the build either, and the note says so.
     """
-    shown, name = _largest(found, claim)
-    most, _ = _largest(found._replace(correct=found.made), claim)
+    shown, name = _largest(found, promise)
+    most, _ = _largest(found._replace(correct=found.made), promise)
     proven = (
-        f"the {claim.epsilon:.3g} that is proven for the audit run at delta = {claim.delta:.3g}"
+        f"the {rounded_up(promise.epsilon)} that is proven for the audit run at delta = "
+        f"{rounded_up(promise.delta, 3)}"
     )
-    if math.isinf(claim.epsilon):
+    if math.isinf(promise.epsilon):
         note = "contradicts nothing, since nothing is promised"
-    elif shown > claim.epsilon:
+    elif shown > promise.epsilon:
         note = f"contradicts {proven}: it shows {shown:.3g} ({name}, 99.9 % confidence)"
-    elif most <= claim.epsilon:
+    elif most <= promise.epsilon:
         note = (
             f"is too weak to contradict what is proven: with every guess right it would show "
             f"{most:.3g} at 99.9 % confidence, less than {proven}; lower epsilon.rounds, or raise "
@@ -167,25 +169,27 @@ def verdict(found: Guesses, claim: Claim) -> Finding:
         )
     else:
         note = f"does not contradict {proven} at 99.9 % confidence; it could have shown {most:.3g}"
-    return Finding("epsilon_contradicted", float(shown > claim.epsilon), n=found.made, note=note)
+    return Finding("epsilon_contradicted", float(shown > promise.epsilon), n=found.made, note=note)
 
 
-def _largest(found: Guesses, claim: Claim) -> tuple[float, str]:
+def _largest(found: Guesses, promise: Promise) -> tuple[float, str]:
     """Of the bounds that count, at the level of an accusation, and its name."""
-    return max((bound(found, claim.delta, claim.alpha), n) for n, bound in claim.bounds.items())
+    return max(
+        (bound(found, promise.delta, promise.alpha), n) for n, bound in promise.bounds.items()
+    )
 
 
-def _proven(claim: Claim, users: int, run: Run) -> Finding:
+def _proven(promise: Promise, users: int, run: Run) -> Finding:
     config = run.config
     said = (
-        f"of the audit run: {config.server.rounds} rounds, {config.server.cohort} of {users} users "
-        f"by {config.server.sampler}, delta = {claim.delta:.3g}"
+        f"of the audit run ({config.server.rounds} rounds, {config.server.cohort} of {users} users "
+        f"a round by {config.server.sampler})"
     )
-    if math.isinf(claim.epsilon):
-        return Finding(
-            "epsilon_proven", NAN, n=users, note=f"infinite: nothing is promised; {said}"
-        )
-    return Finding("epsilon_proven", claim.epsilon, n=users, note=said)
+    claim = audit_runs.claimed(run)
+    if claim is None or math.isinf(promise.epsilon):
+        return Finding("epsilon_proven", NAN, n=users, note=f"infinite: nothing is promised {said}")
+    note = f"{said}: {claim.sentence('epsilon')}".rstrip(".")
+    return Finding("epsilon_proven", promise.epsilon, n=users, note=note)
 
 
 def _right(found: Guesses, control: Guesses) -> Finding:
@@ -203,38 +207,38 @@ def _right(found: Guesses, control: Guesses) -> Finding:
     )
 
 
-def _most(found: Guesses, claim: Claim) -> list[Finding]:
+def _most(found: Guesses, promise: Promise) -> list[Finding]:
     """What the bounds that count would be if every guess were right."""
     right = found._replace(correct=found.made)
     note = "if every guess were right, at 99.9 % confidence; what is proven above it is not tested"
     return [
         Finding(
             "epsilon_bound_most",
-            bound(right, claim.delta, claim.alpha),
+            bound(right, promise.delta, promise.alpha),
             f"method={name}",
             found.made,
             note=note,
         )
-        for name, bound in claim.bounds.items()
+        for name, bound in promise.bounds.items()
     ]
 
 
-def _one_run(found: Guesses, control: Guesses, claim: Claim) -> list[Finding]:
+def _one_run(found: Guesses, control: Guesses, promise: Promise) -> list[Finding]:
     ways = {
         "one-run": (auditing.one_run, "valid for any mechanism"),
         "one-run f-DP": (
             auditing.one_run_gaussian,
-            f"{claim.heuristic}valid for Gaussian noise without amplification",
+            f"{promise.heuristic}valid for Gaussian noise without amplification",
         ),
     }
     return [
-        _bound(bound(found, claim.delta), name, found.made, note, bound(control, claim.delta))
+        _bound(bound(found, promise.delta), name, found.made, note, bound(control, promise.delta))
         for name, (bound, note) in ways.items()
     ]
 
 
 def _from_errors(
-    seen: Sequence[Observed], halves: tuple[np.ndarray, np.ndarray], claim: Claim
+    seen: Sequence[Observed], halves: tuple[np.ndarray, np.ndarray], promise: Promise
 ) -> list[Finding]:
     """Bounds from the error rates at a threshold that was chosen on one half of the canaries."""
     scores = np.concatenate([one.scores for one in seen])
@@ -243,11 +247,11 @@ def _from_errors(
     independent = "takes the canaries of one run as independent trials"
     ways = {
         CLOPPER_PEARSON: (auditing.from_errors, independent),
-        "GDP": (auditing.gaussian_from_errors, f"{claim.heuristic}{independent}, Gaussian noise"),
+        "GDP": (auditing.gaussian_from_errors, f"{promise.heuristic}{independent}, Gaussian noise"),
     }
     rows = []
     for name, (bound, note) in ways.items():
-        of = partial(bound, delta=claim.delta)
+        of = partial(bound, delta=promise.delta)
         threshold = auditing.best_threshold(scores[choosing], included[choosing], of)
         errors = auditing.error_bounds(scores[testing], included[testing], threshold)
         rows.append(_bound(of(errors), name, len(testing), f"{note}; threshold from the others"))
@@ -267,14 +271,14 @@ def _bound(least: float, method: str, n: int, note: str, control: float = NAN) -
     )
 
 
-def _estimates(seen: Sequence[Observed], claim: Claim) -> list[Finding]:
+def _estimates(seen: Sequence[Observed], promise: Promise) -> list[Finding]:
     """Andrew et al. 2023, the deviation of the null from the canaries that were not in."""
     sums = np.concatenate([one.sums for one in seen])
     included = np.concatenate([one.included for one in seen])
     null = float(np.sqrt(np.mean(sums[~included] ** 2)))
     rows = []
     for name, fitted in (("fitted", True), ("of the null", False)):
-        found = auditing.one_shot(sums[included], null, claim.delta, fitted)
+        found = auditing.one_shot(sums[included], null, promise.delta, fitted)
         note = "an estimate, not a bound" + ("; biased upwards for few canaries" if fitted else "")
         group = f"method=one-shot deviation={name}"
         rows.append(Finding("epsilon_estimate", found, group, int(included.sum()), note=note))

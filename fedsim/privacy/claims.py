@@ -1,0 +1,212 @@
+"""Every epsilon with what makes it a claim: unit, adjacency, sampler, delta, accountant, adversary,
+and for whom it holds.
+
+All that prints an epsilon makes a `Claim` of the run's statement and takes the words from it.
+Figures are rounded up, so that none is below what was proven.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from decimal import ROUND_CEILING, Decimal
+from typing import Any
+
+NOTHING = "∞ (no guarantee)"
+COLUMNS = ("epsilon", "delta", "unit", "adjacency", "sampler", "accountant", "adversary",
+           "holds_for", "simulated_users", "own_users", "own_epsilon", "noise")  # fmt: skip
+NONE_OF_OWN = "none that means anything"
+_NOISE = {
+    "seeded": "drawn from the seed, a simulation",
+    "fresh": "drawn from fresh entropy",
+}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An (epsilon, delta) guarantee of one run, or of several together, and for whom it holds.
+
+    own_users: those that really took part. simulated_users: of the larger population whose noise
+    was simulated, where one was; epsilon is theirs then, and own_epsilon that of the run's own
+    users: None where it means nothing, NaN where it was not computed. noise: what made it.
+    """
+
+    epsilon: float
+    delta: float
+    unit: str
+    adjacency: str
+    sampler: str
+    accountant: str
+    adversary: str
+    own_users: int
+    simulated_users: int | None = None
+    own_epsilon: float | None = None
+    noise: str = ""
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any] | None) -> Claim | None:
+        """That of a privacy statement; None where it guarantees nothing."""
+        if not said or not said["guarantee"]:
+            return None
+        own = said.get("own") or {}
+        made = str(said.get("noise") or "seeded")
+        return cls._of_guarantee(
+            said["guarantee"],
+            own_users=int(said["users"]),
+            simulated_users=int(own["reported_users"]) if own else None,
+            own_epsilon=own.get("epsilon"),
+            noise=_NOISE.get(made, made),
+        )
+
+    @classmethod
+    def of_plan(cls, guarantee: Mapping[str, Any], users: int) -> Claim:
+        """That of a run that is only planned, from the values of its `Guarantee`."""
+        return cls._of_guarantee(guarantee, own_users=users)
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> Claim | None:
+        """From `columns`, as a table keeps them; None where the row has no guarantee."""
+        if any(_missing(row.get(name)) for name in ("epsilon", "adversary", "own_users")):
+            return None
+        known = {name: value for name, value in row.items() if not _missing(value)}
+        return cls._of_guarantee(
+            known,
+            own_users=int(known["own_users"]),
+            simulated_users=int(known["simulated_users"]) if "simulated_users" in known else None,
+            own_epsilon=known.get("own_epsilon"),
+            noise=str(known.get("noise", "")),
+        )
+
+    @classmethod
+    def _of_guarantee(cls, values: Mapping[str, Any], **more: Any) -> Claim:
+        words = ("unit", "adjacency", "sampler", "accountant", "adversary")
+        said: dict[str, Any] = {name: str(values.get(name) or "not recorded") for name in words}
+        epsilon, delta = float(values["epsilon"]), float(values["delta"])
+        return cls(epsilon=epsilon, delta=delta, **said, **more)
+
+    # -- other claims that follow from it ----------------------------------------------------
+
+    def at_most(self, budget: float) -> Claim:
+        """The same with the budget that was asked for, which is never below what was spent."""
+        return replace(self, epsilon=max(budget, self.epsilon))
+
+    def together(self, epsilon: float, accountant: str = "") -> Claim:
+        """Of several runs that saw the same users, with the epsilon of all; accountant: by what."""
+        own = self.own_epsilon if self.own_epsilon is None else math.nan
+        return replace(
+            self, epsilon=epsilon, own_epsilon=own, accountant=accountant or self.accountant
+        )
+
+    @property
+    def own(self) -> Claim | None:
+        """Of the users that really took part; None where that means nothing."""
+        if self.simulated_users is None:
+            return self
+        if self.own_epsilon is None or math.isnan(self.own_epsilon):
+            return None
+        return replace(self, epsilon=self.own_epsilon, simulated_users=None, own_epsilon=None)
+
+    # -- in words ----------------------------------------------------------------------------
+
+    @property
+    def holds_for(self) -> str:
+        """For whom: the run's users, or simulated ones, with what the run's own have."""
+        if self.simulated_users is None:
+            return f"the {_users(self.own_users)} of this run"
+        return (
+            f"{self.simulated_users:,} simulated users; of the run's own {_users(self.own_users)}: "
+            f"{self._own_words()}"
+        )
+
+    @property
+    def short(self) -> str:
+        """For a cell of a table: the figure and for whom; `notes` says the rest below it."""
+        return f"{rounded_up(self.epsilon)} for {self.holds_for}"
+
+    @property
+    def terms(self) -> str:
+        """All that a figure depends on, without the figure."""
+        made = f"; noise: {self.noise}" if self.noise else ""
+        return (
+            f"at delta = {rounded_up(self.delta, 3)} for each {self.unit} (adjacency: "
+            f"{self.adjacency}; sampler: {self.sampler}; accountant: {self.accountant}{made}), "
+            f"against an adversary that {self.adversary}"
+        )
+
+    def sentence(self, subject: str = "Epsilon", verb: str = "is") -> str:
+        """The whole claim; subject: of what, as "Epsilon of one run"."""
+        said = f"{subject} {verb} {rounded_up(self.epsilon)} {self.terms}"
+        return f"{said}. It holds for {self.holds_for}."
+
+    def columns(self) -> dict[str, Any]:
+        """The claim as the `COLUMNS` of a table, or as keys of JSON; `of_row` reads them."""
+        own = self.own_epsilon
+        known = {"own_epsilon": None if own is None or math.isnan(own) else own}
+        return {name: known.get(name, getattr(self, name)) for name in COLUMNS}
+
+    def _own_words(self) -> str:
+        if self.own_epsilon is None:
+            return NONE_OF_OWN
+        if math.isnan(self.own_epsilon):
+            return "more than of one run, not computed"
+        return rounded_up(self.own_epsilon)
+
+
+def notes(claims: Iterable[tuple[str, Claim]], all_of_them: str = "Every epsilon") -> list[str]:
+    """What stands below a table whose cells are `short`: the terms of each row, equal ones once.
+
+    claims: a name of the row, and its claim.
+    """
+    whose: dict[str, list[str]] = {}
+    for name, claim in claims:
+        names = whose.setdefault(claim.terms + _not_own(claim), [])
+        if name not in names:
+            names.append(name)
+    if len(whose) == 1:
+        return [f"{all_of_them} is {next(iter(whose))}."]
+    return [f"Epsilon of {', '.join(names)} is {terms}." for terms, names in whose.items()]
+
+
+def _not_own(claim: Claim) -> str:
+    if claim.simulated_users is None:
+        return f"; it holds for the {_users(claim.own_users)} of this run"
+    return (
+        f"; it holds for {claim.simulated_users:,} simulated users, not for the run's own "
+        f"{_users(claim.own_users)}"
+    )
+
+
+def completed(said: dict[str, Any]) -> dict[str, Any]:
+    """A statement whose guarantees, those of its own users too, have all columns of a claim."""
+    claim = Claim.of(said)
+    if claim is None:
+        return said
+    guarantee = said["guarantee"] | claim.columns()
+    if not said.get("own"):
+        return said | {"guarantee": guarantee}
+    own = replace(claim, epsilon=math.nan, simulated_users=None, own_epsilon=None)
+    return said | {
+        "guarantee": guarantee,
+        "own": own.columns() | said["own"],
+    }
+
+
+def rounded_up(value: float, digits: int = 4) -> str:
+    """So many significant digits, rounded up; infinite is no guarantee."""
+    if math.isinf(value):
+        return NOTHING
+    exact = Decimal(repr(float(value)))
+    if not exact:
+        return "0"
+    places = min(exact.adjusted() - digits + 1, 0)  # whole numbers keep all of their digits
+    up = exact.quantize(Decimal(1).scaleb(places), rounding=ROUND_CEILING)
+    return f"{up:,.0f}" if not places else f"{float(up):.{digits}g}"
+
+
+def _users(number: int) -> str:
+    return "1 user" if number == 1 else f"{number:,} users"
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value == "" or str(value) in ("nan", "<NA>")
