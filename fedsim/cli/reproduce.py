@@ -96,6 +96,8 @@ def _one(
     page = write_reproduction(folder, name, finding, measured, outcome, f"{many}{own}.", made)
     if not quiet:
         print(f"\n{table(outcome.table)}\n")
+        if outcome.note:
+            print(f"{outcome.note}\n")
         for sentence in outcome.sentences:
             print(sentence)
         print(f"\nVerdict: {outcome.verdict}")
@@ -105,6 +107,7 @@ def _one(
         "verdict": outcome.verdict,
         "findings": list(outcome.sentences),
         "table": outcome.table.to_dict("records"),
+        "note": outcome.note,
         "folder": str(folder),
         "made": made,
     }

@@ -81,6 +81,15 @@ def _cells(points: pd.DataFrame) -> list[list[str]]:
     return out
 
 
+def _in_lines(rows: list[list[str]]) -> list[list[str]]:
+    """Both epsilons, with for whom they hold, in as many lines as they take."""
+    text = Markup('<div class="text">{}</div>')
+    return [
+        [name, text.format(one), *rest, text.format(together)]
+        for name, one, *rest, together in rows
+    ]
+
+
 def _budget(epsilon: float) -> str:
     return "∞" if math.isinf(epsilon) else f"{epsilon:g}"
 
@@ -144,7 +153,7 @@ def _page(points: pd.DataFrame, needed: pd.DataFrame, findings: Sequence[str]) -
     header = ["mechanism", "epsilon", "top-1, %", "top-3, %", "perplexity", "mean exposure",
               "extracted", *SETTINGS.values(), SEARCHED]  # fmt: skip
     sections = [
-        Section("Every mechanism and budget", header, _cells(points), note=said),
+        Section("Every mechanism and budget", header, _in_lines(_cells(points)), note=said),
         Section("How many users it takes", ["mechanism", "trained at", "top-1", *budgets], users,
                 _USERS, note=said),
     ]  # fmt: skip

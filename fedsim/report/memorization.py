@@ -14,7 +14,7 @@ from fedsim.files import write_atomically
 from fedsim.report.formats import MISSING, count, missing, number, percent, with_ends
 from fedsim.report.study_page import Section, study_page
 from fedsim.report.svg import COLOURS, house_style, label_ends, panel, to_svg
-from fedsim.studies.memorization import MANY_USERS, NEVER_SEEN_BITS, ORDER, Outcome, Private
+from fedsim.studies.memorization import NEVER_SEEN_BITS, ORDER, Outcome, Private, promised
 from fedsim.studies.ordering import LEAST_SEEDS, Difference
 
 # Never by colour alone: every setting has its mark and its line style too.
@@ -100,7 +100,10 @@ def findings(found: Outcome, private: Private) -> list[str]:
         out.append(
             "No held-out canary is extracted; one seed cannot say whether they are at chance."
         )
-    out.append(_scale(private))
+    out.append(
+        f"User-level DP is DP-FedAvg with clip norm {private.clip_norm:g} and server learning rate "
+        f"{private.server_lr:g}. {promised(found.runs)}".strip()
+    )
     return out
 
 
@@ -112,17 +115,6 @@ def _told(step: Difference) -> str:
         f"{step.more} over {step.less}, {SCORES[step.score]}: {step.mean:+.2f} bits "
         f"({step.low:.2f} to {step.high:.2f}, {count(len(step.seeds), 'seed')}; {rest}): "
         f"{step.verdict}."
-    )
-
-
-def _scale(private: Private) -> str:
-    if private.users == 0:
-        whose = "of the users that are there"
-    else:
-        whose = f"of {private.users or MANY_USERS:,} users whose noise is simulated where fewer are"
-    return (
-        f"User-level DP is DP-FedAvg with epsilon {private.epsilon:g} {whose}, clip norm "
-        f"{private.clip_norm:g} and server learning rate {private.server_lr:g}."
     )
 
 

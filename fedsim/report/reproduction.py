@@ -18,6 +18,7 @@ from fedsim.studies.findings.base import Finding, Measured, Outcome
 from fedsim.studies.origin import SECONDS, reservations
 
 CAPTION = "Top-1 recall on validation users; bands go from the lowest to the highest seed."
+LONG = 40  # characters of a cell, more of which are set in several lines
 # Never by colour alone: every arm has its line style and mark too.
 LOOKS: tuple[tuple[str, Any, str], ...] = (
     ("federated", "-", "o"),
@@ -63,6 +64,7 @@ def markdown(
         table(_published(finding)),
         "Here:",
         table(outcome.table),
+        *([outcome.note] if outcome.note else []),
         *outcome.sentences,
         settings,
         "Made with:",
@@ -106,7 +108,7 @@ def _page(
     ]
     published = _published(finding)
     sections = [
-        Section("Here", *_cells(outcome.table), pinned=True),
+        Section("Here", *_here(outcome.table), pinned=True, note=outcome.note),
         Section(
             "In the paper",
             list(published.columns),
@@ -131,6 +133,12 @@ def _about(made: Mapping[str, Any]) -> list[str]:
 
 def _cells(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     return [str(c) for c in rows.columns], [_texts(row) for row in rows.itertuples(index=False)]
+
+
+def _here(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Long cells in as many lines as they take."""
+    header, lines = _cells(rows)
+    return header, [[_in_lines(t) if len(t) > LONG else t for t in line] for line in lines]
 
 
 def _wrapped(rows: Iterable[tuple[str, str]]) -> list[list[str]]:

@@ -22,6 +22,7 @@ from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
 from fedsim.leakage import ranks
 from fedsim.leakage.intervals import geometric_interval, mean_interval
+from fedsim.privacy.claims import Claim
 from fedsim.runs import Run
 from fedsim.studies.frontier import reported
 from fedsim.studies.grid import Told, run_all
@@ -229,7 +230,21 @@ def _row(setting: str, seed: int, run: Run) -> dict[str, Any]:
         "test_perplexity": test.perplexity,
         "digest": run.digest,
         "folder": str(run.path),
+        **_claimed(run),
     }
+
+
+def _claimed(run: Run) -> dict[str, Any]:
+    """The columns of a private run's claim, with the budget in the place of what was spent."""
+    claim = Claim.of(run.privacy)
+    return claim.at_most(run.config.privacy.options.epsilon).columns() if claim else {}
+
+
+def promised(rows: pd.DataFrame) -> str:
+    """What the private setting guarantees, from any rows with the columns of its claim."""
+    private = rows[rows.setting == DP]
+    claim = Claim.of_row(private.iloc[0]) if len(private) else None
+    return claim.sentence("Epsilon of user-level DP") if claim else ""
 
 
 def grid(canaries: pd.DataFrame) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import pandas as pd
 
+from fedsim.privacy.claims import Claim, notes
 from fedsim.studies.contrasts import holm
 from fedsim.studies.findings.arms import Arm, Arms
 from fedsim.studies.findings.base import (
@@ -86,9 +87,11 @@ class Andrew2021(Arms):
         worse = [arm for arm in fixed if leads[arm].mean > 0 and p[arm] < 0.05]
         near, far = leads[best].low > -MARGIN, leads[best].high < -MARGIN
         verdict = DOES_NOT_SHOW if far else SHOWS if near and worse else UNRESOLVED
+        claims = {arm: Claim.of_row(rows[rows.arm == arm].iloc[0]) for arm in (ADAPTIVE, *fixed)}
         table = pd.DataFrame(
             {
                 "clip norm": arm,
+                "epsilon of one run": claim.short if (claim := claims[arm]) else "",
                 "here, top-1, %": over_seeds(own.top1).points(),
                 "adaptive minus it, points": leads[arm].signed() if arm in leads else "",
                 "p (Holm)": f"{p[arm]:.3f}" if arm in p else "",
@@ -101,7 +104,8 @@ class Andrew2021(Arms):
             f"worse than adaptive: {'; '.join(worse) or 'none'}."
         )
         searched = (
-            f"Epsilon is that of one run. Each arm's server rate was chosen in {len(SERVER_LRS)} "
-            "trials on the same people, which it does not contain."
+            f"Each arm's server rate was chosen in {len(SERVER_LRS)} trials on the same people, "
+            "which the epsilon of one run does not contain."
         )
-        return Outcome(verdict, table, (said, searched))
+        below = " ".join(notes((arm, claim) for arm, claim in claims.items() if claim))
+        return Outcome(verdict, table, (said, searched), below)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from fedsim.config import Config
 from fedsim.errors import FedsimError
+from fedsim.privacy.claims import Claim
 from fedsim.runs import Run
 from fedsim.studies.findings.base import CURVE, Asked, Finding, Measured
 from fedsim.studies.frontier import SEARCH_SEED
@@ -73,7 +74,9 @@ class Arms(Finding):
         for arm in arms:
             for seed in asked.seeds:
                 run = runs[f"{arm.name}, seed {seed}"]
+                claim = Claim.of(run.privacy)
                 said = {"chosen": " ".join(chosen[arm]), "digest": run.digest}
+                said |= claim.columns() if claim else {}
                 rows.append({"arm": arm.name, "seed": seed, **self.row(run, arm), **said})
                 curves.append(curve(run, arm.name, seed))
         table, shown = pd.DataFrame(rows), pd.concat(curves, ignore_index=True)

@@ -51,11 +51,13 @@ class Measured:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A verdict, the table it rests on (text, as it is shown), and what was found in sentences."""
+    """A verdict, the table it rests on (text, as it is shown), what was found in sentences, and
+    what stands right below the table, such as what its epsilons depend on."""
 
     verdict: str
     table: pd.DataFrame
     sentences: tuple[str, ...]
+    note: str = ""
 
 
 class Finding:

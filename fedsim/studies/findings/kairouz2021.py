@@ -9,6 +9,7 @@ from typing import ClassVar
 import pandas as pd
 
 from fedsim.config import Config
+from fedsim.privacy.claims import Claim, notes
 from fedsim.studies import frontier
 from fedsim.studies.findings.base import (
     DOES_NOT_SHOW,
@@ -106,10 +107,14 @@ class Kairouz2021(Finding):
             if name != AMPLIFIED
         }
         judged = leads[TREE, max(rows.epsilon)]
+        groups = rows.groupby(["epsilon", "arm"], sort=False)
+        claims = {key: Claim.of_row(own.iloc[0]) for key, own in groups}
         table = pd.DataFrame(
             {
-                "epsilon": f"{budget:g}",
-                "search included": f"{own.epsilon_with_search.iloc[0]:.1f}",
+                "epsilon of one run": claim.short if (claim := claims[budget, name]) else "",
+                "epsilon, search included": (
+                    claim.together(own.epsilon_with_search.iloc[0]).short if claim else ""
+                ),
                 "mechanism": name,
                 "adjacency": own.adjacency.iloc[0],
                 "here, top-1, %": over_seeds(own.top1).points(),
@@ -119,7 +124,7 @@ class Kairouz2021(Finding):
                 "noise on the mean": f"{own.noise_deviation.mean():.3g}",
                 "server lr": f"{own.server_lr.iloc[0]:g}",
             }
-            for (budget, name), own in rows.groupby(["epsilon", "arm"], sort=False)
+            for (budget, name), own in groups
         )
         if judged.low > -MARGIN:
             verdict = SHOWS
@@ -127,12 +132,13 @@ class Kairouz2021(Finding):
             verdict = DOES_NOT_SHOW if judged.high < -MARGIN else UNRESOLVED
         sentences = (
             *(
-                f"At epsilon {budget:g}, {name} minus dp-fedavg: {lead.signed()} points."
+                f"At budget {budget:g}, {name} minus dp-fedavg: {lead.signed()} points."
                 for (name, budget), lead in leads.items()
             ),
-            f"Epsilon is that of one run; with the {len(_TUNING.trials)} trials of the search for "
-            "clip norm and server rate, on the same people, it is that of the second column.",
-            "The promises differ: DP-FedAvg's epsilon is for adding or removing a user whose "
-            "sampling nobody sees, DP-FTRL's for zeroing one out, with no assumption on sampling.",
+            f"The search for clip norm and server rate took {len(_TUNING.trials)} trials on the "
+            "same people; the second column composes them with one run.",
+            "The promises differ: that of DP-FedAvg holds where nobody sees who is sampled, that "
+            "of DP-FTRL with no assumption on sampling.",
         )
-        return Outcome(verdict, table, sentences)
+        below = " ".join(notes((name, claim) for (_, name), claim in claims.items() if claim))
+        return Outcome(verdict, table, sentences, below)

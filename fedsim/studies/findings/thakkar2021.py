@@ -9,6 +9,7 @@ from typing import ClassVar
 import pandas as pd
 
 from fedsim.config import Config
+from fedsim.privacy.claims import COLUMNS
 from fedsim.studies import memorization
 from fedsim.studies.findings.base import (
     DOES_NOT_SHOW,
@@ -87,9 +88,10 @@ class Thakkar2021(Finding):
         """rows: one a setting, seed and canary."""
         trained = memorization.train(self.study(asked), folder, jobs, told)
         canaries, scores = memorization.tables(trained)
-        recall = scores.set_index(["setting", "seed"]).validation_top1
-        keys = pd.MultiIndex.from_frame(canaries[["setting", "seed"]])
-        rows = canaries.assign(arm=canaries.setting, top1=recall.loc[keys].to_numpy())
+        scores = scores.rename(columns={"validation_top1": "top1"})
+        kept = scores[["setting", "seed", "top1", *(c for c in COLUMNS if c in scores)]]
+        rows = canaries.merge(kept, on=["setting", "seed"], how="left", validate="many_to_one")
+        rows["arm"] = rows.setting
         return Measured(rows, list(trained.values()))
 
     def judge(self, rows: pd.DataFrame) -> Outcome:
@@ -104,7 +106,7 @@ class Thakkar2021(Finding):
         ]
         full = [f"{step.ceiling:.0%} of {step.more} to {step.less}" for step in judged]
         sentences.append(f"Pairs at the ceiling of sampled exposure in both: {'; '.join(full)}.")
-        return Outcome(found, _table(rows), tuple(sentences))
+        return Outcome(found, _table(rows), tuple(sentences), memorization.promised(rows))
 
 
 def _said(step: Difference) -> str:
