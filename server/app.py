@@ -233,6 +233,8 @@ def _run(
             layout = state.parameters.layout
             start = pretrained(config, federation, first, layout, reporter)
             state = initial_state(config, federation, start)
+    with profile.part("record"):
+        write_statement(run, config, federation, state, first)  # which the trackers are told
     tracking = Tracking(run, config, reporter.say)
     recorder = Recorder(run, config, federation, state, reporter, profile, key, first, tracking)
     made = STRATEGIES[config.strategy.name]
@@ -240,7 +242,6 @@ def _run(
     timeout = config.server.timeout_s
     try:
         with profile.part("record"):
-            write_statement(run, config, federation, state, first)
             recorder.checkpoint()  # from here on there is something to resume
             recorder.begun(state)
         del state  # a model or two, which nobody needs once there is a newer one

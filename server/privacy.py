@@ -24,6 +24,7 @@ from fedsim.models import build
 from fedsim.privacy import noise_keys
 from fedsim.privacy.base import Mechanism, Setting
 from fedsim.privacy.events import Event
+from fedsim.privacy.claims import Claim, rounded_up
 from fedsim.privacy.mechanisms import MECHANISMS
 from fedsim.privacy.noise_keys import NoiseKey
 from fedsim.privacy.plan import default_delta, largest_cohort
@@ -97,15 +98,18 @@ def resolved(
     mechanism.check()
     budget, noise = config.privacy.options.epsilon, config.privacy.options.noise_multiplier
     if budget and not noise:
-        notice(f"calibrating the noise for epsilon = {budget:g} ...")
+        notice(f"calibrating the noise for privacy.epsilon={budget:g} ...")
         config = _with(config, noise_multiplier=mechanism.noise_for(budget))
         mechanism_of(config, federation)  # it may refuse so much noise
         return config
     guarantee = mechanism.guarantee(noise, rounds)
     if budget and guarantee and guarantee.epsilon > budget:
+        users = mechanism.population
+        claim = Claim.of_plan(guarantee.as_dict(), users)
         raise FedsimError(
-            f"privacy.noise_multiplier = {noise:g} gives epsilon = {guarantee.epsilon:.4g}, more "
-            f"than privacy.epsilon = {budget:g}; leave the noise out, and it is calibrated."
+            f"privacy.noise_multiplier = {noise:g} gives epsilon = {rounded_up(claim.epsilon)}, "
+            f"more than privacy.epsilon={budget:g}; leave the noise out, and it is calibrated. "
+            f"That epsilon is {claim.terms}; for {users:,} users."
         )
     return config
 

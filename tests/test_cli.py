@@ -303,7 +303,7 @@ def test_the_dry_run_writes_nothing_and_its_numbers_are_those_of_the_run(
     assert "seed = 1" in for_people.out
 
 
-CALIBRATING = "calibrating the noise for epsilon = 8 ...\n"
+CALIBRATING = "calibrating the noise for privacy.epsilon=8 ...\n"
 
 
 def test_a_run_says_once_that_it_calibrates_the_noise(

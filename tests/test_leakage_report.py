@@ -401,8 +401,8 @@ def test_the_ceiling_is_drawn_where_users_have_a_guarantee(run: Run) -> None:
     assert "most that epsilon = 2 allows" in text
     claim = (
         "is 2 at delta = 1e-05 for each user (adjacency: x; sampler: not recorded; accountant: "
-        "PLD; noise: drawn from the seed, a simulation), against an adversary that y. It holds "
-        "for the 800 users of this run."
+        "PLD; noise: a simulation, since who knows config and text can subtract it), against an "
+        "adversary that y. It holds for the 800 users of this run."
     )
     assert f"Proven: epsilon {claim}" in text
     assert f"the most that epsilon allows any attack: epsilon {claim}" in text, "below the plots"

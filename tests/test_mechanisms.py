@@ -20,6 +20,7 @@ from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
 from fedsim.privacy import noise_keys
 from fedsim.privacy.base import Setting
+from fedsim.privacy.claims import rounded_up
 from fedsim.privacy.contributions import grid_of
 from fedsim.privacy.key_stream import KEY_BYTES
 from fedsim.privacy.mechanisms.adaptive import Adaptive, AdaptiveOptions
@@ -490,7 +491,7 @@ def test_a_budget_is_calibrated_and_stated(tiny: str, tmp_path: Path) -> None:
         assert needed.lower() in text.lower(), text
     page = write_report(run).read_text()
     assert "<strong>Private.</strong> Epsilon is" in page
-    assert f"delta = {found['delta']:.3g} for each user" in page
+    assert f"delta = {rounded_up(found['delta'], 3)} for each user" in page
 
 
 @pytest.mark.parametrize(("name", "seeds"), [("local", 8), ("dp-sgd", 2)])

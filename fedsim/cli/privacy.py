@@ -142,14 +142,21 @@ def _plan(given: dict[str, Any]) -> Plan:
 
 def _show(plan: Plan, stated: Guarantee, as_json: bool, more: dict[str, Any]) -> None:
     if as_json:
-        print(json.dumps(more | dataclasses.asdict(plan) | stated.as_dict(), indent=2))
+        whose = {"holds_for": _whose(plan)}
+        print(json.dumps(more | dataclasses.asdict(plan) | stated.as_dict() | whose, indent=2))
         return
     if more:
         print(f"{more['solved']} = {getattr(plan, more['solved']):.6g}")
     print("\n".join(_lines(plan, stated)))
 
 
+def _whose(plan: Plan) -> str:
+    return f"the {plan.users:,} users of the plan"
+
+
 def _lines(plan: Plan, stated: Guarantee) -> list[str]:
+    from fedsim.privacy.claims import rounded_up
+
     checks = []
     if stated.epsilon_rdp is not None:
         checks.append(f"RDP {stated.epsilon_rdp:.4g}")
@@ -162,7 +169,8 @@ def _lines(plan: Plan, stated: Guarantee) -> list[str]:
         f"separation {stated.min_separation}" if stated.min_separation else "",
     ]
     rows = [
-        ("epsilon", f"{stated.epsilon:.4g} at delta {stated.delta:.3g}"),
+        ("epsilon", f"{rounded_up(stated.epsilon)} at delta = {rounded_up(stated.delta, 3)}"),
+        ("holds for", _whose(plan)),
         ("accountant", "; ".join([stated.accountant, *checks])),
         ("unit", f"one {stated.unit}; {stated.adjacency}"),
         ("mechanism", f"{stated.mechanism}, noise multiplier {stated.noise_multiplier:.6g}, "

@@ -18,8 +18,16 @@ COLUMNS = ("epsilon", "delta", "unit", "adjacency", "sampler", "accountant", "ad
            "holds_for", "simulated_users", "own_users", "own_epsilon", "noise")  # fmt: skip
 NONE_OF_OWN = "none that means anything"
 _NOISE = {
-    "seeded": "drawn from the seed, a simulation",
-    "fresh": "drawn from fresh entropy",
+    "seeded": "a simulation, since who knows config and text can subtract it",
+    "fresh": "from a fresh key",
+}
+# Adjacency as statements of earlier versions say it, which knew no events -> what is proven there.
+_OF_EARLIER = {
+    "add or remove one user": "zero out one user; the number of users is public",
+    "zero-out one user": "zero out one user; the number of users is public",
+    "add or remove one sequence of that client": (
+        "zero out one sequence of that client; the numbers of sequences are public"
+    ),
 }
 
 
@@ -49,13 +57,16 @@ class Claim:
         """That of a privacy statement; None where it guarantees nothing."""
         if not said or not said["guarantee"]:
             return None
-        own = said.get("own") or {}
-        made = str(said.get("noise") or "seeded")
+        guarantee, own = said["guarantee"], said.get("own") or {}
+        made = str(said.get("options", {}).get("noise", "seeded"))
+        if "events" not in guarantee:
+            told = str(guarantee.get("adjacency", ""))
+            guarantee = {**guarantee, "adjacency": _OF_EARLIER.get(told, told)}
         return cls._of_guarantee(
-            said["guarantee"],
+            guarantee,
             own_users=int(said["users"]),
             simulated_users=int(own["reported_users"]) if own else None,
-            own_epsilon=own.get("epsilon"),
+            own_epsilon=_number(own.get("epsilon")),
             noise=_NOISE.get(made, made),
         )
 
@@ -74,7 +85,7 @@ class Claim:
             known,
             own_users=int(known["own_users"]),
             simulated_users=int(known["simulated_users"]) if "simulated_users" in known else None,
-            own_epsilon=known.get("own_epsilon"),
+            own_epsilon=_number(known.get("own_epsilon")),
             noise=str(known.get("noise", "")),
         )
 
@@ -182,14 +193,18 @@ def completed(said: dict[str, Any]) -> dict[str, Any]:
     claim = Claim.of(said)
     if claim is None:
         return said
-    guarantee = said["guarantee"] | claim.columns()
+    guarantee = said["guarantee"] | _for_json(claim)
     if not said.get("own"):
         return said | {"guarantee": guarantee}
-    own = replace(claim, epsilon=math.nan, simulated_users=None, own_epsilon=None)
-    return said | {
-        "guarantee": guarantee,
-        "own": own.columns() | said["own"],
-    }
+    own = said["own"]
+    its = _for_json(replace(claim, simulated_users=None, own_epsilon=None))
+    return said | {"guarantee": guarantee, "own": own | its | {"epsilon": own["epsilon"]}}
+
+
+def _for_json(claim: Claim) -> dict[str, Any]:
+    """The columns, with "inf" for what JSON does not know."""
+    inf = {name for name, v in claim.columns().items() if isinstance(v, float) and math.isinf(v)}
+    return claim.columns() | dict.fromkeys(inf, "inf")
 
 
 def rounded_up(value: float, digits: int = 4) -> str:
@@ -206,6 +221,10 @@ def rounded_up(value: float, digits: int = 4) -> str:
 
 def _users(number: int) -> str:
     return "1 user" if number == 1 else f"{number:,} users"
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def _missing(value: Any) -> bool:

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fedsim.privacy.claims import completed
+from fedsim.privacy.claims import completed, rounded_up
 from fedsim.privacy.coverage import (
     baselines,
     composes_with,
@@ -172,7 +172,8 @@ def _participations(said: Mapping[str, Any]) -> str:
 
 def _epsilon(guarantee: Mapping[str, Any]) -> str:
     text = (
-        f"{guarantee['epsilon']:.4g} at delta = {guarantee['delta']:.3g} ({guarantee['accountant']}"
+        f"{rounded_up(float(guarantee['epsilon']))} at delta = "
+        f"{rounded_up(guarantee['delta'], 3)} ({guarantee['accountant']}"
     )
     if guarantee["epsilon_rdp"] is not None:
         text += f"; cross-check RDP {guarantee['epsilon_rdp']:.4g}"
@@ -201,7 +202,7 @@ def _simulated(said: Mapping[str, Any]) -> str:
     )
     if own["epsilon"] is None:
         return f"{text}; their own noise is too little for an epsilon that means anything"
-    return f"{text}; for them epsilon is {own['epsilon']:.4g}"
+    return f"{text}; for them epsilon is {rounded_up(float(own['epsilon']))}"
 
 
 def _clients(clients: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from fedsim.config import Config
 from fedsim.errors import FedsimError
+from fedsim.privacy.claims import Claim
 from fedsim.registry import Registry
 
 OF_THIS_MACHINE = ("data.path", "pretrain.path", "engine.address")  # folders, with a user's name
@@ -24,8 +25,9 @@ STUDY_FOLDERS = ("cells", "runs")  # say nothing of which study
 class Story:
     """What a tracker is told of a run when it is opened.
 
-    folder: the run's. parameters: the config as one value a key, see `parameters`. known_as: what
-    the tracker called the run when it was begun, where it was begun before; else "".
+    folder: the run's. parameters: the config as one value a key, see `parameters`, and of a private
+    run what it guarantees as `privacy.claim`. known_as: what the tracker called the run when it was
+    begun, where it was begun before; else "".
     """
 
     folder: Path
@@ -40,11 +42,14 @@ class Story:
         return self.folder.name
 
     @classmethod
-    def of(cls, folder: Path, config: Config, known_as: str) -> Story:
-        """The story of a run of `config` in `folder`."""
+    def of(cls, folder: Path, config: Config, known_as: str, claim: Claim | None = None) -> Story:
+        """The story of a run of `config` in `folder`; claim: what it guarantees."""
         folder, options = folder.resolve(), config.tracking
         group = options.group or _study(folder)
-        return cls(folder, options.project, group, parameters(config), known_as)
+        told = parameters(config)
+        if claim is not None:  # the budget among them says neither for whom nor against whom
+            told["privacy.claim"] = claim.sentence()
+        return cls(folder, options.project, group, told, known_as)
 
 
 class Tracker(ABC):

@@ -12,6 +12,7 @@ from typing import Any
 from fedsim.config import Config
 from fedsim.errors import FedsimError, last_line
 from fedsim.files import write_atomically
+from fedsim.privacy.claims import Claim
 from fedsim.runs import Run
 from fedsim.tracking.base import TRACKERS, Story, Tracker, without_login
 from fedsim.tracking.figures import SENT, figures
@@ -48,8 +49,9 @@ class Tracking:
         self._open: dict[str, Tracker] = {}
         self._step, self._figures = 0, dict[str, float]()
         known = _remembered(run.path)
+        claim = Claim.of(run.privacy) if config.tracking.to else None
         for name in config.tracking.to:
-            story = Story.of(run.path, config, known.get(name, ""))
+            story = Story.of(run.path, config, known.get(name, ""), claim)
             self._guarded([name], partial(self._begin, name, story))
         if self._open:
             self._remember(run, known)
