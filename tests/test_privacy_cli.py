@@ -59,8 +59,9 @@ def test_a_strategy_with_its_options(privacy: Command) -> None:
 def test_words_name_all_that_epsilon_depends_on(privacy: Command) -> None:
     code, out, _ = privacy(f"epsilon {PLAN} --sampler cyclic")
     assert code == 0
-    for word in ("epsilon", "at delta = 1e-06", "holds for   the ", "exact Gaussian", "zero out one user",
-                 "cyclic", "at most 2 rounds of a user", "every global model", "rho", "mu"):  # fmt: skip
+    for word in ("epsilon", "at delta = 1e-06", "holds for   the ", "exact Gaussian", "cyclic",
+                 "zero out one user", "at most 2 rounds of a user", "every global model", "rho",
+                 "mu"):  # fmt: skip
         assert word in out
 
 
