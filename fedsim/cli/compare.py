@@ -199,8 +199,10 @@ def _tuned(found: Comparison) -> Table:
     """What the searches chose of what."""
     from fedsim.report.comparison_findings import at_edge
 
-    trials = found.made["tuning"]["trials"]
-    shown = Table(title=f"Chosen, from {trials} trials each", title_justify="left")
+    tuning = found.made["tuning"]
+    drawn = ", a Poisson number of them with a mechanism" if tuning.get("private") else ""
+    title = f"Chosen, from {tuning['trials']} trials each{drawn}"
+    shown = Table(title=title, title_justify="left")
     for heading in ("", "key", "searched", "chosen"):
         shown.add_column(heading, justify="right" if heading == "chosen" else "left")
     for row in found.chosen.to_dict("records"):

@@ -102,9 +102,11 @@ class Claim:
         """The same with the budget that was asked for, which is never below what was spent."""
         return replace(self, epsilon=max(budget, self.epsilon))
 
-    def together(self, epsilon: float, accountant: str = "") -> Claim:
+    def together(
+        self, epsilon: float, accountant: str = "", own_epsilon: float = math.nan
+    ) -> Claim:
         """Of several runs that saw the same users, with the epsilon of all; accountant: by what."""
-        own = self.own_epsilon if self.own_epsilon is None else math.nan
+        own = self.own_epsilon if self.own_epsilon is None else own_epsilon
         return replace(
             self, epsilon=epsilon, own_epsilon=own, accountant=accountant or self.accountant
         )

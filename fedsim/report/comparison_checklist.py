@@ -8,9 +8,10 @@ from typing import Any
 
 from fedsim.program import command_for_pages
 from fedsim.report.comparison_cells import Cells, shown
-from fedsim.report.comparison_findings import privacy
+from fedsim.report.comparison_findings import privacy, selected_privately
 from fedsim.report.comparison_rows import BOLD, as_markdown, chosen
 from fedsim.report.formats import count, duration, missing, size
+from fedsim.studies.comparison import Comparison
 from fedsim.studies.origin import SECONDS, reservations
 
 AUTHOR = "**For the author:** "
@@ -85,9 +86,20 @@ def _compared(cells: Cells) -> Iterator[str]:
 
 def _search(cells: Cells) -> Iterator[str]:
     compared = cells.comparison
-    if compared.trials.empty:
+    if private := selected_privately(compared):
+        yield f"- {private}"
+    elif compared.trials.empty:
         yield "- No hyper-parameter was searched: all values are those of the config."
         return
+    if not compared.trials.empty:
+        yield from _open_search(compared)
+    yield "- Chosen: the trial with the highest top-1 on validation users; test users had no say"
+    yield "- Ranges, on logarithmic axes, and final values:"
+    yield ""
+    yield as_markdown(chosen(cells)) if len(compared.chosen) else "No trial finished."
+
+
+def _open_search(compared: Comparison) -> Iterator[str]:
     trials = compared.trials.groupby(["strategy", *compared.axes]).size()
     low, high = int(trials.min()), int(trials.max())
     told = count(low, "trial") if low == high else f"{low} to {high} trials"
@@ -97,13 +109,9 @@ def _search(cells: Cells) -> Iterator[str]:
         f"- {told} a strategy{' and setting' if compared.axes else ''}, {len(compared.trials)} in "
         f"all, of which {stopped} were stopped early and {failed} failed"
     )
-    tuning = cells.comparison.made.get("tuning")
+    tuning = compared.made.get("tuning")
     if tuning:
         yield f"- How the search went: {_told(tuning)}"
-    yield "- Chosen: the trial with the highest top-1 on validation users; test users had no say"
-    yield "- Ranges, on logarithmic axes, and final values:"
-    yield ""
-    yield as_markdown(chosen(cells)) if len(compared.chosen) else "No trial finished."
 
 
 def _privacy(cells: Cells) -> Iterator[str]:

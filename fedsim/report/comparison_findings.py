@@ -19,9 +19,11 @@ from fedsim.report.comparison_cells import (
     p_value,
     resolved,
     shown,
+    together,
 )
 from fedsim.report.comparison_leads import MOST_NAMED, best, leader, named, to_target
 from fedsim.report.formats import count, missing
+from fedsim.studies.comparison import Comparison
 from fedsim.studies.ordering import LEAST_SEEDS
 from fedsim.studies.origin import reservations
 from fedsim.studies.server_optimizers import sentence
@@ -159,14 +161,35 @@ def _unadjusted(cells: Cells) -> Iterator[str]:
         yield UNADJUSTED
 
 
+def selected_privately(compared: Comparison) -> str:
+    """How cells were tuned whose search is part of what is guaranteed; "" where there are none."""
+    tuning = compared.made.get("tuning") or {}
+    if not tuning.get("private"):
+        return ""
+    return (
+        f"Tuned by private selection: {'; '.join(tuning['private'])}, with a Poisson number of "
+        f"trials, {tuning['trials']} in the mean, of values drawn at random, each trained to its "
+        "end; validation users chose. Of these trials nothing is told here: keep tuning.db and "
+        "cells/ to yourself."
+    )
+
+
 def _tuning(cells: Cells) -> Iterator[str]:
     compared = cells.comparison
-    if compared.trials.empty:
+    private = selected_privately(compared)
+    if private:
+        yield private
+    if not compared.trials.empty:
+        yield from _openly_tuned(compared)
+    elif not private:
         yield (
             "Nothing was tuned: every strategy ran with the values of the config, which may "
             "suit some better than others."
         )
-        return
+    yield from _edges(cells)
+
+
+def _openly_tuned(compared: Comparison) -> Iterator[str]:
     trials = compared.trials.groupby(["strategy", *compared.axes]).size()
     if trials.nunique() == 1:
         yield (
@@ -179,10 +202,9 @@ def _tuning(cells: Cells) -> Iterator[str]:
             f"The tuning was not equal: {int(trials.min())} to {int(trials.max())} trials; "
             "run the same command again to complete it."
         )
-    fixed = [s for s in compared.strategies if s not in set(compared.trials["strategy"])]
+    fixed = [s for s in compared.strategies if s not in set(compared.chosen["strategy"])]
     if fixed:
         yield f"Without a search, with the values of the config: {', '.join(fixed)}."
-    yield from _edges(cells)
 
 
 def _optimizers(cells: Cells) -> Iterator[str]:
@@ -227,12 +249,18 @@ def _guaranteed(row: dict[str, Any]) -> str:
     if claim is None:
         return str(row["note"])
     text = claim.sentence("epsilon of one run").removesuffix(".")
-    if not row["trials"]:
-        return f"{text}. Nothing was searched"
-    text += f". With the {row['trials']} trials of the search, which saw the same users: "
     if missing(row["epsilon_with_search"]):
-        return text + str(row["note"])
-    return text + f"at most {claim.together(row['epsilon_with_search']).short}"
+        return f"{text}. {row['note']}"
+    if row["trials"]:
+        text += (
+            f". With its search, whose {row['trials']} trials saw the same users: at most "
+            f"{together(claim, row, 'epsilon_with_search').short}, by {row['theorem']}"
+        )
+    else:
+        text += ". Nothing was searched"
+    return f"{text}. All that is published, every seed: at most " + (
+        together(claim, row, "epsilon_of_all").short
+    )
 
 
 def _failures(cells: Cells) -> Iterator[str]:

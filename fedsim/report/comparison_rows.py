@@ -16,6 +16,7 @@ from fedsim.report.comparison_cells import (
     difference,
     p_value,
     shown,
+    together,
     with_half,
 )  # fmt: skip
 from fedsim.report.comparison_findings import UNADJUSTED, at_edge
@@ -28,7 +29,7 @@ BOLD = (
     "others, paired by three seeds or more, have p below 0.05 (two-sided t-test, times the number "
     "of others)."
 )
-OF_ONE_AND_ALL = ("epsilon of one run", "epsilon, search included")
+OF_ONE_AND_ALL = ("epsilon of one run", "epsilon, search included", "epsilon, all seeds")
 _WITH_INTERVAL = re.compile(r"(\S+) (± \S+|\(\S+ to \S+\))")
 
 
@@ -204,12 +205,15 @@ def privacy(cells: Cells) -> Table:
     return ["strategy", *axes, "mechanism", *OF_ONE_AND_ALL, "trials", "note"], rows
 
 
-def _epsilons(row: dict[str, Any]) -> tuple[str, str]:
-    """Of one run, and of all that its search saw, each with for whom it holds."""
-    claim, searched = Claim.of_row(row), row["epsilon_with_search"]
+def _epsilons(row: dict[str, Any]) -> tuple[str, ...]:
+    """Of one run, with its search, and with all seeds too, each with for whom it holds."""
+    claim = Claim.of_row(row)
     if claim is None:
-        return MISSING, MISSING
-    return claim.short, MISSING if missing(searched) else claim.together(searched).short
+        return MISSING, MISSING, MISSING
+    more = ("epsilon_with_search", "epsilon_of_all")
+    return claim.short, *(
+        MISSING if missing(row[name]) else together(claim, row, name).short for name in more
+    )
 
 
 def privacy_note(cells: Cells) -> str:

@@ -31,6 +31,7 @@ from fedsim.studies.tuning import (
     budget,
     score_at,
     search_of,
+    selects_privately,
     trial_config,
 )
 
@@ -77,8 +78,16 @@ class Study:
         searched = [c for c in distinct.values() if self.trials and self.plan.searched(c)]
         if not searched:
             return said
-        spent = sum(budget(self.trials, configs[cell].server.rounds) for cell in searched)
-        return f"{said}; before them {len(searched) * self.trials} trials, {spent:,} rounds"
+        spent = sum(_spent(self.trials, configs[cell]) for cell in searched)
+        about = "about " if any(selects_privately(configs[cell]) for cell in searched) else ""
+        trials = len(searched) * self.trials
+        return f"{said}; before them {about}{trials} trials, {about}{spent:,} rounds"
+
+
+def _spent(trials: int, config: Config) -> int:
+    """Rounds that a search of so many trials trains, in expectation where it is private."""
+    rounds = config.server.rounds
+    return trials * rounds if selects_privately(config) else budget(trials, rounds)
 
 
 def run_study(study: Study, folder: Path, jobs: int, said: Said) -> Comparison:
@@ -97,7 +106,10 @@ def run_study(study: Study, folder: Path, jobs: int, said: Said) -> Comparison:
         missed = _attack(outcomes, crew, said) if study.leakage else []
     runs, curves, target = assemble(outcomes, folder, study.target, study.leakage)
     finished = {o.path: o for o in outcomes.values() if isinstance(o, Run)}
-    made = _made(study, cells, searches, list(finished.values()), trials, crew.jobs)
+    private = {path for cell, mine in trials.items() if searches[cell].mean for path in mine}
+    told = {path: run for mine in trials.values() for path, run in mine.items()}
+    told = {path: run for path, run in told.items() if path not in private}
+    made = _made(study, cells, searches, list(finished.values()), told, crew.jobs)
     return Comparison(
         axes=tuple(axis for axis, _ in study.plan.axes),
         strategies=study.plan.strategies,
@@ -107,11 +119,20 @@ def run_study(study: Study, folder: Path, jobs: int, said: Said) -> Comparison:
         curves=curves,
         chosen=_chosen_rows(searches, chosen),
         trials=pd.DataFrame(
-            [dict(s.cell.columns) | row for s in searches.values() for row in s.rows]
+            [dict(s.cell.columns) | row for s in _open(searches).values() for row in s.rows]
         ),
         made=made | {"not_measured": missed},
-        privacy=guarantees(outcomes, dict.fromkeys(searches, study.trials)),
+        privacy=guarantees(
+            outcomes,
+            {cell: list(mine.values()) for cell, mine in trials.items()},
+            {cell: search.mean for cell, search in searches.items()},
+        ),
     )
+
+
+def _open(searches: Mapping[Cell, Search]) -> dict[Cell, Search]:
+    """Those whose trials may be told of: what is told of a private selection is its choice."""
+    return {cell: search for cell, search in searches.items() if not search.mean}
 
 
 def _searches(study: Study, cells: Sequence[Cell], folder: Path) -> dict[Cell, Search]:
@@ -137,12 +158,12 @@ def _tune(
     searches: Mapping[Cell, Search],
     crew: Crew,
     ledger: Ledger,
-) -> dict[Path, Run]:
-    """Run all searches in step; returns the trials' runs.
+) -> dict[Cell, dict[Path, Run]]:
+    """Run all searches in step; returns the trials' runs of each cell.
 
     How much there is to do is counted anew at each stage: trials fail, and stopped ones come back.
     """
-    runs: dict[Path, Run] = {}
+    runs: dict[Cell, dict[Path, Run]] = {cell: {} for cell in searches}
     while any(search.due for search in searches.values()):
         ledger.expect(*_left(study, cells, searches))
         configs: dict[str, Config] = {}
@@ -161,7 +182,7 @@ def _tune(
             cell, trial = whose[name]
             scores[cell][trial] = None
             if isinstance(outcome, Run):
-                runs[outcome.path] = outcome
+                runs[cell][outcome.path] = outcome
                 scores[cell][trial] = score_at(outcome, until[name])
         for cell, search in searches.items():
             if search.due:
@@ -237,6 +258,7 @@ def _made(
 ) -> dict[str, Any]:
     """What a reproducibility checklist asks."""
     config = study.plan.config(cells[0], study.seeds[0])
+    private_cells = [search.cell.name for search in searches.values() if search.mean]
     made = origin(config, runs)
     return made | {
         **cost_of(runs, list(trials.values()), made),
@@ -250,7 +272,8 @@ def _made(
         "tuning": {
             "trials": study.trials,
             "seed": SEARCH_SEED,
-            "rounds": {s.cell.name: list(s.rungs) for s in searches.values()},
+            "rounds": {s.cell.name: list(s.rungs) for s in _open(searches).values()},
+            **({"private": private_cells} if private_cells else {}),
         }
         if study.trials
         else None,

@@ -1,60 +1,85 @@
-"""What each private cell of a comparison guarantees: one run, and one run with its search."""
+"""What each private cell of a comparison guarantees: one run, its search, and all its seeds."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from fedsim.errors import FedsimError
-from fedsim.federation import open_federation
 from fedsim.privacy.claims import Claim
+from fedsim.privacy.events import Event, events_from
+from fedsim.privacy.selection import search_and_runs
 from fedsim.runs import Run
 from fedsim.studies.cells import Cell
-from server.privacy import mechanism_of
+
+_MISSING = {"epsilon_with_search": math.nan, "epsilon_of_all": math.nan, "theorem": ""}
 
 
 def guarantees(
-    outcomes: Mapping[tuple[Cell, int], Run | Exception], trials: Mapping[Cell, int]
+    outcomes: Mapping[tuple[Cell, int], Run | Exception],
+    trials: Mapping[Cell, Sequence[Run]],
+    means: Mapping[Cell, int],
 ) -> pd.DataFrame:
-    """One row a cell with a mechanism, from its first finished run; see `Comparison.privacy`.
+    """One row a cell with a mechanism that has a finished run; see `Comparison.privacy`.
 
-    trials: of the search of each cell that had one. They saw the same users as the run, so that
-    the epsilon of both together composes one run more than there are trials. A trial that was
-    stopped early counts as a whole run, which can only make it larger.
+    trials: the runs of the cell's search, which saw the same users. means: of their number where
+    the search was a private selection, else 0. A trial that was stopped early counts as a whole
+    run, which can only make epsilon larger.
     """
-    rows: dict[Cell, dict[str, Any]] = {}
+    runs: dict[Cell, list[Run]] = {}
     for (cell, _), outcome in outcomes.items():
-        if cell in rows or not isinstance(outcome, Run) or outcome.config.privacy.name == "none":
-            continue
-        rows[cell] = dict(cell.columns) | _of(outcome, trials.get(cell, 0))
-    return pd.DataFrame(list(rows.values()))
+        if isinstance(outcome, Run) and outcome.config.privacy.name != "none":
+            runs.setdefault(cell, []).append(outcome)
+    rows = [
+        dict(cell.columns) | _of(mine, trials.get(cell, ()), means.get(cell, 0))
+        for cell, mine in runs.items()
+    ]
+    return pd.DataFrame(rows)
 
 
-def _of(run: Run, trials: int) -> dict[str, Any]:
-    claim = Claim.of(run.privacy)
-    row = {"mechanism": run.config.privacy.name, "epsilon": math.nan, "trials": trials,
-           "epsilon_with_search": math.nan, "note": ""}  # fmt: skip
+def _of(runs: Sequence[Run], trials: Sequence[Run], mean: int) -> dict[str, Any]:
+    """The row of a cell from its runs, one for each seed, and those of its search."""
+    claim = Claim.of(runs[0].privacy)
+    row = {"mechanism": runs[0].config.privacy.name, "epsilon": math.nan,
+           "trials": mean or len(trials), **_MISSING, "note": ""}  # fmt: skip
     if claim is None:
         return row | {"note": "no guarantee: there is no noise that would give one"}
     row |= claim.columns()
-    if not trials:
-        return row | {"epsilon_with_search": claim.epsilon}
     try:
-        together = _together(run, trials + 1)
+        row |= _together(runs, trials, mean, own=False)
+        if claim.simulated_users is not None:
+            own = _together(runs, trials, mean, own=True)
+            row |= {f"own_{name}": own[name] for name in ("epsilon_with_search", "epsilon_of_all")}
     except FedsimError as error:
         return row | {"note": f"no composition with the search is computable: {error}"}
-    if not math.isfinite(together):
-        return row | {"note": "no composition with the search is computable"}
-    return row | {"epsilon_with_search": together}
+    return row
 
 
-def _together(run: Run, runs: int) -> float:
-    config = run.config
-    noise = getattr(config.privacy.options, "noise_multiplier", 0.0)
-    found = mechanism_of(config, open_federation(config)).guarantee(
-        noise, config.server.rounds, runs
-    )
-    return found.epsilon if found else math.inf
+def _together(
+    runs: Sequence[Run], trials: Sequence[Run], mean: int, own: bool
+) -> dict[str, float | str]:
+    """Epsilon of the search with the first run, and with all; and by which theorem."""
+    each = [_events(run, own) for run in runs]
+    searched = [_events(trial, own) for trial in trials]
+    delta = float(_guarantee(runs[0], own)["delta"])
+    first = search_and_runs(each[0], searched, mean, each[0], delta)
+    every = search_and_runs(each[0], searched, mean, [e for mine in each for e in mine], delta)
+    theorem = first.accountant if searched or mean else ""
+    return {"epsilon_with_search": first.epsilon, "epsilon_of_all": every.epsilon,
+            "theorem": theorem}  # fmt: skip
+
+
+def _events(run: Run, own: bool) -> tuple[Event, ...]:
+    return events_from(_guarantee(run, own)["events"])
+
+
+def _guarantee(run: Run, own: bool) -> Mapping[str, Any]:
+    """That of a run's users, or of the larger population whose noise it simulates."""
+    said = run.privacy or {}
+    found = (said.get("own") or said).get("guarantee") if own else said.get("guarantee")
+    if not found or "events" not in found:
+        raise FedsimError(f"{run.path} does not say what its guarantee is made of.")
+    return found

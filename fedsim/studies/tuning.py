@@ -1,10 +1,14 @@
-"""A budget-equal search: as many trials for every cell, halved in step, recorded by Optuna.
+"""A budget-equal search: as many trials for every cell, recorded by Optuna.
 
 Successive halving (Jamieson & Talwalkar 2016) without a race: all trials train a quarter of the
 rounds, the better half of them up to the middle, the better half of those to the end. Which trials
 go on depends on their scores alone, never on which was done first, so the number of processes
 changes nothing. Trials are runs of a seed of their own, scored on validation users; they are paused
 before they would see a test user.
+
+Under a mechanism that guarantees something to users, against who sees the models, the search is a
+private selection instead (`fedsim.privacy.selection`): a Poisson number of trials, their values
+drawn independently, each trained to its end, none stopped for what another one scored.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from scipy.stats import qmc
 
 from fedsim.config import Config
+from fedsim.privacy.mechanisms import MECHANISMS
 from fedsim.runs import Run
 from fedsim.search_space import Range
 from fedsim.seeding import stream
@@ -52,6 +57,29 @@ def budget(trials: int, rounds: int) -> int:
         spent += standing * (rung - before)
         standing, before = math.ceil(standing / 2), rung
     return spent
+
+
+def selects_privately(config: Config) -> bool:
+    """Whether a search of the config is a private selection.
+
+    Not under `local` and `dp-sgd`: their adversary sees every update, so that no trial is hidden.
+    """
+    options = config.privacy.options
+    noisy = getattr(options, "noise_multiplier", 0.0) or getattr(options, "epsilon", 0.0)
+    return bool(noisy) and MECHANISMS[config.privacy.name].draws_in_secret
+
+
+def draws(ranges: Mapping[str, Range], mean: int, digest: str) -> list[Values]:
+    """The values of a private selection: a Poisson number of independent draws, perhaps none.
+
+    digest: of what is searched; another search, other draws.
+    """
+    count = int(stream(SEARCH_SEED, f"trials of a private selection {digest}").poisson(mean))
+    out = []
+    for trial in range(count):
+        draw = stream(SEARCH_SEED, f"values of a private selection {digest}", trial)
+        out.append({key: ranges[key].at(draw.random()) for key in sorted(ranges)})
+    return out
 
 
 def design(own: Values, ranges: Mapping[str, Range], trials: int) -> list[Values]:
@@ -88,6 +116,8 @@ class Search:
     ranges: Mapping[str, Range]
     designed: Sequence[Values]
     rungs: tuple[int, ...]
+    own: Values = field(default_factory=dict)  # the cell's
+    mean: int = 0  # of the number of trials, where that is drawn: a private selection
     record: TrialRecord | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
 
@@ -156,8 +186,10 @@ class Search:
 
     @property
     def chosen(self) -> Values | None:
-        """The values of the best trial that went to the end, the earliest of equals; None where
-        all failed, or the search is not over."""
+        """The values of the best trial that went to the end, the earliest of equals; the cell's
+        own where no trial was drawn; None where all failed, or the search is not over."""
+        if not self.designed:
+            return dict(self.own)
         ended = [row for row in self.rows if row["state"] == "finished"]
         if not ended:
             return None
@@ -178,12 +210,14 @@ def search_of(plan: Plan, cell: Cell, trials: int, folder: Path) -> Search | Non
     from fedsim.studies.trial_record import TrialRecord
 
     config = plan.config(cell, SEARCH_SEED)
-    designed = design(own_values(config, list(ranges)), ranges, trials)
+    own, private = own_values(config, list(ranges)), selects_privately(config)
     told = [config.identity(), {key: [r.low, r.high] for key, r in ranges.items()}, trials]
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
-    spans = {key: _span(r, designed[0][key]) for key, r in ranges.items()}
+    designed = draws(ranges, trials, digest) if private else design(own, ranges, trials)
+    spans = {key: _span(r, own[key]) for key, r in ranges.items()}
     record = TrialRecord(folder / "tuning.db", f"{cell.name} {digest}", designed, spans)
-    return Search(cell, ranges, designed, rungs(config.server.rounds), record)
+    steps = (config.server.rounds,) if private else rungs(config.server.rounds)
+    return Search(cell, ranges, designed, steps, own, trials if private else 0, record)
 
 
 def _span(range: Range, own: float) -> tuple[float, float]:
@@ -194,7 +228,8 @@ def _span(range: Range, own: float) -> tuple[float, float]:
 def trial_config(plan: Plan, cell: Cell, values: Values) -> Config:
     """Of a trial's run: scored at every rung, and nothing measured that a choice does not need."""
     config = plan.config(cell, SEARCH_SEED, values)
-    every = rungs(config.server.rounds)[0]
+    rounds = config.server.rounds
+    every = rounds if selects_privately(config) else rungs(rounds)[0]
     quiet = {"every": every, "trigram": False, "central": False}
     return replace(
         config,
