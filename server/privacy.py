@@ -23,8 +23,8 @@ from fedsim.leakage.first_corpus import FirstCorpus
 from fedsim.models import build
 from fedsim.privacy import noise_keys
 from fedsim.privacy.base import Mechanism, Setting
-from fedsim.privacy.events import Event
 from fedsim.privacy.claims import Claim, rounded_up
+from fedsim.privacy.events import Event
 from fedsim.privacy.mechanisms import MECHANISMS
 from fedsim.privacy.noise_keys import NoiseKey
 from fedsim.privacy.plan import default_delta, largest_cohort
