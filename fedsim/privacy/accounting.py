@@ -107,7 +107,7 @@ def stated(plan: Plan, events: tuple[Event, ...], sensitivity: float) -> Guarant
 
 def loud(epsilon: float) -> list[str]:
     """A warning where epsilon is so large that little is guaranteed."""
-    if epsilon <= LARGE_EPSILON:
+    if epsilon <= LARGE_EPSILON or math.isinf(epsilon):  # which says it itself
         return []
     return [f"epsilon = {epsilon:.3g} is above {LARGE_EPSILON}: as a guarantee it is weak."]
 
