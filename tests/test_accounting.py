@@ -534,9 +534,9 @@ def test_a_cap_on_participations_ends_the_rounds() -> None:
     [
         (calibration.rounds_for, {"sampler": "cyclic", "noise_multiplier": 0.1}, 1.0, "raise"),
         (calibration.cohort_for, {"sampler": "cyclic", "noise_multiplier": 0.1}, 1.0, "raise"),
-        (calibration.noise_for, {}, 0.0, "give a number above 0"),
-        (calibration.noise_for, {}, math.inf, "give a number above 0"),
-        (calibration.noise_for, {"sampler": "cyclic"}, 1e-9, "out of reach"),
+        (calibration.noise_for, {}, 0.0, "give a number from"),
+        (calibration.noise_for, {}, math.inf, "give a number from"),
+        (calibration.noise_for, {"sampler": "cyclic", "rounds": 10**9}, 1e-6, "out of reach"),
         (calibration.noise_for, {"cohort": 10**6}, 1.0, "lower it"),
         (calibration.rounds_for, {"noise_multiplier": 0.0}, 8.0, "raise noise_multiplier"),
     ],
