@@ -77,11 +77,23 @@ def test_the_smaller_bound_is_taken_and_named() -> None:
     halved = search_and_runs(SAMPLED, made, 0, SAMPLED, 1e-6)
     assert halved.accountant == COMPOSITION
     assert halved.epsilon == compose(SAMPLED * 11, 1e-6).epsilon
-    few = search_and_runs(SAMPLED, [SAMPLED], 10, SAMPLED, 1e-6)
-    assert few.accountant == COMPOSITION, "one trial was all that was drawn"
+    for drawn in (0, 1, 30):  # which nobody may learn from the figure or from its theorem
+        assert search_and_runs(SAMPLED, [SAMPLED] * drawn, 10, SAMPLED, 1e-6) == both
     cut = (Event("truncated", 2.0, 60, rate=0.02, users=1000, cut=40),)
     assert select(cut, 8, cut, 1e-5) is None
     assert search_and_runs(cut, [cut], 8, cut, 1e-5).accountant == COMPOSITION
+
+
+def test_a_vocabulary_is_released_once_and_takes_its_chance_of_delta() -> None:
+    words = Event("threshold", 8.0, chance=4e-7)
+    once = (Event("gaussian", 8.0), *SAMPLED)
+    found = search_and_runs((words, *SAMPLED), [(words, *SAMPLED)] * 3, 10, (words, *SAMPLED), 1e-6)
+    bare = select(SAMPLED, 10, once, 6e-7)
+    assert bare is not None
+    assert found.accountant == PRIVATE_SELECTION
+    assert found.epsilon == pytest.approx(bare.epsilon, rel=1e-6)
+    composed = search_and_runs((words, *SAMPLED), [(words, *SAMPLED)] * 3, 0, (words,), 1e-6)
+    assert composed.epsilon == pytest.approx(compose([*SAMPLED * 3, once[0]], 6e-7).epsilon)
 
 
 # -- the search -----------------------------------------------------------------------------------

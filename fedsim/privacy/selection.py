@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 
 from fedsim.privacy.accountants import Loss, compose
-from fedsim.privacy.events import Event, merged
+from fedsim.privacy.events import Event, merged, without_thresholds
 
 PRIVATE_SELECTION = (
     "private selection of a Poisson number of trials (Papernot & Steinke 2022), by RDP: "
@@ -26,12 +27,30 @@ _ORDERS = (*range(2, 65), *(round(64 * 1.15**step) for step in range(1, 40)))
 
 def select(one: Sequence[Event], mean: float, after: Sequence[Event], delta: float) -> Loss | None:
     """A Poisson number of runs of the events `one`, `mean` in expectation, of which the best is
-    known, and after them the events `after`. None where Renyi's accountant cannot tell."""
-    events = (*merged(one), *merged(after))
+    known, and after them the events `after`. None where Renyi's accountant cannot tell.
+
+    The words of a vocabulary are released once, before all of them.
+    """
+    released, one, after = _words((*one, *after)), _rounds(one), _rounds(after)
+    before, chance = without_thresholds(released)
+    events = (*before, *one, *after)
     if any(event.kind == "truncated" or not event.noise_multiplier for event in events):
         return None
-    epsilon = _selected(merged(one), mean, merged(after), delta)
+    if chance >= delta:
+        return None
+    after = merged((*before, *after))
+    epsilon = _selected(merged(one), mean, after, delta - chance) - math.log1p(-chance)
     return Loss(epsilon, PRIVATE_SELECTION, epsilon) if math.isfinite(epsilon) else None
+
+
+def _words(events: Sequence[Event]) -> tuple[Event, ...]:
+    """The release of the words that all runs share: with the least noise that one counts."""
+    found = [event for event in events if event.kind == "threshold"]
+    return (min(found, key=lambda event: event.noise_multiplier),) if found else ()
+
+
+def _rounds(events: Sequence[Event]) -> tuple[Event, ...]:
+    return tuple(event for event in events if event.kind != "threshold")
 
 
 @lru_cache(maxsize=256)
@@ -70,12 +89,19 @@ def search_and_runs(
     after: Sequence[Event],
     delta: float,
 ) -> Loss:
-    """The smaller of both bounds: private selection, where `mean` says that it was one (0: it was
-    not), and the composition of the `trials` that were really made, each with its own events."""
-    made = [event for events in trials for event in events]
-    composed = compose((*made, *after), delta)
-    composed = Loss(composed.epsilon, COMPOSITION, composed.rdp, composed.warnings)
-    selected = select(one, mean, after, delta) if mean else None
-    if selected is not None and selected.epsilon < composed.epsilon:
-        return selected
-    return composed
+    """By private selection, where `mean` says that the search was one (0: it was not) and that
+    costs less than so many trials would together; else by composition of the `trials` that were
+    really made, each with its own events.
+
+    Which of both is decided by the mean, never by how many trials were drawn: that would tell of a
+    number that private selection keeps secret.
+    """
+    released, one, after = _words((*one, *after)), _rounds(one), _rounds(after)
+    selected = select((*released, *one), mean, after, delta) if mean else None
+    if selected is not None:
+        many = [replace(event, count=math.ceil(mean) * event.count) for event in one]
+        if selected.epsilon < compose((*released, *many, *after), delta).epsilon:
+            return selected
+    made = [event for events in trials for event in _rounds(events)]
+    composed = compose((*released, *made, *after), delta)
+    return Loss(composed.epsilon, COMPOSITION, composed.rdp, composed.warnings)
