@@ -217,7 +217,7 @@ def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
         (["membership.userz=30", "--measures", "membership"], "did you mean 'membership.users'"),
         (["membership.users=30", "--measures", "canaries"], "has no effect"),
         (["membership=30"], "measure.option=value"),
-        (["membership.users=3"], "greater than or equal to 20"),
+        (["membership.users=3"], "should be at least 20"),
     ],
 )
 def test_bad_requests_are_one_sentence(
