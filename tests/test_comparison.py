@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 
 from fedsim.cli.main import app
 from fedsim.cli.studying import check_out
+from fedsim.config import load
 from fedsim.data.store import open_corpus
 from fedsim.errors import FedsimError
 from fedsim.privacy.accountants import exact_gaussian
@@ -36,6 +37,7 @@ from fedsim.studies.audit import audit_run
 from fedsim.studies.cells import Plan, parse_axes, parse_strategies
 from fedsim.studies.compare import Study, run_study
 from fedsim.studies.comparison import Comparison
+from fedsim.studies.guarantees import guarantees
 from fedsim.studies.server_optimizers import sentence, server_optimizers
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -472,6 +474,19 @@ def test_a_private_cell_says_what_it_costs_with_its_search(
     assert found.made["tuning"]["private"] == ["fedavg"]
     assert math.isnan(other["epsilon"])
     assert "no guarantee" in other["note"]
+
+
+def test_trials_that_failed_are_paid_for_too(tiny: str, tmp_path: Path) -> None:
+    """One trial that finished and two that did not, then the run: four times the same noise."""
+    (cell,) = Plan(("fedavg",), tiny).cells()
+    config = load(tiny, ["server.rounds=2", "privacy=local", "privacy.noise_multiplier=20"])
+    run = simulate(config, tmp_path / "run", quiet=True)
+    (row,) = guarantees({(cell, 1): run}, {cell: [run]}, {}, {cell: 2}).to_dict("records")
+    alone = run.privacy["guarantee"]
+    assert row["trials"] == 3
+    assert row["epsilon_with_search"] == pytest.approx(
+        exact_gaussian(1 / alone["mu"] / math.sqrt(4), alone["delta"])
+    )
 
 
 @pytest.mark.parametrize("target", ["60", "-0.1", "nan"])

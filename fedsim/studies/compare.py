@@ -126,6 +126,7 @@ def run_study(study: Study, folder: Path, jobs: int, said: Said) -> Comparison:
             outcomes,
             {cell: list(mine.values()) for cell, mine in trials.items()},
             {cell: search.mean for cell, search in searches.items()},
+            {cell: len(s.designed) - len(trials[cell]) for cell, s in searches.items()},
         ),
     )
 

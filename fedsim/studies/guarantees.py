@@ -22,36 +22,38 @@ def guarantees(
     outcomes: Mapping[tuple[Cell, int], Run | Exception],
     trials: Mapping[Cell, Sequence[Run]],
     means: Mapping[Cell, int],
+    failed: Mapping[Cell, int],
 ) -> pd.DataFrame:
     """One row a cell with a mechanism that has a finished run; see `Comparison.privacy`.
 
     trials: the runs of the cell's search, which saw the same users. means: of their number where
     the search was a private selection, else 0. A trial that was stopped early counts as a whole
-    run, which can only make epsilon larger.
+    run, which can only make epsilon larger; so do those that `failed`: that they did tells too.
     """
     runs: dict[Cell, list[Run]] = {}
     for (cell, _), outcome in outcomes.items():
         if isinstance(outcome, Run) and outcome.config.privacy.name != "none":
             runs.setdefault(cell, []).append(outcome)
     rows = [
-        dict(cell.columns) | _of(mine, trials.get(cell, ()), means.get(cell, 0))
+        dict(cell.columns)
+        | _of(mine, trials.get(cell, ()), means.get(cell, 0), failed.get(cell, 0))
         for cell, mine in runs.items()
     ]
     return pd.DataFrame(rows)
 
 
-def _of(runs: Sequence[Run], trials: Sequence[Run], mean: int) -> dict[str, Any]:
+def _of(runs: Sequence[Run], trials: Sequence[Run], mean: int, failed: int) -> dict[str, Any]:
     """The row of a cell from its runs, one for each seed, and those of its search."""
     claim = Claim.of(runs[0].privacy)
     row = {"mechanism": runs[0].config.privacy.name, "epsilon": math.nan,
-           "trials": mean or len(trials), **_MISSING, "note": ""}  # fmt: skip
+           "trials": mean or len(trials) + failed, **_MISSING, "note": ""}  # fmt: skip
     if claim is None:
         return row | {"note": "no guarantee: there is no noise that would give one"}
     row |= claim.columns()
     try:
-        row |= _together(runs, trials, mean, own=False)
+        row |= _together(runs, trials, mean, failed, own=False)
         if claim.simulated_users is not None:
-            own = _together(runs, trials, mean, own=True)
+            own = _together(runs, trials, mean, failed, own=True)
             row |= {f"own_{name}": own[name] for name in ("epsilon_with_search", "epsilon_of_all")}
     except FedsimError as error:
         return row | {"note": f"no composition with the search is computable: {error}"}
@@ -59,11 +61,13 @@ def _of(runs: Sequence[Run], trials: Sequence[Run], mean: int) -> dict[str, Any]
 
 
 def _together(
-    runs: Sequence[Run], trials: Sequence[Run], mean: int, own: bool
+    runs: Sequence[Run], trials: Sequence[Run], mean: int, failed: int, own: bool
 ) -> dict[str, float | str]:
     """Epsilon of the search with the first run, and with all; and by which theorem."""
     each = [_events(run, own) for run in runs]
     searched = [_events(trial, own) for trial in trials]
+    # All trials have one seed, and so one schedule.
+    searched += failed * [searched[0] if searched else each[0]]
     delta = float(_guarantee(runs[0], own)["delta"])
     first = search_and_runs(each[0], searched, mean, each[0], delta)
     every = search_and_runs(each[0], searched, mean, [e for mine in each for e in mine], delta)
