@@ -39,7 +39,8 @@ SUPERLINK = "superlink"  # in Flower's config, and as the name of the process
 LOCAL = "127.0.0.1"
 START_S = 60.0
 ONLINE_S = 120.0
-CALM_S = 8.0  # a node that is refused ends within this time
+LOOK_S, PAUSE_S = 0.5, 5.0  # between looks at a node's log, and before a refused one starts again
+TELL_S = 10.0
 COMMAND_S = 120.0
 SETTINGS = "FEDSIM_SETTINGS"  # environment of the SuperLink, and so of the ServerApp
 
@@ -222,27 +223,65 @@ class Deployment:
                 done.touch()
 
     def _start_nodes(self, say: Callable[[str], None]) -> list[str]:
-        """Start the nodes that do not run, and wait until all have stayed online for a while.
+        """Start the nodes that do not run, and wait until the SuperLink has let each of them in.
 
-        The SuperLink takes a killed node for connected for up to a minute, and refuses its
-        successor meanwhile: that one is started again.
+        It takes a killed node for connected for up to a minute, and refuses its successor
+        meanwhile: that one is started again until it is let in.
         """
-        names = {shard_name(number): self.node_folder(number) for number in range(self.nodes)}
-        missing = [name for name in names if not self.running(name)]
-        deadline, calm_since = time.monotonic() + ONLINE_S, time.monotonic()
-        while missing and time.monotonic() - calm_since < CALM_S:
-            for name in [name for name in missing if not self.running(name)]:
-                if time.monotonic() > deadline:
-                    raise FedsimError(
-                        f"{name} ended: {complaint(self.log(name))} (see {self.log(name)})."
+        folders = {shard_name(number): self.node_folder(number) for number in range(self.nodes)}
+        missing = [name for name in folders if not self.running(name)]
+        waiting = {name: self._start_node(name, folders[name], say) for name in missing}
+        deadline, told = time.monotonic() + ONLINE_S, time.monotonic()
+        while waiting:
+            time.sleep(LOOK_S)
+            for name, begins in list(waiting.items()):
+                if joined(log := self.log(name), begins):
+                    say(f"{name} is connected")
+                    del waiting[name]
+                elif refused(log, begins) or not self.running(name):
+                    self._end(name)
+                    if time.monotonic() > deadline:
+                        raise FedsimError(f"{name} is not let in: {complaint(log)} (see {log}).")
+                    say(
+                        f"{name} is refused so far: a killed node is taken for connected for up to "
+                        "a minute; trying again"
                     )
-                say(f"starting {name}")
-                self._start(name, node_command(names[name], self.address, free_port()))
-                calm_since = time.monotonic()
-            time.sleep(0.5)
-        if missing and self.online() < self.nodes:
-            raise FedsimError(f"Not all {self.nodes} nodes are online; see the logs.")
+                    time.sleep(PAUSE_S)
+                    waiting[name] = self._start_node(name, folders[name], say)
+            if waiting and time.monotonic() > deadline:
+                name = next(iter(waiting))
+                raise FedsimError(
+                    f"{name} did not connect within {ONLINE_S:.0f} s: "
+                    f"{complaint(self.log(name))} (see {self.log(name)})."
+                )
+            if waiting and time.monotonic() - told > TELL_S:
+                told = time.monotonic()
+                say(f"waiting for {', '.join(waiting)}, {deadline - told:.0f} s longer at most")
         return missing
+
+    def _start_node(self, name: str, folder: Path, say: Callable[[str], None]) -> int:
+        """Start it; returns where in its log it begins."""
+        log = self.log(name)
+        begins = log.stat().st_size if log.is_file() else 0
+        say(f"starting {name}")
+        self._start(name, node_command(folder, self.address, free_port()))
+        return begins
+
+    def _end(self, name: str) -> None:
+        """A node that was refused goes on for a while before it ends."""
+        for process in self.processes:
+            if process.name == name:
+                process.end()
+
+
+def joined(log: Path, start: int) -> bool:
+    """Whether a SuperNode says, after so many bytes of its log, that it has been let in."""
+    return b"SuperNode ID:" in log.read_bytes()[start:]
+
+
+def refused(log: Path, start: int) -> bool:
+    """Whether a SuperNode says there that it gives up."""
+    return b"Exit Code:" in log.read_bytes()[start:]
 
 
 def node_command(folder: Path, superlink: str, port: int) -> list[str]:

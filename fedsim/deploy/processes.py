@@ -105,10 +105,20 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def require_free(port: int) -> None:
-    """Raise FedsimError where something listens already: nodes would join a stranger."""
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
-        raise FedsimError(f"Port {port} is in use; choose another --port, or end what uses it.")
+def require_free(port: int, patience_s: float = 5.0) -> None:
+    """Raise FedsimError where something listens already: nodes would join a stranger.
+
+    What was just killed may take a moment to let its port go.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1.0).close()
+        except OSError:
+            return
+        if time.monotonic() > deadline:
+            raise FedsimError(f"Port {port} is in use; choose another --port, or end what uses it.")
+        time.sleep(0.2)
 
 
 def wait_until_listening(port: int, process: Process, log: Path, limit_s: float) -> None:
