@@ -171,7 +171,7 @@ def refuse_without_effect(config: Config, explicit: list[list[str]]) -> None:
         others = [n for n in type(config.canaries).model_fields if n != "name"]
         ignored |= {f"canaries.{name}": "canaries = none" for name in others}
     elif not config.canaries.per_cell:
-        for name in ("users", "repeats", "sentences"):
+        for name in ("users", "repeats", "max_share", "sentences"):
             ignored[f"canaries.{name}"] = "canaries.per_cell = 0"
     if not config.tracking.to:
         for name in ("project", "group"):

@@ -17,7 +17,8 @@ RETIRED = {
 def current(tree: Mapping[str, Any]) -> dict[str, Any]:
     """The plain tree of a recorded config without the keys that are gone.
 
-    Noise of runs that do not say what it was drawn from was drawn from the seed.
+    Noise of runs that do not say what it was drawn from was drawn from the seed, and canaries
+    were planted as asked.
     """
     out = dict(tree)
     for section, keys in RETIRED.items():
@@ -26,4 +27,7 @@ def current(tree: Mapping[str, Any]) -> dict[str, Any]:
     privacy = out.get("privacy")
     if isinstance(privacy, Mapping) and "noise_multiplier" in privacy and "noise" not in privacy:
         out["privacy"] = {**privacy, "noise": "seeded"}
+    canaries = out.get("canaries")
+    if isinstance(canaries, Mapping) and "max_share" not in canaries:
+        out["canaries"] = {**canaries, "max_share": 1.0}  # there was no limit
     return out

@@ -236,7 +236,7 @@ def open_federation(config: ClientConfig, shard: str = "") -> Federation:
     process that opens the same corpus sees the same.
     """
     corpus = open_folder(Path(shard)) if shard else open_corpus(config.data)
-    planted = plant(corpus, config.canaries, config.seed)
+    planted = plant(corpus, config.canaries, config.seed, config.audit.set_apart)
     if config.federation.partition == "iid":
         return DealtOut(corpus, planted, config.seed)
     apart = _set_apart(corpus, config.audit.set_apart, config.seed)

@@ -104,10 +104,17 @@ class CanaryOptions(Options):
         default="random",
         description="none: no canary, no control, no exposure",
     )
-    users: tuple[PositiveInt, ...] = (1, 4, 16)
+    users: tuple[PositiveInt, ...] = (1, 4)
     repeats: tuple[PositiveInt, ...] = (1, 10, 50)
     per_cell: int = Field(
-        1, ge=0, le=100_000, description="canaries for each users x repeats; 0 plants none"
+        5, ge=0, le=100_000, description="canaries for each users x repeats; 0 plants none"
+    )
+    max_share: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="canary users among all that train, at most: of a small corpus fewer canaries "
+        "are planted, which is said; 1: as many as asked",
     )
     sentences: int = Field(200, ge=1, le=1_000_000, description="a canary user's sentences in all")
     held_out: int = Field(100, ge=1, le=1_000_000, description="control canaries that nobody holds")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -222,12 +223,8 @@ def _run(
             f"AUDIT RUN: {federation.audit.users} audit users send random directions "
             "(audit.update_canaries). Give nobody its model."
         )
-    share = federation.planted.users / len(federation.population)
-    if share > MANY_CANARY_USERS:
-        reporter.say(
-            f"{share:.0%} of the users that train are synthetic ones that hold canaries: scores "
-            "and exposure describe mostly them; lower canaries.users or canaries.per_cell."
-        )
+    for notice in _canary_notices(config, federation):
+        reporter.say(notice)
     if first is not None and not resumed:
         with profile.part("pretraining"):
             layout = state.parameters.layout
@@ -273,6 +270,23 @@ def _run(
         raise
     finally:
         reporter.close()
+
+
+def _canary_notices(config: Config, federation: Federation) -> Iterator[str]:
+    """What is worth knowing of the canary users before anything is trained."""
+    planted, limit = federation.planted, config.canaries.max_share
+    there = sum(canary.users > 0 for canary in planted.canaries)
+    if planted.left_out:
+        yield (
+            f"{there} of {there + planted.left_out} canaries are planted, so that their holders "
+            f"are at most {limit:.0%} of the users that train; canaries.max_share=1 plants all."
+        )
+    share = planted.users / len(federation.population)
+    if share > MANY_CANARY_USERS:
+        yield (
+            f"{share:.0%} of the users that train are synthetic ones that hold canaries: scores "
+            "and exposure describe mostly them; lower canaries.max_share."
+        )
 
 
 def initial_state(

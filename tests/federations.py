@@ -67,6 +67,7 @@ central = false
 users = [1, 2]
 repeats = [1, 5]
 per_cell = 1
+max_share = 1.0
 sentences = 8
 held_out = 4
 references = 1000

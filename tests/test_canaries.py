@@ -14,14 +14,16 @@ from scipy import stats
 from fedsim.config import Config, load
 from fedsim.errors import FedsimError
 from fedsim.federation import Federation, open_federation
-from fedsim.leakage.canaries import WORDS, Planted, plant, random_sentences
+from fedsim.leakage.canaries import WORDS, Planted, cells_of, plant, random_sentences
 from fedsim.models import N_SPECIALS
 from fedsim.report.page import render
 from fedsim.runs import Run
 from fedsim.sections import CanaryOptions
 from fedsim.simulation import simulate
 
-GRID = CanaryOptions(users=(1, 3), repeats=(1, 6, 8), per_cell=2, sentences=8, held_out=9)
+GRID = CanaryOptions(
+    users=(1, 3), repeats=(1, 6, 8), per_cell=2, max_share=1, sentences=8, held_out=9
+)
 
 
 @pytest.fixture(scope="module")
@@ -82,11 +84,13 @@ def test_canary_users_do_not_say_what_donors_said(tmp_path: Path) -> None:
     rows = [f"p{p},{' '.join(f'w{w}' for w in rng.integers(90, size=7))}"
             for p in range(40) for _ in range(25)]  # fmt: skip
     chat.write_text("\n".join(["user,text", *rows]))
-    federation = open_federation(load("default", [f"data.path={chat}", "data.min_words=10"]))
+    federation = open_federation(
+        load("default", [f"data.path={chat}", "data.min_words=10", "canaries.max_share=1"])
+    )
     corpus = federation.corpus
     said = {tuple(s) for user in range(corpus.users) for s in corpus.sequences(user, "all")}
     texts = [tuple(s) for text in federation.planted.texts for s in text]
-    assert len(texts) == 63 * 100
+    assert len(texts) == 75 * 100
     assert np.mean([s in said for s in texts if len(s) > 4]) < 0.01  # of one donor's 175 words
 
 
@@ -157,6 +161,65 @@ def test_canaries_controls_and_references_follow_one_law(federation: Federation)
         assert len(words) == 40 * 12 * WORDS
         spread = np.std(words) / len(words) ** 0.5
         assert abs(np.mean(words) - middle) < 4 * spread
+
+
+@pytest.mark.parametrize(
+    ("people", "share", "cells"),
+    [
+        (748, 0.1, 2 * list(itertools.product((1, 3), (1, 6, 8)))),  # all that is asked for
+        (24, 1.0, 2 * list(itertools.product((1, 3), (1, 6, 8)))),
+        (216, 0.1, 2 * list(itertools.product((1, 3), (1, 6, 8)))),  # 24 of 240
+        (215, 0.1, list(itertools.product((1, 3), (1, 6, 8)))),  # one a cell: 12 users
+        (107, 0.1, 2 * [(1, 1), (1, 6), (1, 8)]),  # no room for three users
+        (27, 0.1, [(1, 1), (1, 6), (1, 8)]),
+        (26, 0.1, [(1, 6), (1, 8)]),
+        (9, 0.1, [(1, 8)]),  # one of ten
+        (8, 0.1, []),
+        (8, 0.5, 2 * [(1, 1), (1, 6), (1, 8)]),
+    ],
+)
+def test_canary_users_are_no_more_than_their_share(
+    people: int, share: float, cells: list[tuple[int, int]]
+) -> None:
+    found = cells_of(GRID.model_copy(update={"max_share": share}), people)
+    assert found == cells
+    users = sum(users for users, _ in found)
+    assert users / (people + users) <= share + 1e-12
+
+
+def test_where_there_is_room_for_fewer_the_others_are_what_they_were(
+    planted: Planted, federation: Federation
+) -> None:
+    few = plant(federation.corpus, GRID.model_copy(update={"max_share": 0.1}), 1)
+    assert (few.users, few.left_out) == (2, 10)  # among 23 people
+    assert planted.left_out == 0
+    ours, theirs = [c for c in few.canaries if c.users], planted.canaries
+    assert [(c.users, c.repeats) for c in ours] == [(1, 6), (1, 8)]
+    assert [c.words for c in few.canaries if not c.users] == [
+        c.words for c in theirs if not c.users
+    ]
+    assert [c.index for c in few.canaries] == list(range(2 + GRID.held_out))
+    assert np.array_equal(few.references, planted.references)
+    apart = plant(federation.corpus, GRID.model_copy(update={"max_share": 0.1}), 1, apart=14)
+    assert (apart.users, apart.left_out) == (1, 11)
+
+
+def test_canaries_that_are_left_out_are_said(
+    tiny: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = simulate(load(tiny, ["canaries.max_share=0.1", "server.rounds=1"]), tmp_path / "run")
+    assert (
+        "2 of 4 canaries are planted, so that their holders are at most 10% of the users that "
+        "train; canaries.max_share=1 plants all." in capsys.readouterr().err
+    )
+    assert len(run.exposure[run.exposure.kind == "planted"]) == 2
+
+
+def test_the_shipped_canaries_fill_their_cells_on_the_shipped_corpus() -> None:
+    options = load("default").canaries
+    cells = cells_of(options, 748)
+    assert len(cells) == options.per_cell * len(options.users) * len(options.repeats)
+    assert min(Counter(cells).values()) >= 5
 
 
 def test_what_cannot_be_planted_is_said(federation: Federation) -> None:

@@ -23,6 +23,7 @@ from fedsim.leakage.checks import CHECKS
 from fedsim.leakage.checks import canaries as checks
 from fedsim.leakage.extrapolation import SkewNormal
 from fedsim.leakage.measures.canaries import Canaries, summarised
+from fedsim.leakage.unseen import chance_of
 from fedsim.models import BOS, MODELS, N_SPECIALS, LanguageModel, build
 from fedsim.runs import Run
 from fedsim.seeding import torch_stream
@@ -178,14 +179,13 @@ def test_a_law_that_is_not_skew_normal_is_refused() -> None:
         assert SkewNormal.fit(nats).refused
 
 
-def test_a_refused_fit_says_no_more_than_the_references(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_fit_is_not_extrapolated(monkeypatch: pytest.MonkeyPatch) -> None:
     planted = checks._planted(controls=10)
     model = checks._path(planted)
     bits = checks._examined(model, planted).extrapolated_exposure_bits
     assert bits[0] > math.log2(1001)
     monkeypatch.setattr("fedsim.leakage.extrapolation.REFUSED", 1.1)
-    cut = checks._examined(model, planted).extrapolated_exposure_bits
-    assert cut[0] == math.log2(1001)
+    assert checks._examined(model, planted).extrapolated_exposure_bits.isna().all()
 
 
 # -- the measure ----------------------------------------------------------------------------------
@@ -294,9 +294,36 @@ def test_one_canarys_interval_is_of_its_rank_among_the_references() -> None:
 
 
 def test_a_refused_fit_is_said_in_its_rows() -> None:
-    row = rows_of_table(by_hand(ks_p=[0.001] * 5))
-    assert "refused" in row["extrapolated_exposure_bits", "all planted"].note
-    assert "refused" not in row["exposure_bits", "all planted"].note
+    none = [math.nan] * 5
+    rows = rows_of_table(by_hand(ks_p=[0.04] * 5, extrapolated_exposure_bits=none))
+    for group in ("all planted", "users=4 repeats=10"):
+        row = rows["extrapolated_exposure_bits", group]
+        assert math.isnan(row.estimate)
+        assert math.isnan(row.low)
+        assert row.note == "no figure: the references are not skew-normal (KS p = 0.04)"
+    assert math.isnan(rows["extrapolated_exposure_bits", "held out"].estimate)
+    assert math.isnan(rows["spearman_with_copies", "extrapolated_exposure_bits"].estimate)
+    assert "skew-normal" not in rows["exposure_bits", "all planted"].note
+
+
+def test_the_chance_of_a_mean_exposure_is_that_of_unseen_canaries() -> None:
+    rng, size = np.random.default_rng(5), 1001
+    for n, mean in ((1, 4.92), (5, 2.0), (5, 3.2), (30, 1.9)):
+        ranks_of_unseen = rng.integers(1, size + 1, (200_000, n))
+        means = (math.log2(size) - np.log2(ranks_of_unseen)).mean(1)
+        simulated = float((means >= mean).mean())
+        bound = chance_of(np.full(n, mean))
+        assert simulated - 4 * math.sqrt(simulated / 200_000) <= bound < 1.2 * simulated + 1e-4
+        assert bound == pytest.approx(stats.gamma.sf(n * mean * math.log(2), n), rel=1e-9)
+    assert chance_of(np.zeros(7)) == 1
+    assert chance_of(np.full(40, 9.97)) < 1e-60
+    assert math.isnan(chance_of(np.empty(0)))
+
+
+def test_each_cell_says_how_often_unseen_canaries_have_as_much() -> None:
+    rows = rows_of_table(by_hand(exposure_bits=[2.0, 5.0, 3.0, 1.0, 2.0]))
+    notes = [rows["exposure_bits", g].note for g in ("users=1 repeats=1", "users=4 repeats=10")]
+    assert notes == [f"unseen ones have as much with p = {p}" for p in (0.2, 0.03)]
 
 
 def test_the_trend_is_spearmans() -> None:

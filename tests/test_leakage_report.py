@@ -255,13 +255,14 @@ def test_what_epsilon_says_is_the_verdict_of_the_measure(contradicted: float, no
 
 def test_canaries_are_held_against_unseen_ones() -> None:
     rows = [
-        row("exact_exposure_bits", 9.0, "all planted", n=9, low=7.0, high=11.0, control=1.4),
+        row("exact_exposure_bits", 19.0, "all planted", n=9, low=17.0, high=21.0, control=1.4),
+        row("exposure_bits", 9.0, "all planted", n=9, low=7.0, high=11.0, control=1.4),
         row("extraction_rate", 4 / 9, "all planted method=greedy", n=9, low=0.1, high=0.8),
     ]
     assert said(conclusion("canaries", rows).text) == (
-        "The 9 planted canaries that were trained on have a mean exposure of 9.00 bits (7.00 to "
-        "11.00 bits), more than the 1.40 bits of unseen ones; 4 of 9 come out when their beginning "
-        "is typed."
+        "The 9 planted canaries that were trained on have a mean sampled exposure of 9.00 bits "
+        "(7.00 to 11.00 bits), more than the 1.40 bits of unseen ones; 4 of 9 come out when their "
+        "beginning is typed."
     )
 
 

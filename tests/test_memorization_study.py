@@ -270,6 +270,6 @@ def test_a_study_that_was_killed_goes_on_and_tells_what_it_found(
     page = write_memorization(tmp_path, found, PRIVATE)
     assert page.read_text().count("<svg") == 3  # two numbers of users, and usefulness
     paper = (tmp_path / "memorization.md").read_text()
-    for needed in (*ORDER, "±", "held-out exposure", "validation top-1"):
+    for needed in (*ORDER, "±", "held-out exposure, sampled", "validation top-1"):
         assert needed in paper
     assert len(pd.read_csv(tmp_path / "canaries.csv")) == len(canaries)

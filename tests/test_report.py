@@ -266,7 +266,7 @@ def test_the_summary_has_the_numbers_of_the_tables(full: Run, page: Page) -> Non
     assert "running average" not in page.text
     last = full.exposure[full.exposure["round"] == ROUNDS]
     seen = last[(last.kind == "planted") & (last.holder_participations > 0)]
-    assert f"highest exposure is {seen.exposure_bits.max():.2f} bits" in page.text
+    assert f"highest sampled exposure is {seen.exposure_bits.max():.2f} bits" in page.text
     assert f"{seen.extracted.sum()} can be extracted word for word" in page.text
     people = full.clients[~full.clients.canary_user].user.nunique()
     assert f"{people} users and " in page.text

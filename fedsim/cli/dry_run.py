@@ -67,8 +67,12 @@ def estimate(config: Config, federation: Federation) -> dict[str, int | float]:
     if config.engine.name == "local":
         workers = 1
     seconds = tokens_per_round * config.server.rounds / (tokens_per_second * workers)
+    planted = federation.planted
     return {
         "users": len(population),
+        "canary_users": planted.users,
+        "canaries": sum(canary.users > 0 for canary in planted.canaries),
+        "canaries_without_room": planted.left_out,
         "parameters": model.n_parameters,
         "tokens_per_round": round(tokens_per_round),
         "passes_over_the_users": round(

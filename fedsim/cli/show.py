@@ -193,25 +193,32 @@ def _profile_table(profile: Mapping[str, Any]) -> Table:
 
 
 def _exposure_table(exposure: Any) -> Table:
+    from fedsim.leakage.unseen import chance_of
+    from fedsim.report.formats import chance
+
     ceiling = exposure.ceiling_bits.iloc[0]
     table = Table(
         title=f"Canaries after round {exposure['round'].iloc[0]}: what the model memorized",
         title_justify="left",
-        caption=f"exposure: at most {ceiling:.2f} bits here; a sentence never seen averages 1.44",
+        caption=f"mean sampled exposure, at most {ceiling:.2f} bits here; a sentence never seen "
+        "averages 1.44\nby chance: how often as many sentences never seen have such a mean",
         caption_justify="left",
     )
-    for heading in ("held by", "copies each", "canaries", "bits", "extracted", "participations"):
+    for heading in ("held by", "copies each", "canaries", "bits", "by chance", "extracted",
+                    "participations"):  # fmt: skip
         table.add_column(heading, justify="right")
     grouped = exposure.groupby(["kind", "users", "repeats"], sort=True)
     for (kind, users, repeats), rows in grouped:
         held = "nobody" if kind == "held_out" else f"{users} user{'s' if users > 1 else ''}"
         # A canary whose holders never took part was not trained on: it says nothing of its cell.
         seen = rows if kind == "held_out" else rows[rows.holder_participations > 0]
+        bits = seen.exposure_bits.to_numpy()
         table.add_row(
             held,
             str(repeats),
             str(len(rows)),
-            f"{seen.exposure_bits.mean():.2f}" if len(seen) else "never took part",
+            f"{bits.mean():.2f}" if len(seen) else "never took part",
+            chance(chance_of(bits)) if len(seen) and kind != "held_out" else "",
             f"{int(seen.extracted.sum())} of {len(seen)}",
             f"{rows.holder_participations.mean():.1f}",
         )

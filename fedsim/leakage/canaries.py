@@ -8,6 +8,7 @@ uses, the donors. Real users stay as they are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sized
 from dataclasses import dataclass
 from typing import Protocol
@@ -43,6 +44,7 @@ class Planted:
     canaries: tuple[Canary, ...]
     references: np.ndarray  # (references, WORDS) word ids
     texts: tuple[Sequences, ...]  # one for each canary user
+    left_out: int = 0  # canaries that were asked for and would have been too many
 
     @property
     def users(self) -> int:
@@ -86,14 +88,36 @@ def donors(corpus: Ground) -> range:
     return corpus.split("donors")[:MOST_DONORS]
 
 
-def plant(corpus: Ground, options: CanaryOptions, seed: int) -> Planted:
+def cells_of(options: CanaryOptions, people: int) -> list[tuple[int, int]]:
+    """(users, copies) of each canary that is planted among so many people who train.
+
+    Where `max_share` does not hold all that are asked for, every cell has as many canaries as
+    there is room for; where not even one, the cells with the most users are left out, then those
+    with the fewest copies.
+    """
+    most = math.inf
+    if options.max_share < 1:  # canary users are part of what they are a share of
+        most = int(options.max_share / (1 - options.max_share) * people + 1e-9)
+    grid = [(u, r) for u in options.users for r in options.repeats]
+    kept = sorted(range(len(grid)), key=lambda cell: (grid[cell][0], -grid[cell][1]))
+    while kept and sum(grid[cell][0] for cell in kept) > most:
+        few, many = grid[kept[0]][0], grid[kept[-1]][0]
+        kept = [c for c in kept if grid[c][0] < many] if few < many else kept[:-1]
+    room = most // sum(grid[cell][0] for cell in kept) if kept else 0
+    return [grid[cell] for cell in sorted(kept)] * int(min(options.per_cell, room))
+
+
+def plant(corpus: Ground, options: CanaryOptions, seed: int, apart: int = 0) -> Planted:
     """Draw the canaries of a run and write the texts of their holders.
 
-    Canaries, controls and references come from the same generator and are all different.
+    Canaries, controls and references come from the same generator and are all different, and
+    which sentence is whose does not depend on how many canaries there is room for. apart: how
+    many users of the training split do not train.
     """
     if options.name == "none":
         return Planted((), np.empty((0, WORDS), np.int32), ())
-    cells = [(u, r) for u in options.users for r in options.repeats] * options.per_cell
+    cells = cells_of(options, len(corpus.split("train")) - apart)
+    asked = len(options.users) * len(options.repeats) * options.per_cell
     sentences = drawn(options, len(corpus.vocabulary), seed)
     canaries: list[Canary] = []
     copies: list[Sequences] = []  # of each holder's canary
@@ -102,10 +126,11 @@ def plant(corpus: Ground, options: CanaryOptions, seed: int) -> Planted:
         words = tuple(int(w) for w in sentences[index])
         canaries.append(Canary(index, words, users, repeats, holders))
         copies += [_copies(sentences[index], repeats, options.sentences)] * users
-    for index in range(len(cells), len(cells) + options.held_out):
-        canaries.append(Canary(index, tuple(int(w) for w in sentences[index]), 0, 0, ()))
+    for words in sentences[asked : asked + options.held_out]:
+        canaries.append(Canary(len(canaries), tuple(int(w) for w in words), 0, 0, ()))
     texts = tuple(_filled(copies, corpus, options.sentences, seed))
-    return Planted(tuple(canaries), sentences[len(canaries) :], texts)
+    references = sentences[asked + options.held_out :]
+    return Planted(tuple(canaries), references, texts, asked - len(cells))
 
 
 def _distinct(count: int, vocabulary_size: int, rng: np.random.Generator) -> np.ndarray:

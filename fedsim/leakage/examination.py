@@ -31,8 +31,8 @@ def examine(
 
     exact_rank, exact_exposure_bits: among all pairs of words in the place of its last two; of
         all planted canaries and the first `exact_controls` controls, NaN for the others.
-    extrapolated_exposure_bits, ks_p: by the skew-normal law of the references; where the test
-        refuses the law, no more than the sampled ceiling.
+    extrapolated_exposure_bits, ks_p: by the skew-normal law of the references; NaN where the
+        test refuses the law.
     greedy, beam, random: whether each method finds the words after the first `prefix_words`.
     words: its word ids.
 
@@ -48,7 +48,6 @@ def examine(
         reference_nats = exposure.sentence_nats(model, planted.references, model.device)
         law = SkewNormal.fit(reference_nats)
         most = WORDS * ranks.pair_bits(vocabulary_size) / 2
-        most = min(most, table.ceiling_bits.iloc[0]) if law.refused else most
         wanted = (table.kind == "planted") | (table.groupby("kind").cumcount() < exact_controls)
         exact = [
             ranks.exact_rank(model, sentence) if chosen else np.nan

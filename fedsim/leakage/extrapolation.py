@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-REFUSED = 0.01  # p-value of the Kolmogorov-Smirnov test below which the fit is not believed
+REFUSED = 0.05  # p-value of the Kolmogorov-Smirnov test below which the fit is not believed
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,10 @@ class SkewNormal:
         return self.p_value < REFUSED
 
     def bits(self, nats: np.ndarray, most: float) -> np.ndarray:
-        """-log2 P(reference <= nats), at most `most`; 0 for what is no number."""
+        """-log2 P(reference <= nats), at most `most`; 0 for what is no number, NaN where the fit
+        is refused: there is nothing to extrapolate by."""
+        if self.refused:
+            return np.full(len(nats), np.nan)
         law = stats.skewnorm(self.shape, self.location, self.scale)
         found = -law.logcdf(nats) / math.log(2)
         return np.clip(np.nan_to_num(found, nan=0.0), 0.0, most)

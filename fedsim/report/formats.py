@@ -26,6 +26,15 @@ def percent_interval(estimate: Estimate) -> str:
     return "" if missing(estimate.half_width) else f"± {100 * estimate.half_width:.2f}"
 
 
+def chance(probability: float) -> str:
+    """A small probability as a share: 23 %, 2.3 %, < 0.1 %."""
+    if missing(probability):
+        return MISSING
+    if probability < 1e-3:
+        return "< 0.1 %"
+    return f"{100 * probability:.{0 if probability >= 0.1 else 1}f} %"
+
+
 def number(value: Any, digits: int = 1) -> str:
     """With thousands separators."""
     if missing(value):

@@ -56,7 +56,7 @@ def write_frontier(
 
 def markdown(points: pd.DataFrame, findings: Sequence[str]) -> str:
     """One row a mechanism and budget, with intervals, and what a reader must know of them."""
-    header = ["mechanism", "epsilon", "top-1", "top-3", "perplexity", "mean exposure",
+    header = ["mechanism", "epsilon", "top-1", "top-3", "perplexity", "mean sampled exposure",
               "extracted", *SETTINGS.values(), SEARCHED]  # fmt: skip
     lines = [header, ["---"] * len(header), *_cells(points)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -139,7 +139,7 @@ def _page(points: pd.DataFrame, needed: pd.DataFrame, findings: Sequence[str]) -
     plots = [
         _curve(points, "top1_recall", "top-1 recall on unseen users, %", 100),
         _curve(points, "perplexity", "perplexity", 1),
-        _curve(points, "exposure_mean", "mean exposure of the trained canaries, bits", 1),
+        _curve(points, "exposure_mean", "mean sampled exposure of the trained canaries, bits", 1),
         _curve(points, "extracted", "trained canaries extracted, %", 100),
     ]
     users = [
@@ -150,7 +150,7 @@ def _page(points: pd.DataFrame, needed: pd.DataFrame, findings: Sequence[str]) -
     told = claims(points)
     findings, said = [one for one in findings if one not in told], " ".join(told)
     budgets = [f"users for epsilon {n}" for n in needed.columns if n not in _NOT_USERS]
-    header = ["mechanism", "epsilon", "top-1, %", "top-3, %", "perplexity", "mean exposure",
+    header = ["mechanism", "epsilon", "top-1, %", "top-3, %", "perplexity", "mean sampled exposure",
               "extracted", *SETTINGS.values(), SEARCHED]  # fmt: skip
     sections = [
         Section("Every mechanism and budget", header, _in_lines(_cells(points)), note=said),

@@ -23,7 +23,8 @@ from fedsim.report.leakage_words import ends, level_of, of_whom, phrase, value
 FIRST = 8  # rows of a card's table before the folded ones
 PANELS = 3  # heat maps of rounds beside the last one's
 WITH_ROC = ("membership", "user_membership", "shadows")
-EXPOSURES = ("exact_exposure_bits", "exposure_bits")
+# Of the heat maps: the sampled one is in the run's own table already.
+EXPOSURES = {"exact": "exact_exposure_bits", "sampled": "exposure_bits"}
 
 
 @dataclass(frozen=True)
@@ -96,14 +97,16 @@ def _heat(leakage: Leakage) -> Iterator[Markup]:
     grids = {}
     for round in [*dict.fromkeys([*some, rounds[-1]])]:
         rows = leakage.rows("canaries", round)
-        found = [plots.cells_of(rows, quantity) for quantity in EXPOSURES]
-        cells = next((cells for cells in found if cells), {})
-        if cells:
-            grids[round] = cells, plots.cells_of(rows, "extraction_rate", "greedy")
-    values = [row.estimate for cells, _ in grids.values() for row in cells.values()]
+        found = {kind: plots.cells_of(rows, name) for kind, name in EXPOSURES.items()}
+        kind = next((kind for kind, cells in found.items() if cells), "")
+        if kind:
+            extracted = plots.cells_of(rows, "extraction_rate", "greedy")
+            grids[round] = kind, found[kind], extracted
+    values = [row.estimate for _, cells, _ in grids.values() for row in cells.values()]
     most = max([plots.SCALE_BITS, *values])
-    for round, (cells, extracted) in grids.items():
-        yield plots.exposure_heat(cells, extracted, round, most, f"{round}")
+    for round, (kind, cells, extracted) in grids.items():
+        title = f"round {round}: mean {kind} exposure, bits"
+        yield plots.exposure_heat(title, cells, extracted, most, f"{round}")
 
 
 def _curves(leakage: Leakage, name: str, found: Conclusion) -> Iterator[Markup]:

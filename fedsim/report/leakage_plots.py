@@ -47,12 +47,12 @@ def cells_of(rows: Sequence[Row], quantity: str, method: str = "") -> dict[tuple
     return out
 
 
-def exposure_heat(cells: Cells, extracted: Cells, round: int, most: float, salt: str) -> Markup:
+def exposure_heat(title: str, cells: Cells, extracted: Cells, most: float, salt: str) -> Markup:
     """Mean exposure by users (down) and copies (across), the values in the cells."""
     users, copies = (sorted({key[i] for key in cells}) for i in (0, 1))
     with house_style(f"heat-{salt}"):
         height = 74 + 40.0 * len(users)
-        figure, axes = panel(f"round {round}: exposure, bits", "copies each", 400, height, right=12)
+        figure, axes = panel(title, "copies each", 400, height, right=12)
         for (u, c), row in cells.items():
             x, y = copies.index(c), len(users) - 1 - users.index(u)
             _cell(axes, x, y, (row.estimate - NEVER_SEEN_BITS) / (most - NEVER_SEEN_BITS))
@@ -70,7 +70,7 @@ def exposure_heat(cells: Cells, extracted: Cells, round: int, most: float, salt:
         axes.tick_params(length=0)
         axes.grid(False)
         axes.spines["bottom"].set_visible(False)
-        return to_svg(figure, f"Exposure after round {round} by users and copies of each canary")
+        return to_svg(figure, f"{title}, by users and copies of each canary")
 
 
 def round_of(row: Row) -> int:

@@ -178,13 +178,12 @@ def _generation(rows: Sequence[Row]) -> Conclusion | None:
 
 
 def _canaries(rows: Sequence[Row]) -> Conclusion | None:
-    """All trained canaries together, ranked exactly where they were."""
-    names = ("exact_exposure_bits", "exposure_bits")
-    row = next((r for r in (pick(rows, name, "all planted") for name in names) if r), None)
+    """All trained canaries together, by the exposure that leads everywhere."""
+    row = pick(rows, "exposure_bits", "all planted")
     if row is None:
         return None
     chance = row.control
-    text = f"The {row.n} planted canaries that were trained on have a mean exposure of "
+    text = f"The {row.n} planted canaries that were trained on have a mean sampled exposure of "
     text += row.said
     if not math.isnan(chance):
         text += f", {_beside(row, chance)} the {value(row.quantity, chance)} of unseen ones"

@@ -80,7 +80,7 @@ def _tiles(facts: Facts) -> list[tuple[str, str]]:
         out.append((percent(last.top1_recall), f"top-1, validation, round {last['round']}"))
         out.append((percent(last.top3_recall), f"top-3, validation, round {last['round']}"))
     if len(facts.seen):
-        out.append((f"{facts.seen.exposure_bits.max():.2f} bits", "highest exposure of a canary"))
+        out.append((f"{facts.seen.exposure_bits.max():.2f} bits", "highest sampled exposure"))
         extracted = f"{int(facts.seen.extracted.sum())} of {len(facts.seen)}"
         out.append((extracted, "trained canaries extracted"))
     return out

@@ -87,7 +87,7 @@ def user_distribution(facts: Facts) -> Markup:
 
 
 def exposure_by_round(facts: Facts, users: int) -> Markup:
-    """Mean exposure of the canaries that `users` users hold, a line for each number of copies."""
+    """Mean sampled exposure of canaries that `users` users hold, a line a number of copies."""
     rows = facts.exposures
     rows = rows[(rows["kind"] == "planted") & (rows["users"] == users)]
     copies = sorted(rows["repeats"].unique())
@@ -98,7 +98,7 @@ def exposure_by_round(facts: Facts, users: int) -> Markup:
     )
     holders = f"held by {users} user{'s' if users > 1 else ''}"
     with house_style(f"exposure-{users}"):
-        figure, axes = panel(f"{holders}: exposure, bits", "round", 280, 210, right=66)
+        figure, axes = panel(f"{holders}: sampled exposure, bits", "round", 280, 210, right=66)
         axes.axhline(NEVER_SEEN_BITS, color=COLOURS["muted"], linestyle=":", linewidth=1.2)
         axes.axhline(facts.ceiling_bits, color=COLOURS["muted"], linewidth=0.8)
         axes.set_ylim(0, facts.ceiling_bits * 1.04)
@@ -128,7 +128,7 @@ def controls(facts: Facts) -> Markup:
     places = np.arange(min(shown, bins))
     expected = len(bits) * (2.0**-places - 2.0 ** -(places + 1))
     with house_style("controls"):
-        figure, axes = panel("held-out canaries", "exposure, bits")
+        figure, axes = panel("held-out canaries", "sampled exposure, bits")
         middle = places + 0.5
         axes.bar(middle, counts[places], width=0.86, color=COLOURS["bar"])
         axes.plot(middle, expected, "_", color=COLOURS["ink"], ms=26, mew=2, linestyle="none")

@@ -179,8 +179,9 @@ def _memorization(facts: Facts) -> list[str]:
     ceiling = most if highest >= facts.ceiling_bits else ""
     return [
         f"Of the {count(len(seen), 'planted canary', 'planted canaries')} it trained on, "
-        f"{int(seen.extracted.sum())} can be extracted word for word, and the highest exposure is "
-        f"{highest:.2f} bits{ceiling}{at}; {_by_chance(len(seen), facts.ceiling_bits)}.{absent}"
+        f"{int(seen.extracted.sum())} can be extracted word for word, and the highest sampled "
+        f"exposure is {highest:.2f} bits{ceiling}{at}; "
+        f"{_by_chance(len(seen), facts.ceiling_bits)}.{absent}"
     ]
 
 

@@ -9,8 +9,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fedsim.leakage.unseen import chance_of
 from fedsim.report.facts import Facts
-from fedsim.report.formats import MISSING, count, missing, number, percent, percent_interval, size
+from fedsim.report.formats import (
+    MISSING,
+    chance,
+    count,
+    missing,
+    number,
+    percent,
+    percent_interval,
+    size,
+)
 from fedsim.report.formats import duration as in_time
 from fedsim.report.plots import look
 
@@ -78,7 +88,7 @@ def better_for(facts: Facts) -> list[str]:
 
 
 def exposure_grid(facts: Facts) -> dict[str, Any]:
-    """Mean exposure at the end by holders (rows) and copies (columns)."""
+    """Mean sampled exposure at the end by holders (rows) and copies (columns)."""
     planted = facts.planted
     copies = sorted(planted["repeats"].unique())
     rows = []
@@ -99,7 +109,8 @@ def _cell(facts: Facts, planted: pd.DataFrame, users: int, repeats: int) -> dict
     return {
         "seen": len(seen),
         "planted": len(cell),
-        "bits": number(bits, 2),
+        "bits": ("≥ " if bits >= facts.ceiling_bits else "") + number(bits, 2),
+        "chance": chance(chance_of(seen["exposure_bits"].to_numpy())),
         "share": f"{min(1.0, max(0.0, bits / facts.ceiling_bits)):.3f}",
         "extracted": int(seen["extracted"].sum()),
         "rounds": number(seen["holder_participations"].mean(), 0 if len(seen) == 1 else 1),

@@ -105,7 +105,7 @@ PAGE = """
 <h2>What the model memorized</h2>
 {% if grid %}
 <p>Canaries are random five-word sentences that synthetic users hold among ordinary text. A model that memorized nothing ranks them like any other random sentence.</p>
-<h3>Mean exposure after round {{ facts.exposure["round"].max() }}, by holders and copies each</h3>
+<h3>Mean sampled exposure after round {{ facts.exposure["round"].max() }}, by holders and copies each</h3>
 <div class="scroll" tabindex="0">
 <table class="heat">
 <thead><tr><th>held by</th>{% for head in grid.heads %}<th>{{ head }}</th>{% endfor %}</tr></thead>
@@ -115,7 +115,7 @@ PAGE = """
 {% for cell in row.cells %}
 {% if cell is none %}<td class="off"></td>
 {% elif not cell.seen %}<td class="off">never<br>took part</td>
-{% else %}<td class="on" style="--share:{{ cell.share }}"><b>{{ cell.bits }}</b> bits<small>{{ cell.extracted }} of {{ cell.seen }} extracted</small><small>{{ cell.rounds }} participations</small></td>
+{% else %}<td class="on" style="--share:{{ cell.share }}"><b>{{ cell.bits }}</b> bits<small>{{ cell.seen }} {{ "canary" if cell.seen == 1 else "canaries" }}, by chance {{ cell.chance }}</small><small>{{ cell.extracted }} extracted</small><small>{{ cell.rounds }} participations</small></td>
 {% endif %}
 {% endfor %}
 </tr>
@@ -123,8 +123,8 @@ PAGE = """
 </tbody>
 </table>
 </div>
-<p class="quiet">At most {{ "%.2f" | format(facts.ceiling_bits) }} bits can be measured with {{ "{:,}".format(facts.config.canaries.references) }} reference sentences. Participations: rounds that a holder took part in, summed over holders. Canaries whose holders never took part are left out of every mean.</p>
-<h3>Exposure by round</h3>
+<p class="quiet">At most {{ "%.2f" | format(facts.ceiling_bits) }} bits can be measured with {{ "{:,}".format(facts.config.canaries.references) }} reference sentences. By chance: how often as many canaries that were never trained on would have such a mean or a higher one (Fisher's method, an upper bound). Participations: rounds that a holder took part in, summed over holders. Canaries whose holders never took part are left out of every mean.</p>
+<h3>Sampled exposure by round</h3>
 <div class="plots small">
 {% for svg in exposure_curves %}{{ plot(svg) }}{% endfor %}
 </div>
@@ -145,7 +145,7 @@ PAGE = """
 <summary>{{ canaries | length }} of {{ facts.planted | length }} canaries, the most exposed first</summary>
 <div class="scroll" tabindex="0">
 <table>
-<thead><tr><th>canary</th><th>held by</th><th>copies each</th><th>participations</th><th>exposure, bits</th><th>extracted</th></tr></thead>
+<thead><tr><th>canary</th><th>held by</th><th>copies each</th><th>participations</th><th>sampled exposure, bits</th><th>extracted</th></tr></thead>
 <tbody>
 {% for row in canaries %}
 <tr{% if row.never %} class="never"{% endif %}><td>#{{ row.canary }}</td><td>{{ row.users }}</td><td>{{ row.repeats }}</td><td>{% if row.never %}never took part{% else %}{{ row.holder_participations }}{% endif %}</td><td>{{ row.bits }}</td><td>{% if row.extracted %}<span class="yes">yes</span>{% else %}no{% endif %}</td></tr>
@@ -201,7 +201,7 @@ PAGE = """
 <dt>latency</dt><dd>Time of one prediction on one thread of the machine that ran the simulation: half (p50) and 95 % (p95) of predictions are faster.</dd>
 <dt>trigram, central</dt><dd>What federated learning is held against: an interpolated Kneser-Ney trigram, and the same network trained in one place, both on the text of the same training users.</dd>
 <dt>unigram, word list</dt><dd>What a keyboard does without looking at what was typed before: how often words are typed by the same training users, and no model at all.</dd>
-<dt>exposure</dt><dd>log₂ of the number of candidates over the rank of the canary among random sentences of the same kind, in bits: 1 is the middle of the ranking, each further bit halves an attacker's search, and a sentence that was never seen averages {{ never_seen }}. It cannot exceed log₂ of the references plus one.</dd>
+<dt>exposure</dt><dd>log₂ of the number of candidates over the rank of the canary among them by the model's probabilities, in bits: 1 is the middle of the ranking, each further bit halves an attacker's search, and a sentence that was never seen averages {{ never_seen }}. <b>Sampled</b> exposure, which leads on this page, is among random sentences of the same kind and cannot exceed log₂ of their number plus one.{% if leakage %} <b>Exact</b> exposure is of the last two words alone, among all pairs of words in their place; <b>extrapolated</b> exposure is sampled exposure beyond its ceiling, by a law fitted to the random sentences, and is not shown where that does not fit.{% endif %}</dd>
 <dt>extracted</dt><dd>Given its first {{ facts.config.canaries.prefix_words }} words, the model's likeliest continuation is the canary, word for word.</dd>
 </dl>
 </section>

@@ -76,7 +76,9 @@ def exposure() -> list[Check]:
 
     planted = _planted(controls=10)
     constant = _examined(Table.of(np.ones((VOCABULARY, VOCABULARY))), planted)
-    for name in ("exposure_bits", "exact_exposure_bits", "extrapolated_exposure_bits"):
+    unfit = float(constant.extrapolated_exposure_bits.notna().sum())
+    checks.append(Check("a law that does not fit is not extrapolated", unfit, 0, 0))
+    for name in ("exposure_bits", "exact_exposure_bits"):
         truth = f"a model to which all sentences are alike gives no {name}: ties count against it"
         checks.append(Check(truth, float(constant[name].max()), -1e-9, 1e-9))
 
@@ -140,6 +142,7 @@ def _planted(controls: int) -> Planted:
         users=(1,),
         repeats=(100,),
         per_cell=1,
+        max_share=1.0,
         sentences=200,
         held_out=controls,
         references=REFERENCES,

@@ -24,6 +24,7 @@ from fedsim.leakage.intervals import (
     over_users,
     student_t_over,
 )
+from fedsim.leakage.unseen import chance_of
 from fedsim.seeding import stream
 
 EXPOSURES = ("exposure_bits", "exact_exposure_bits", "extrapolated_exposure_bits")
@@ -48,8 +49,11 @@ class Canaries(Measure):
     title: ClassVar[str] = "Canaries: exposure and extraction"
     threat: ClassVar[str] = "holds the global model"
     meaning: ClassVar[str] = (
-        "Exposure is how many bits of a random sentence's secret the model gives away: 1.4 bits is "
-        "what chance gives, at ten bits it ranks before a thousand others. Extraction says how "
+        "Sampled exposure, the leading figure, ranks a canary among random sentences: 1.4 bits is "
+        "what chance gives, at ten bits it comes before a thousand others, which is all that a "
+        "thousand can show. Exact exposure ranks its last two words among all pairs of words "
+        "after its first three, so it is another figure and not a better one. Extrapolated "
+        "exposure goes beyond the sample by a fitted law, where that fits. Extraction says how "
         "often an adversary who knows its first words gets the rest out of the model."
     )
 
@@ -166,13 +170,15 @@ def _note(name: str, cell: pd.DataFrame) -> str:
     """What stands between the number and its quotation."""
     if name == "exposure_bits":
         ceiling = cell.ceiling_bits.iloc[0]
-        return f">=: at the ceiling of {ceiling:.2f} bits" if cell[name].max() == ceiling else ""
+        highest = cell[name].max() == ceiling
+        at_most = f">=: at the ceiling of {ceiling:.2f} bits; " if highest else ""
+        return f"{at_most}unseen ones have as much with p = {chance_of(cell[name]):.1g}"
     if name == "exact_exposure_bits":
         first = int((cell.exact_rank == 1).sum())
         return f"{first} of {len(cell)} the likeliest of all pairs of words"
     p_value = cell.ks_p.iloc[0]
     if p_value < REFUSED:
-        return f"skew-normal fit refused (KS p = {p_value:.1g}): cut at the sampled ceiling"
+        return f"no figure: the references are not skew-normal (KS p = {p_value:.1g})"
     return f"skew-normal fit (KS p = {p_value:.2f}), cut at the number of all sentences"
 
 
