@@ -54,6 +54,7 @@ def _of(whole: Whole, which: str) -> list[str]:
         ("accountant", "; ".join(checks)),
         ("for", f"each of the {many} {which}, as if in all runs"),
         ("unit", f"one {whole.unit}; {whole.adjacency}"),
+        ("sampler", whole.sampler),
         ("adversary", whole.adversary),
         *(
             ("run", f"{name}: epsilon {epsilon:.4g} alone")

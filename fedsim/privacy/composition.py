@@ -37,6 +37,7 @@ class Whole:
     delta: float
     unit: str
     adjacency: str
+    sampler: str
     adversary: str
     accountant: str
     epsilon_rdp: float | None
@@ -219,6 +220,7 @@ def _whole(
         delta=delta,
         unit=unit,
         adjacency=_adjacency([told["adjacency"] for told in guarantees]),
+        sampler=", ".join(dict.fromkeys(str(told["sampler"]) for told in guarantees)),
         adversary=_adversary(guarantees),
         accountant=loss.accountant,
         epsilon_rdp=loss.rdp,
