@@ -13,6 +13,7 @@ from fedsim.sections import NAMED_SECTIONS, EvaluationOptions
 if TYPE_CHECKING:
     from fedsim.config import Config
 
+MOST_CANARY_USERS = 100_000  # whose texts every process makes and keeps
 MOST_CANARY_SENTENCES = 20_000_000  # some GB of text, which every process keeps
 
 
@@ -92,10 +93,10 @@ def _check_canaries(config: Config) -> None:
             )
         return
     holders = sum(planted.users) * len(planted.repeats) * planted.per_cell
-    if holders * planted.sentences > MOST_CANARY_SENTENCES:
+    if holders > MOST_CANARY_USERS or holders * planted.sentences > MOST_CANARY_SENTENCES:
         raise FedsimError(
             f"canaries plant {holders:,} users of {planted.sentences:,} sentences each, which is "
-            f"more than {MOST_CANARY_SENTENCES:,} sentences; lower canaries.users, "
+            f"more than {MOST_CANARY_USERS:,} users or {MOST_CANARY_SENTENCES:,} sentences; lower canaries.users, "
             "canaries.per_cell or canaries.sentences."
         )
 
