@@ -117,6 +117,15 @@ FIRST_CORPUS: Schema = {
     "high": "float64",
 }
 
+# What the keyboard offers for a few beginnings of messages, chosen by the model:
+# `fedsim.suggesting.openings`, one row an offer.
+SUGGESTIONS: Schema = {
+    "typed": "str",  # empty: nothing yet; without a space at its end the last word is being typed
+    "place": "int64",  # from 1, the likeliest first
+    "word": "str",
+    "probability": "float64",  # of all next tokens
+}
+
 # What the leakage measures found: `fedsim.leakage.base.Finding`, one row a figure.
 LEAKAGE: Schema = {
     "round": "int64",
@@ -143,6 +152,7 @@ TABLES: dict[str, Schema] = {
     "users": USERS,
     "exposure": EXPOSURE,
     "first_corpus": FIRST_CORPUS,
+    "suggestions": SUGGESTIONS,
     "leakage": LEAKAGE,
     "audit": AUDIT,
 }

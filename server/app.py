@@ -48,7 +48,7 @@ from server.baselines import baselines
 from server.optimizers import OPTIMIZERS
 from server.pretraining import first_corpus, pretrained
 from server.privacy import key_of, mechanism_of, new_key, resolved, write_statement
-from server.recording import Recorder, released_model, scores_row, user_rows
+from server.recording import Recorder, released_model, scores_row, suggestion_rows, user_rows
 from server.state import ServerState, sealed
 from server.strategies import STRATEGIES
 
@@ -329,9 +329,10 @@ def finish(
     digest = released.digest()
     run.save_model(dict(released.items()), list(corpus.vocabulary.words), digest)
     with profile.part("evaluation"):
-        speed = {
-            f"latency_{k}": v for k, v in latency(released_model(config, federation, state)).items()
-        }
+        model = released_model(config, federation, state)
+        speed = {f"latency_{k}": v for k, v in latency(model).items()}
+        run.append("suggestions", suggestion_rows(model, corpus.vocabulary.words))
+        del model
     federated = {"parameters": released.layout.size, "model_bytes": released.nbytes, **speed}
     with profile.part("baselines"):
         others = baselines(config, federation, reporter)

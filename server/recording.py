@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from fedsim.config import Config
-from fedsim.device import resolve_device
+from fedsim.device import resolve_device, threads
 from fedsim.divergence import Norms
 from fedsim.errors import FedsimError, last_line
 from fedsim.evaluation import summarise
@@ -23,6 +23,7 @@ from fedsim.profile import Profile
 from fedsim.progress import Reporter
 from fedsim.references import load as load_reference
 from fedsim.runs import Run
+from fedsim.suggesting import openings
 from fedsim.tables import SCORES, USERS
 from fedsim.tracking import Tracking
 from server.state import ServerState, sealed
@@ -262,6 +263,16 @@ def scores_row(users: pd.DataFrame) -> dict[str, Any]:
     """The columns of `fedsim.tables.SCORES` from per-user counts."""
     summary = summarise(users)
     return {name: summary[name] for name in SCORES}
+
+
+def suggestion_rows(model: LanguageModel, words: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of the `suggestions` table."""
+    with threads(1):  # the last bits must not depend on the machine's cores
+        return [
+            {"typed": typed, "place": place, "word": word, "probability": share}
+            for typed, found in openings(model, words)
+            for place, (word, share) in enumerate(found.offers, 1)
+        ]
 
 
 def user_rows(model: str, users: pd.DataFrame) -> list[dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import json
 import re
@@ -15,16 +17,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from typer.testing import CliRunner
 
 from fedsim.cli.main import app
-from fedsim.config import from_dict
+from fedsim.config import from_dict, load
 from fedsim.evaluation import SAVINGS, summarise
+from fedsim.federation import open_federation
 from fedsim.report import write_report
 from fedsim.report.facts import Facts
 from fedsim.report.intervals import mean, recall, recall_difference
-from fedsim.report.svg import spread
+from fedsim.report.svg import Curves, house_style, panel, spread, to_svg
 from fedsim.runs import Run
+from fedsim.simulation import simulate
+from fedsim.suggesting import openings
 from fedsim.tables import SCORES
 
 EVIL = "<script>alert('x')</script> $x_1$ & \"y\""
@@ -51,7 +57,7 @@ def make_run(
     tree: dict[str, Any] = {
         "server": {"rounds": ROUNDS, "cohort": COHORT},
         "evaluation": {"every": 5},
-        "canaries": {"per_cell": 1 if canaries else 0},
+        "canaries": {"per_cell": 1 if canaries else 0, "users": [1, 4, 16]},
         **config,
     }
     provenance = {"started": "2026-11-22T00:17:33+00:00", "command": ["train"], "fedsim": "0.1.0"}
@@ -176,6 +182,9 @@ class Page(HTMLParser):
         self.links: list[str] = []
         self.ids: list[str] = []
         self.words: list[str] = []
+        self.scripts: list[str] = []
+        self.policies: list[str] = []
+        self.curves: list[dict[str, Any]] = []
         self.feed(source)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -185,10 +194,14 @@ class Page(HTMLParser):
                 self.links.append(value or "")
             if name == "id":
                 self.ids.append(value or "")
+            if name == "data-hover":
+                self.curves.append(json.loads(value or ""))
+            if name == "content" and ("http-equiv", "Content-Security-Policy") in attrs:
+                self.policies.append(value or "")
             assert not name.startswith("on"), "an event handler"
 
     def handle_data(self, data: str) -> None:
-        self.words.append(data)
+        (self.scripts if self.tags[-1:] == ["script"] else self.words).append(data)
 
     @property
     def text(self) -> str:
@@ -220,7 +233,7 @@ def test_every_section_and_plot_is_there(page: Page) -> None:
 
 def test_nothing_is_loaded_from_outside(full: Run, page: Page) -> None:
     source = (full.path / "report.html").read_text("utf-8")
-    assert not set(page.tags) & {"script", "link", "iframe", "img", "object", "embed", "base"}
+    assert not set(page.tags) & {"link", "iframe", "img", "object", "embed", "base"}
     assert page.links
     assert all(link.startswith("#") for link in page.links)
     assert all(link[1:] in page.ids for link in page.links)
@@ -230,6 +243,58 @@ def test_nothing_is_loaded_from_outside(full: Run, page: Page) -> None:
         "http://www.w3.org/2000/svg",  # names of the XML vocabulary, never fetched
         "http://www.w3.org/1999/xlink",
     }
+
+
+def test_the_only_script_that_may_run_is_the_pages_own(full: Run, page: Page) -> None:
+    assert page.tags.count("script") == 1
+    source = (full.path / "report.html").read_text("utf-8")
+    script = source.partition("<script>")[2].partition("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert page.policies == [
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    ]
+    for asks in ("fetch", "import", "XMLHttp", "innerHTML", "eval", "document.write", "localStor"):
+        assert asks not in script
+    assert not re.search(r"<[^>]*\shidden\b", source), "without the script all is there to read"
+
+
+def test_the_values_of_curves_are_those_of_the_tables(full: Run, page: Page) -> None:
+    by_names = {tuple(name for name, _ in curve["at"][-1][2]): curve for curve in page.curves}
+    top1 = next(c for c in page.curves if c["at"][0][2][0][0] == "fedavg")
+    rows = full.evaluations[full.evaluations["split"] == "validation"]
+    assert [[place, values] for _, place, values in top1["at"]] == [
+        [f"round {row['round']}", [["fedavg", f"{100 * row.top1_recall:.2f} %"]]]
+        for _, row in rows.iterrows()
+    ]
+    places = [x for x, _, _ in top1["at"]]
+    assert places == sorted(places)
+    assert 46 <= places[0] < places[-1] <= 400 - 98  # inside of the axes
+    assert top1["top"] < top1["bottom"] < 240
+    loss = by_names[("loss",)]["at"]
+    assert len(loss) == ROUNDS
+    assert loss[-1][2] == [["loss", f"{full.rounds.train_loss_nats_per_token.iloc[-1]:.3f}"]]
+    shares = by_names[("fedavg", "trigram", "central")]["at"][-1]
+    assert [share for _, share in shares[2]] == ["100 %"] * 3
+    by_copies = [c["at"][-1] for c in page.curves if c["at"][-1][2][-1][0] == "50 copies"]
+    last = full.exposure[full.exposure["round"] == ROUNDS]
+    for users, (_, place, values) in zip((1, 4, 16), by_copies, strict=True):
+        cells = last[(last.users == users) & (last.holder_participations > 0)]
+        bits = cells.groupby("repeats").exposure_bits.mean()
+        assert place == f"round {ROUNDS}"
+        assert [value for _, value in values] == [f"{b:.2f} bits" for b in bits]
+
+
+def test_a_long_curve_has_its_ends_and_few_places() -> None:
+    with house_style("long"):
+        figure, axes = panel("long", "round")
+        curve = {float(x): float(x) ** 2 for x in range(1, 2000)}
+        axes.plot(list(curve), list(curve.values()))
+        curves = Curves(axes, {"a <b>": curve}, lambda x: f"{x:.0f}", lambda y: f"{y:.0f}")
+        svg = str(to_svg(figure, "long", curves))
+    at = Page(svg).curves[0]["at"]
+    assert len(at) <= 201
+    assert at[0][1:] == ["1", [["a <b>", "1"]]]
+    assert at[-1][1:] == ["1999", [["a <b>", f"{1999**2}"]]]
 
 
 def test_ids_are_unique_but_for_equal_things(full: Run) -> None:
@@ -272,6 +337,12 @@ def test_the_summary_has_the_numbers_of_the_tables(full: Run, page: Page) -> Non
     assert f"{people} users and " in page.text
     assert f"{ROUNDS} rounds of {COHORT} users each" in page.text
     assert "No differential privacy was applied" in page.text
+    bytes_down, seconds = full.rounds.download_bytes.sum(), full.rounds.seconds.sum()
+    assert (
+        f"It cost {bytes_down / 1e9:.1f} GB of downloads and {bytes_down / 1e9:.1f} GB of uploads "
+        f"over all clients and rounds, {MODEL_BYTES / 1e6:.1f} MB each way for one user and round; "
+        f"training took {seconds // 60:.0f} min" in page.text
+    )
 
 
 def test_what_is_averaged_is_said_of_both_networks(tmp_path: Path) -> None:
@@ -302,7 +373,54 @@ def test_a_canary_that_never_took_part_counts_nowhere(full: Run, page: Page) -> 
     facts = Facts.of(full)
     assert 0 not in set(facts.seen.canary)
     assert "1 more was never trained on, because no holder took part." in page.text
-    assert re.search(r"#0 1 1 never took part", page.text)
+    assert re.search(r"#0 1 1 never took part", page.text)  # no model, so no words of canaries
+
+
+def test_each_cell_of_the_canaries_says_how_many_and_what_chance_gives(
+    full: Run, page: Page
+) -> None:
+    last = full.exposure[full.exposure["round"] == ROUNDS]
+    for (users, copies), cell in last[last.kind == "planted"].groupby(["users", "repeats"]):
+        if (users, copies) == (1, 1):
+            continue  # never trained on
+        p = stats.gamma.sf(cell.exposure_bits.sum() * np.log(2), len(cell))
+        said = "< 0.1 %" if p < 1e-3 else f"{100 * p:.{0 if p >= 0.1 else 1}f} %"
+        bits = f"{cell.exposure_bits.mean():.2f} bits by chance {said} "
+        assert f"{bits}{cell.extracted.sum()} of {len(cell)} extracted" in page.text
+
+
+def test_the_canaries_are_sentences_and_the_keyboard_offers_words(finished: Run) -> None:
+    page = page_of(finished)
+    words, planted = finished.vocabulary(), open_federation(finished.config).planted
+    for canary in planted.canaries:
+        said = " ".join(words[i] for i in canary.words)
+        assert (said in page.text) == bool(canary.users)
+    table = finished.table("suggestions")
+    model = finished.model()
+    first, *_ = found = [(typed, s.offers) for typed, s in openings(model, words)]
+    assert first[0] == ""
+    # Nothing typed, each of three words, and each with a letter more: all words begin with w.
+    assert [typed for typed, _ in found] == ["", *(
+        f"{word} {letter}" for word, _ in first[1] for letter in ("", "w")
+    )]  # fmt: skip
+    for typed, offers in found:
+        rows = table[table.typed.fillna("") == typed]
+        assert rows.place.tolist() == [1, 2, 3]
+        assert rows.word.tolist() == [word for word, _ in offers]
+        assert rows.probability.tolist() == pytest.approx([share for _, share in offers])
+        shown = " ".join(f"{word} {100 * share:.1f} %" for word, share in offers)
+        assert " ".join(f"{typed} {shown}".split()) in page.text
+
+
+def test_where_there_is_no_room_for_canaries_the_page_says_so(tmp_path: Path, tiny: str) -> None:
+    for share, said in ((0.1, "2 of 4 canaries are planted"), (0.01, "0 of 4 canaries are")):
+        config = load(tiny, [f"canaries.max_share={share}", "server.rounds=1"])
+        page = page_of(simulate(config, tmp_path / str(share), quiet=True))
+        holders = f"holders are at most {100 * share:.0f} % of the users that train"
+        assert said in page.text
+        assert holders in page.text
+        nothing = "There was no room for a canary, so nothing here tells what it memorized."
+        assert (nothing in page.text) == (share == 0.01)
 
 
 def test_the_same_folder_gives_the_same_bytes(full: Run, page: Page) -> None:
@@ -336,7 +454,7 @@ def test_typed_text_is_escaped(tmp_path: Path) -> None:
     run.append("users", [{"model": m, **r} for m in ("fedavg", EVIL) for r in rows])  # type: ignore[dict-item]
     run.set_status("failed", 5, error=EVIL)
     page = page_of(run)
-    assert "script" not in page.tags
+    assert page.tags.count("script") == 1  # ours
     assert page.text.count("<script>alert('x')</script>") >= 5  # shown, as text
     source = (run.path / "report.html").read_text("utf-8")
     assert html.escape("<script>") in source

@@ -16,13 +16,14 @@ from typing import Protocol
 import numpy as np
 
 from fedsim.data.sequences import Sequences, offsets_of
+from fedsim.data.vocabulary import SPECIALS
 from fedsim.errors import FedsimError
 from fedsim.leakage.synthetic_text import Chain
-from fedsim.models.batch import N_SPECIALS
 from fedsim.sections import CanaryOptions
 from fedsim.seeding import stream
 
 WORDS = 5
+N_SPECIALS = len(SPECIALS)  # this module is also read by reports, which need no torch
 MOST_DONORS = 1000  # more people's text would take time to read and change little
 
 

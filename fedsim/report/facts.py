@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 
 from fedsim.divergence import diverged
+from fedsim.errors import FedsimError
+from fedsim.leakage.canaries import drawn
 from fedsim.report.intervals import Estimate, recall, recall_difference
 from fedsim.runs import Run
 
@@ -36,6 +38,8 @@ class Facts:
     exposures: pd.DataFrame  # of all rounds
     privacy: dict[str, Any] | None  # the statement
     leakage: pd.DataFrame  # of all rounds
+    suggestions: pd.DataFrame
+    canary_sentences: list[list[str]]  # of the planted ones by number; none where not known
     diverged: str = ""  # what is said of a model worse than guessing
 
     @classmethod
@@ -55,6 +59,8 @@ class Facts:
             run.exposure,
             run.privacy,
             run.table("leakage"),
+            run.table("suggestions"),
+            _canary_sentences(run),
             diverged(run),
         )
 
@@ -99,6 +105,14 @@ class Facts:
     def averaged(self) -> float:
         """Decay of the running average over rounds that was scored; 0 where there was none."""
         return float(self.config["server"]["average"])
+
+    @property
+    def central_averaged(self) -> bool:
+        """Whether the central baseline is a running average too. It was not in runs that counted
+        keystrokes with three suggestions only."""
+        central = self.result("central")
+        known = central is not None and not pd.isna(central["keystroke_savings_top1"])
+        return bool(self.averaged) and known
 
     def result(self, model: str) -> pd.Series | None:
         """A model's row of the final table."""
@@ -170,3 +184,15 @@ class Facts:
         options = self.config["canaries"]
         some = options["per_cell"] and options["users"] and options["repeats"]
         return bool(some and options.get("name") != "none")
+
+
+def _canary_sentences(run: Run) -> list[list[str]]:
+    """They follow from the config and the vocabulary, which is there once there is a model."""
+    if not (run.path / "vocabulary.txt").is_file():
+        return []
+    words = run.vocabulary()
+    try:
+        ids = drawn(run.config.canaries, len(words), run.config.seed)
+    except FedsimError:
+        return []
+    return [[words[i] for i in row] for row in ids]

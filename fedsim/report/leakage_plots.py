@@ -18,7 +18,16 @@ from fedsim.privacy.claims import Claim, rounded_up
 from fedsim.report.facts import NEVER_SEEN_BITS
 from fedsim.report.leakage_rows import Row
 from fedsim.report.leakage_words import of_whom, pairs_of, unit_of, value
-from fedsim.report.svg import COLOURS, STEPS, house_style, label_ends, panel, to_svg
+from fedsim.report.svg import (
+    COLOURS,
+    STEPS,
+    Curves,
+    house_style,
+    label_ends,
+    panel,
+    series,
+    to_svg,
+)
 
 # Never by colour alone: each line has its style too.
 LINES: Sequence[tuple[str, Any]] = (
@@ -290,4 +299,11 @@ def by_round(name: str, lines: Sequence[tuple[int, Row]]) -> Markup:
             labels.append((float(controls[-1]), "control", COLOURS["ink"]))
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         label_ends(axes, labels)
-        return to_svg(figure, f"{title}, by round")
+        quantity, named = rows[0].quantity, {"measured": estimates, "control": controls}
+        read = Curves(
+            axes,
+            {which: series(rounds, values / scale) for which, values in named.items()},
+            lambda round: f"round {round:,.0f}",
+            lambda x: value(quantity, x),
+        )
+        return to_svg(figure, f"{title}, by round", read)

@@ -23,7 +23,7 @@ LEAKAGE = """
 <p class="quiet">Adversary: {{ card.threat }}. Measure <code>{{ card.name }}</code>, after round {{ card.round }}.</p>
 {% if card.plots %}
 <div class="plots">
-{% for svg in card.plots %}<figure style="margin:0">{{ svg }}</figure>
+{% for svg in card.plots %}<figure>{{ svg }}</figure>
 {% endfor %}
 </div>
 {% if card.promise %}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from typing import Any
 
 import jinja2
@@ -15,9 +17,15 @@ from fedsim.report.formats import MISSING, percent
 from fedsim.report.intervals import mean
 from fedsim.report.leakage_template import FINDINGS, HINT, LEAKAGE
 from fedsim.report.leakage_template import STYLE as LEAKAGE_STYLE
+from fedsim.report.script_template import SCRIPT
+from fedsim.report.style_template import STYLE
 from fedsim.report.summary import averaged, privacy, summary
-from fedsim.report.template import PAGE, STYLE
+from fedsim.report.template import PAGE
 from fedsim.runs import Run
+
+# The page asks for nothing, and runs its own script only, whatever text it shows.
+_HASH = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+POLICY = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{_HASH}'"
 
 
 def render(run: Run, unmask: bool = False) -> str:
@@ -39,6 +47,8 @@ def render(run: Run, unmask: bool = False) -> str:
     return environment.get_template("page").render(
         facts=facts,
         style=Markup(STYLE.lstrip() + (LEAKAGE_STYLE.lstrip())),
+        script=Markup(SCRIPT),
+        policy=POLICY,
         leakage=_audit(facts, run, unmask),
         program=command_for_pages(),
         started=str(facts.provenance.get("started", ""))[:16].replace("T", " "),
@@ -101,6 +111,7 @@ def _scores(facts: Facts) -> dict[str, Any]:
         "curves": curves,
         "distribution": plots.user_distribution(facts) if has_users else None,
         "deciles": tables.deciles(facts),
+        "offers": tables.offers(facts),
         "better_for": tables.better_for(facts),
     }
 
@@ -112,6 +123,7 @@ def _leakage(facts: Facts) -> dict[str, Any]:
         "canaries": [],
         "control_plot": None,
         "control_mean": MISSING,
+        "left_out": tables.left_out(facts),
     }
     if len(facts.planted):
         out["grid"] = tables.exposure_grid(facts)

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from fedsim.report.facts import NEVER_SEEN_BITS, Facts
 from fedsim.report.formats import byte_unit, percent, size
-from fedsim.report.svg import COLOURS, STEPS, house_style, label_ends, panel, to_svg
+from fedsim.report.svg import COLOURS, STEPS, Curves, house_style, label_ends, panel, series, to_svg
 
 # Never by colour alone: every model has its line style too.
 LINES = {"federated": "-", "trigram": (0, (5, 2)), "central": (0, (1.5, 1.5)), "other": "-."}
@@ -47,7 +47,9 @@ def learning(facts: Facts, score: str, name: str) -> Markup:
         _rounds_axis(axes, facts.rounds_done)
         label_ends(axes, labels)
         end = "" if last is None else f", {percent(last[score])} after round {last['round']}"
-        return to_svg(figure, f"{name} recall on validation users by round{end}")
+        curve = {facts.federated: series(rows["round"], rows[score])}
+        curves = Curves(axes, curve, _round, lambda share: percent(share))
+        return to_svg(figure, f"{name} recall on validation users by round{end}", curves)
 
 
 def training_loss(facts: Facts) -> Markup:
@@ -59,7 +61,11 @@ def training_loss(facts: Facts) -> Markup:
         _rounds_axis(axes, facts.rounds_done)
         end = float(loss.iloc[-1])
         label_ends(axes, [(end, f"{end:.2f}", COLOURS["federated"])])
-        return to_svg(figure, f"Training loss by round, {end:.2f} nats per token at the end")
+        curve = {"loss": series(facts.rounds["round"], loss)}
+        curves = Curves(axes, curve, _round, lambda nats: f"{nats:.3f}")
+        return to_svg(
+            figure, f"Training loss by round, {end:.2f} nats per token at the end", curves
+        )
 
 
 def user_distribution(facts: Facts) -> Markup:
@@ -83,7 +89,14 @@ def user_distribution(facts: Facts) -> Markup:
         axes.set_ylim(0, 101)
         axes.set_xlim(left=0)
         axes.legend(loc="lower right", handlelength=2.4)
-        return to_svg(figure, "Distribution of top-1 recall over test users, by model")
+        places = np.linspace(*axes.get_xlim(), 61)
+        curves = {
+            model: series(places, np.searchsorted(values, places, side="right") / len(values))
+            for model in facts.models
+            if len(values := 100 * facts.user_recalls(model))
+        }
+        read = Curves(axes, curves, lambda x: f"at most {x:.1f} %", lambda y: percent(y, 0))
+        return to_svg(figure, "Distribution of top-1 recall over test users, by model", read)
 
 
 def exposure_by_round(facts: Facts, users: int) -> Markup:
@@ -102,7 +115,7 @@ def exposure_by_round(facts: Facts, users: int) -> Markup:
         axes.axhline(NEVER_SEEN_BITS, color=COLOURS["muted"], linestyle=":", linewidth=1.2)
         axes.axhline(facts.ceiling_bits, color=COLOURS["muted"], linewidth=0.8)
         axes.set_ylim(0, facts.ceiling_bits * 1.04)
-        labels = []
+        labels, curves = [], {}
         for i, repeats in enumerate(copies):
             shade = COLOURS[f"seq-{_step(i, len(copies))}"]
             if repeats not in means.index.get_level_values("repeats"):
@@ -112,11 +125,13 @@ def exposure_by_round(facts: Facts, users: int) -> Markup:
             axes.plot(line.index, line.to_numpy(), color=shade, marker=marker)
             text = f"{repeats} cop{'y' if repeats == 1 else 'ies'}"
             labels.append((float(line.iloc[-1]), text, shade))
+            curves[text] = series(line.index, line)
         if not labels:
             axes.text(0.5, 0.5, "no holder took part", ha="center", transform=axes.transAxes)
         _rounds_axis(axes, facts.rounds_done)
         label_ends(axes, labels)
-        return to_svg(figure, f"Exposure by round of canaries {holders}, by copies each")
+        read = Curves(axes, curves, _round, lambda bits: f"{bits:.2f} bits")
+        return to_svg(figure, f"Exposure by round of canaries {holders}, by copies each", read)
 
 
 def controls(facts: Facts) -> Markup:
@@ -163,7 +178,8 @@ def traffic(facts: Facts) -> Markup:
             ends = [("each way", down, "federated")]
         label_ends(axes, [(float(y.iloc[-1]) / divisor, t, COLOURS[c]) for t, y, c in ends])
         text = f"{size(down.iloc[-1])} downloaded, {size(up.iloc[-1])} uploaded"
-        return to_svg(figure, f"Bytes moved by round: {text}")
+        moved = {t: series(facts.rounds["round"], y) for t, y, _ in ends}
+        return to_svg(figure, f"Bytes moved by round: {text}", Curves(axes, moved, _round, size))
 
 
 def speed(facts: Facts) -> Markup:
@@ -175,7 +191,14 @@ def speed(facts: Facts) -> Markup:
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         _rounds_axis(axes, facts.rounds_done)
-        return to_svg(figure, f"Training tokens per second by round, median {rate.median():,.0f}")
+        curve = {"tokens a second": series(facts.rounds["round"], rate)}
+        curves = Curves(axes, curve, _round, lambda tokens: f"{tokens:,.0f}")
+        text = f"Training tokens per second by round, median {rate.median():,.0f}"
+        return to_svg(figure, text, curves)
+
+
+def _round(place: float) -> str:
+    return f"round {place:,.0f}"
 
 
 def _rounds_axis(axes: Axes, last: int, first: int = 1) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jinja2
 from markupsafe import Markup
 
-from fedsim.report.template import STYLE
+from fedsim.report.style_template import STYLE
 
 
 class Section(NamedTuple):
@@ -51,7 +51,7 @@ _PAGE = """
 {% if plots %}
 <div class="plots">
 {% for plot in plots %}
-<figure style="margin:0">{{ plot }}</figure>
+<figure>{{ plot }}</figure>
 {% endfor %}
 </div>
 {% endif %}

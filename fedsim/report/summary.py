@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pandas as pd
+
+from fedsim.leakage.unseen import chance_of
 from fedsim.privacy.claims import Claim
 from fedsim.program import command_for_pages
 from fedsim.report.facts import NEVER_SEEN_BITS, Facts
-from fedsim.report.formats import count, percent, whole
+from fedsim.report.formats import chance, count, duration, number, percent, size, whole
 from fedsim.report.intervals import Estimate
 
 MINUS = "\N{MINUS SIGN}"
@@ -21,9 +24,11 @@ FLOORS = {"unigram": "how often words are typed alone saves", "word list": "no m
 
 
 def summary(facts: Facts) -> list[str]:
-    """Paragraphs: what was trained, how good it is, what it memorized; and what is missing."""
+    """Paragraphs: what was trained, how good it is, what it memorized, what it cost; and what is
+    missing."""
     training = [_training(facts), *_state(facts), *_failures(facts)]
-    return [" ".join(part) for part in (training, _quality(facts), _memorization(facts))]
+    parts = (training, _quality(facts), _memorization(facts), _cost(facts))
+    return [" ".join(part) for part in parts if part]
 
 
 def _training(facts: Facts) -> str:
@@ -90,7 +95,7 @@ def _quality(facts: Facts) -> list[str]:
     baselines = [m for m in facts.models if m != facts.federated]
     if not baselines:
         return [*sentences, "No baseline was scored, so there is nothing to hold this against."]
-    names = {**NAMES, "central": NAMES["central"] + (AVERAGED if facts.averaged else "")}
+    names = {**NAMES, "central": NAMES["central"] + (AVERAGED if facts.central_averaged else "")}
     leads = [(facts.lead(model, "top1_recall"), names.get(model, model)) for model in baselines]
     compared = [_lead(lead, name) for lead, name in leads if lead is not None]
     return (
@@ -120,7 +125,7 @@ def averaged(facts: Facts) -> str:
         return ""
     models = facts.federated
     both = ""
-    if "central" in facts.models:
+    if facts.central_averaged:
         models += " and central"
         both = ", that of the central steps over as much text"
     return (
@@ -156,6 +161,8 @@ def _lead(lead: Estimate, other: str) -> str:
 
 def _memorization(facts: Facts) -> list[str]:
     if not len(facts.planted):
+        if facts.plants_canaries and len(facts.exposure):
+            return ["There was no room for a canary, so nothing here tells what it memorized."]
         if facts.plants_canaries:
             return ["Canaries are planted but were not measured yet: memorization is unknown."]
         return ["No canaries were planted, so nothing here tells what the model memorized."]
@@ -181,7 +188,34 @@ def _memorization(facts: Facts) -> list[str]:
         f"Of the {count(len(seen), 'planted canary', 'planted canaries')} it trained on, "
         f"{int(seen.extracted.sum())} can be extracted word for word, and the highest sampled "
         f"exposure is {highest:.2f} bits{ceiling}{at}; "
-        f"{_by_chance(len(seen), facts.ceiling_bits)}.{absent}"
+        f"{_by_chance(len(seen), facts.ceiling_bits)}.{_likest_a_secret(seen)}{absent}"
+    ]
+
+
+def _likest_a_secret(seen: pd.DataFrame) -> str:
+    """The cell with the fewest holders and copies, where there are others."""
+    users, copies = min(zip(seen["users"], seen["repeats"], strict=True))
+    cell = seen[(seen["users"] == users) & (seen["repeats"] == copies)]
+    if len(cell) == len(seen):
+        return ""
+    bits = cell["exposure_bits"].to_numpy()
+    held = f"{count(int(users), 'user')} with {count(int(copies), 'copy', 'copies')} each"
+    return (
+        f" Those most like a real secret, of {held}, have {number(bits.mean(), 2)} bits "
+        f"(n = {len(cell)}; unseen ones have as much in {chance(chance_of(bits))} of cases)."
+    )
+
+
+def _cost(facts: Facts) -> list[str]:
+    rounds = facts.rounds
+    if not len(rounds):
+        return []
+    down, up = (rounds[f"{way}_bytes"].sum() for way in ("download", "upload"))
+    each = down / max(1, rounds["users_sampled"].sum())
+    time = duration(float(rounds["seconds"].sum()))
+    return [
+        f"It cost {size(down)} of downloads and {size(up)} of uploads over all clients and rounds, "
+        f"{size(each)} each way for one user and round; training took {time} in this simulation."
     ]
 
 

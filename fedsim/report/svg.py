@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -29,6 +31,7 @@ COLOURS = {
     **{f"line-{i}": f"#01030{i}" for i in range(8)},
 }
 STEPS = 5
+MOST_PLACES = 200  # along a curve whose values can be read
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # text of users may hold a dollar sign
@@ -117,8 +120,54 @@ def spread(places: list[float], gap: float, top: float) -> list[float]:
     return out
 
 
-def to_svg(figure: Figure, description: str) -> Markup:
-    """The figure as an <svg> element for the page; `description` is for who cannot see it."""
+@dataclass(frozen=True)
+class Curves:
+    """What is shown under the pointer: the values of some curves over the same axis.
+
+    values: by curve, {place: value}; of and text put a place and a value into words.
+    """
+
+    axes: Axes
+    values: Mapping[str, Mapping[float, float]]
+    of: Callable[[float], str]
+    text: Callable[[float], str]
+
+    def as_json(self) -> str:
+        """For the page's script, in the units of the SVG's view box."""
+        places = sorted({x for curve in self.values.values() for x in curve})
+        some = places[:: max(1, -(-len(places) // MOST_PLACES))]
+        places = [*dict.fromkeys([*some, *places[-1:]])]
+        figure = self.axes.get_figure(root=True)
+        assert figure is not None
+        width, height = (72 * side for side in figure.get_size_inches())
+        box = self.axes.get_position()
+        self.axes.get_xlim()  # settles the limits
+        points = np.array([(x, 1.0) for x in places]).reshape(-1, 2)
+        pixels = self.axes.transData.transform(points)[:, 0]
+        scale = width / figure.bbox.width
+        at = [
+            [
+                round(float(pixel * scale), 1),
+                self.of(x),
+                [[name, self.text(curve[x])] for name, curve in self.values.items() if x in curve],
+            ]
+            for pixel, x in zip(pixels, places, strict=True)
+        ]
+        ends = {"top": round((1 - box.y1) * height, 1), "bottom": round((1 - box.y0) * height, 1)}
+        return json.dumps({**ends, "at": at}, ensure_ascii=False)
+
+
+def series(places: Iterable[float], values: Iterable[float]) -> dict[float, float]:
+    """What is known of a curve, for `Curves`."""
+    pairs = zip(places, values, strict=True)
+    return {float(x): float(y) for x, y in pairs if np.isfinite(y)}
+
+
+def to_svg(figure: Figure, description: str, curves: Curves | None = None) -> Markup:
+    """The figure as an <svg> element for the page; `description` is for who cannot see it, and
+    the values of `curves` are for who points at one."""
+    some = curves is not None and any(curves.values.values())
+    hover = f' data-hover="{Markup.escape(curves.as_json())}"' if curves and some else ""
     text = io.StringIO()
     metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     FigureCanvasSVG(figure).print_svg(text, metadata=metadata)
@@ -132,4 +181,4 @@ def to_svg(figure: Figure, description: str) -> Markup:
     for name, stand_in in COLOURS.items():
         svg = svg.replace(stand_in, f"var(--{name})")
     label = Markup.escape(description)
-    return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1))
+    return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{label}"{hover}', 1))

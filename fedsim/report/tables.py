@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -119,13 +119,14 @@ def _cell(facts: Facts, planted: pd.DataFrame, users: int, repeats: int) -> dict
 
 def canaries(facts: Facts) -> list[dict[str, Any]]:
     """One row a planted canary, the most exposed first, those never trained on last."""
+    sentences = facts.canary_sentences
     planted = facts.planted.assign(never=facts.planted["holder_participations"] == 0)
     planted = planted.sort_values(
         ["never", "exposure_bits", "canary"], ascending=[True, False, True]
     )
     return [
         {
-            "canary": int(row.canary),
+            **_words(sentences, int(row.canary), facts.config["canaries"]["prefix_words"]),
             "users": int(row.users),
             "repeats": int(row.repeats),
             "holder_participations": int(row.holder_participations),
@@ -135,6 +136,39 @@ def canaries(facts: Facts) -> list[dict[str, Any]]:
             "extracted": bool(row.extracted),
         }
         for _, row in planted.head(MOST_CANARIES).iterrows()
+    ]
+
+
+def _words(sentences: Sequence[Sequence[str]], canary: int, given: int) -> dict[str, str]:
+    """A canary's first words, which extraction begins with, and the rest; its number where the
+    words are not known."""
+    if canary >= len(sentences):
+        return {"given": f"#{canary}", "rest": ""}
+    words = sentences[canary]
+    return {"given": " ".join(words[:given]), "rest": " ".join(words[given:])}
+
+
+def left_out(facts: Facts) -> str:
+    """Canaries that were asked for and are not there, in a sentence; empty where all are."""
+    options = facts.config["canaries"]
+    asked = len(options["users"]) * len(options["repeats"]) * options["per_cell"]
+    if len(facts.planted) == asked:
+        return ""
+    return (
+        f"{len(facts.planted)} of {asked} canaries are planted, so that their holders are at most "
+        f"{percent(options['max_share'], 0)} of the users that train (canaries.max_share)."
+    )
+
+
+def offers(facts: Facts) -> list[dict[str, Any]]:
+    """What the keyboard shows after a few beginnings of messages."""
+    table = facts.suggestions.assign(typed=facts.suggestions["typed"].fillna(""))
+    return [
+        {
+            "typed": typed,
+            "offers": [(row.word, percent(row.probability, 1)) for row in rows.itertuples()],
+        }
+        for typed, rows in table.groupby("typed", sort=False)
     ]
 
 

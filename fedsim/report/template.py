@@ -1,4 +1,4 @@
-"""The report's HTML and CSS, as Python: a bundle of Flower's carries no other text files."""
+"""The HTML of a run's report, as Python: a bundle of Flower's carries no other text files."""
 
 PAGE = """
 <!doctype html>
@@ -6,14 +6,15 @@ PAGE = """
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{{ policy }}">
 <title>{{ facts.federated }} on {{ facts.config.data.name }}: {{ facts.name }}</title>
 <style>
 {{ style }}
 </style>
 </head>
-<body>
+<body class="run">
 {% macro plot(svg, caption="") %}
-<figure style="margin:0">{{ svg }}{% if caption %}<figcaption>{{ caption }}</figcaption>{% endif %}</figure>
+<figure>{{ svg }}{% if caption %}<figcaption>{{ caption }}</figcaption>{% endif %}</figure>
 {% endmacro %}
 {% macro tiles_of(items) %}
 <div class="tiles">
@@ -27,12 +28,15 @@ PAGE = """
 <h1>{{ facts.federated }} on {{ facts.config.data.name }}</h1>
 <div class="quiet">run {{ facts.name }}{% if started %}, started {{ started }}{% endif %}, seed {{ facts.config.seed }}
 <span class="state {{ 'finished' if facts.status.state == 'finished' else 'other' }}">{{ facts.status.state }}</span></div>
-<nav aria-label="Sections"><a href="#results">Results</a><a href="#learning">Learning</a><a href="#users">Users</a><a href="#memorization">Memorization</a>{% if leakage %}<a href="#leakage">Leakage</a>{% endif %}<a href="#cost">Cost</a><a href="#meaning">What the numbers mean</a><a href="#record">Config</a></nav>
 </header>
+<div class="contents">
+<nav aria-label="Contents"><a href="#summary">In short</a><a href="#results">Results</a>{% if offers %}<a href="#keyboard">The keyboard</a>{% endif %}<a href="#learning">Learning</a><a href="#users">Users</a><a href="#memorization">Memorization</a>{% if leakage %}<a href="#leakage">Leakage</a>{% for card in leakage.cards %}<a class="inner" href="#leakage-{{ loop.index }}">{{ card.title }}</a>{% endfor %}{% endif %}<a href="#cost">Cost</a><a href="#meaning">What the numbers mean</a><a href="#record">Config</a></nav>
 <main>
 
 <section id="summary">
 <h2>In short</h2>
+<div class="beside">
+<div>
 {% for paragraph in summary %}
 <p>{{ paragraph }}</p>
 {% endfor %}
@@ -40,22 +44,25 @@ PAGE = """
 {% if statement %}
 <details><summary>The privacy statement</summary><pre>{{ statement }}</pre></details>
 {% endif %}
+</div>
 {% if tiles %}{{ tiles_of(tiles) }}{% endif %}
+</div>
 </section>
 
 <section id="results">
 <h2>Results on unseen test users</h2>
 {% if results %}
-<div class="scroll" tabindex="0">
-<table>
-<thead><tr><th>model</th><th>top-1 recall</th><th>top-3 recall</th><th>worst tenth of<br>users, top-1</th><th>perplexity</th><th>keystrokes saved,<br>three suggestions</th><th>with one,<br>with five</th><th>latency<br>p50 / p95</th><th>size</th></tr></thead>
+<div class="scroll pinned" tabindex="0">
+<table class="wide">
+<thead><tr><th>model</th><th>top-1 recall</th><th>top-3 recall</th><th>worst tenth of users, top-1</th><th>perplexity</th><th>keystrokes saved with 3 suggestions</th><th>with 1</th><th>with 5</th><th>latency<br>p50 / p95</th><th>size</th></tr></thead>
 <tbody>
 {% for row in results %}
-<tr><td>{{ model(row) }}</td><td>{{ row.top1 }}<small>{{ row.top1_interval }}</small></td><td>{{ row.top3 }}<small>{{ row.top3_interval }}</small></td><td>{{ row.worst1 }}<small>top-3 {{ row.worst3 }}</small></td><td>{{ row.perplexity }}</td><td>{{ row.savings }}</td><td>{{ row.savings1 }}<small>{{ row.savings5 }}</small></td><td>{{ row.latency }}</td><td>{{ row.size }}</td></tr>
+<tr><td>{{ model(row) }}</td><td>{{ row.top1 }}<small>{{ row.top1_interval }}</small></td><td>{{ row.top3 }}<small>{{ row.top3_interval }}</small></td><td>{{ row.worst1 }}<small>top-3 {{ row.worst3 }}</small></td><td>{{ row.perplexity }}</td><td>{{ row.savings }}</td><td>{{ row.savings1 }}</td><td>{{ row.savings5 }}</td><td>{{ row.latency }}</td><td>{{ row.size }}</td></tr>
 {% endfor %}
 </tbody>
 </table>
 </div>
+<div class="notes">
 <p class="quiet">± is the half width of a 95 % interval over users: recall is a ratio of sums over users, its variance is that of the ratio linearised by user (normal approximation), so one talkative user counts as one person. It says how much another draw of test users would change the number, not how much another training seed would. {% if results | length > 1 %}The differences in the summary are paired by user: models are compared on the same people.{% endif %}</p>
 {% if averaged %}
 <p class="quiet">{{ averaged }}</p>
@@ -63,18 +70,38 @@ PAGE = """
 {% if floors %}
 <p class="quiet">Unigram and word list are floors: keyboards that do not look at what was typed before. The one offers the words that are typed most often among those that the letters so far leave over, the other has no model at all and offers a word once no more are left over than it shows. What a model saves beyond them it owes to context.</p>
 {% endif %}
+</div>
 {% else %}
 <p>There are no results on test users: the run did not get to its end.</p>
 {% endif %}
 </section>
+
+{% if offers %}
+<section id="keyboard">
+<h2>What the keyboard would offer</h2>
+<div class="beside">
+<div class="scroll" tabindex="0">
+<table class="keys">
+<thead><tr><th>typed</th><th colspan="{{ offers[0].offers | length }}">the suggestions, with the model's probability of each as the next word</th></tr></thead>
+<tbody>
+{% for row in offers %}
+<tr><td>{{ row.typed }}<span class="caret"></span></td>{% for word, share in row.offers %}<td><span class="offer">{{ word }}</span><small>{{ share }}</small></td>{% endfor %}</tr>
+{% endfor %}
+</tbody>
+</table>
+</div>
+<p class="quiet">The beginnings are the model's own: nothing, then each word that it offers first, then one letter more. Nobody's text is needed for them. Try others: <code>{{ program }} suggest RUN "how are "</code>, with the path of the folder {{ facts.name }} for RUN.</p>
+</div>
+</section>
+{% endif %}
 
 <section id="learning">
 <h2>Learning curves</h2>
 {% if curves %}
 <div class="plots">
 {% for svg in curves %}{{ plot(svg) }}{% endfor %}
-</div>
 <p class="quiet">The curve is scored on validation users. {% if results %}The horizontal lines and the diamond are final recalls on the test users, other people, so a gap between curve and diamond is a difference between people and not between models. {% endif %}The training loss is over everything that the users of a round trained on, canary users included.</p>
+</div>
 {% else %}
 <p>No round was completed, so there is nothing to plot.</p>
 {% endif %}
@@ -83,7 +110,7 @@ PAGE = """
 <section id="users">
 <h2>How recall differs between users</h2>
 {% if distribution %}
-<div class="plots">{{ plot(distribution) }}</div>
+<div class="plots">{{ plot(distribution) }}<p>{{ better_for | join(" ") }}</p></div>
 <h3>Top-1 recall at each tenth of the test users</h3>
 <div class="scroll" tabindex="0">
 <table>
@@ -95,7 +122,7 @@ PAGE = """
 </tbody>
 </table>
 </div>
-<p class="quiet">Read: 10 % of the users have at most the recall in the first column, half of them at most the one under 50 %. A user with few words has a noisy recall, which widens the spread. {{ better_for | join(" ") }}</p>
+<p class="quiet">Read: 10 % of the users have at most the recall in the first column, half of them at most the one under 50 %. A user with few words has a noisy recall, which widens the spread.</p>
 {% else %}
 <p>Scores of single test users are written at the end of a run; this one did not get there.</p>
 {% endif %}
@@ -106,6 +133,7 @@ PAGE = """
 {% if grid %}
 <p>Canaries are random five-word sentences that synthetic users hold among ordinary text. A model that memorized nothing ranks them like any other random sentence.</p>
 <h3>Mean sampled exposure after round {{ facts.exposure["round"].max() }}, by holders and copies each</h3>
+<div class="beside">
 <div class="scroll" tabindex="0">
 <table class="heat">
 <thead><tr><th>held by</th>{% for head in grid.heads %}<th>{{ head }}</th>{% endfor %}</tr></thead>
@@ -115,7 +143,7 @@ PAGE = """
 {% for cell in row.cells %}
 {% if cell is none %}<td class="off"></td>
 {% elif not cell.seen %}<td class="off">never<br>took part</td>
-{% else %}<td class="on" style="--share:{{ cell.share }}"><b>{{ cell.bits }}</b> bits<small>{{ cell.seen }} {{ "canary" if cell.seen == 1 else "canaries" }}, by chance {{ cell.chance }}</small><small>{{ cell.extracted }} extracted</small><small>{{ cell.rounds }} participations</small></td>
+{% else %}<td class="on" style="--share:{{ cell.share }}"><b>{{ cell.bits }}</b> bits<small>by chance {{ cell.chance }}</small><small>{{ cell.extracted }} of {{ cell.seen }} extracted</small><small>{{ cell.rounds }} participations</small></td>
 {% endif %}
 {% endfor %}
 </tr>
@@ -123,12 +151,15 @@ PAGE = """
 </tbody>
 </table>
 </div>
-<p class="quiet">At most {{ "%.2f" | format(facts.ceiling_bits) }} bits can be measured with {{ "{:,}".format(facts.config.canaries.references) }} reference sentences. By chance: how often as many canaries that were never trained on would have such a mean or a higher one (Fisher's method, an upper bound). Participations: rounds that a holder took part in, summed over holders. Canaries whose holders never took part are left out of every mean.</p>
+<p class="quiet">At most {{ "%.2f" | format(facts.ceiling_bits) }} bits can be measured with {{ "{:,}".format(facts.config.canaries.references) }} reference sentences. By chance: how often as many canaries that were never trained on would have such a mean or a higher one (Fisher's method, an upper bound). Participations: rounds that a holder took part in, summed over holders. Canaries whose holders never took part are left out of every mean.{% if left_out %} {{ left_out }}{% endif %}</p>
+</div>
 <h3>Sampled exposure by round</h3>
 <div class="plots small">
 {% for svg in exposure_curves %}{{ plot(svg) }}{% endfor %}
 </div>
 <p class="quiet">Dotted: {{ never_seen }} bits, the mean of a sentence that was never seen. Solid line on top: the ceiling. A line begins when the first holder took part.</p>
+{% elif facts.plants_canaries and facts.exposure | length %}
+<p>{{ left_out }} So this report says nothing about memorization.</p>
 {% elif facts.plants_canaries %}
 <p>Canaries are planted, but no measurement was made before the run stopped.</p>
 {% else %}
@@ -136,19 +167,21 @@ PAGE = """
 {% endif %}
 {% if control_plot %}
 <h3>Check: canaries that nobody holds</h3>
-<div class="plots">{{ plot(control_plot) }}</div>
+<div class="plots">{{ plot(control_plot) }}
 <p class="quiet">{{ facts.controls | length }} control canaries average {{ control_mean }}; chance alone gives {{ never_seen }}. An average far from it would mean that the measurement is off, not that something was memorized.</p>
+</div>
 {% endif %}
 {% if canaries %}
 <h3>Planted canaries</h3>
 <details{% if canaries | length <= 30 %} open{% endif %}>
 <summary>{{ canaries | length }} of {{ facts.planted | length }} canaries, the most exposed first</summary>
+<p class="quiet">Where the rest of a sentence is set bold, the model writes it when its first {{ facts.config.canaries.prefix_words }} words are typed.</p>
 <div class="scroll" tabindex="0">
-<table>
-<thead><tr><th>canary</th><th>held by</th><th>copies each</th><th>participations</th><th>sampled exposure, bits</th><th>extracted</th></tr></thead>
+<table class="wide">
+<thead><tr><th>sentence</th><th>held by</th><th>copies each</th><th>participations</th><th>sampled exposure, bits</th><th>extracted</th></tr></thead>
 <tbody>
 {% for row in canaries %}
-<tr{% if row.never %} class="never"{% endif %}><td>#{{ row.canary }}</td><td>{{ row.users }}</td><td>{{ row.repeats }}</td><td>{% if row.never %}never took part{% else %}{{ row.holder_participations }}{% endif %}</td><td>{{ row.bits }}</td><td>{% if row.extracted %}<span class="yes">yes</span>{% else %}no{% endif %}</td></tr>
+<tr{% if row.never %} class="never"{% endif %}><td class="canary">{{ row.given }} {% if row.extracted %}<b>{{ row.rest }}</b>{% else %}{{ row.rest }}{% endif %}</td><td>{{ row.users }}</td><td>{{ row.repeats }}</td><td>{% if row.never %}never took part{% else %}{{ row.holder_participations }}{% endif %}</td><td>{{ row.bits }}</td><td>{% if row.extracted %}<span class="yes">yes</span>{% else %}no{% endif %}</td></tr>
 {% endfor %}
 </tbody>
 </table>
@@ -219,113 +252,9 @@ PAGE = """
 </details>
 </section>
 </main>
+</div>
 <footer>Written by fedsim{% if facts.provenance.fedsim %} {{ facts.provenance.fedsim }}{% endif %} from the tables in the run's folder. This page loads nothing from outside.</footer>
+<script>{{ script }}</script>
 </body>
 </html>
-"""
-
-STYLE = """
-:root {
-  color-scheme: light dark;
-  --page: #f6f6f4; --card: #ffffff; --ink: #1c1d20; --muted: #5d6068; --grid: #e3e3df;
-  --rule: #dddcd6; --accent: #00609c; --warn: #8f3a00; --warn-back: #fdf1e7; --heat: #a46ac2;
-  --federated: #00609c; --trigram: #b54b00; --central: #00795a; --other: #6b6f78; --bar: #c6c9d0;
-  --seq-0: #b184c9; --seq-1: #9a66b6; --seq-2: #81489f; --seq-3: #652c84; --seq-4: #430f62;
-  --line-0: #00609c; --line-1: #b54b00; --line-2: #00795a; --line-3: #81489f;
-  --line-4: #b3245f; --line-5: #7a6200; --line-6: #5d6068; --line-7: #00727f;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --page: #131417; --card: #1c1e22; --ink: #ebebe7; --muted: #a3a6ae; --grid: #33363c;
-    --rule: #34373d; --accent: #7cc0f0; --warn: #ffbf8a; --warn-back: #33261b; --heat: #9a5fc0;
-    --federated: #62b6f3; --trigram: #f49a52; --central: #45cfa4; --other: #9aa0ab; --bar: #50545d;
-    --seq-0: #8d62a6; --seq-1: #a67cbf; --seq-2: #bf98d6; --seq-3: #d7b6ea; --seq-4: #f0dcfb;
-    --line-0: #62b6f3; --line-1: #f49a52; --line-2: #45cfa4; --line-3: #c9a0e6;
-    --line-4: #ff8fb4; --line-5: #d9c04a; --line-6: #b0b5bf; --line-7: #5fd3e0;
-  }
-}
-* { box-sizing: border-box; }
-html { -webkit-text-size-adjust: 100%; scroll-behavior: smooth; }
-body {
-  margin: 0; background: var(--page); color: var(--ink);
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif;
-}
-main, header, footer { max-width: 62rem; margin: 0 auto; padding: 0 1.25rem; }
-header { padding-top: 2rem; }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .3rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.2rem; margin: 0 0 .6rem; }
-h3 { font-size: 1rem; margin: 1.6rem 0 .4rem; }
-p, dl, ul { max-width: 46rem; margin: .5rem 0; overflow-wrap: break-word; }
-a { color: var(--accent); }
-nav { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; margin: .9rem 0 0; font-size: .9rem; }
-section {
-  background: var(--card); border: 1px solid var(--rule); border-radius: 10px;
-  padding: 1.25rem 1.4rem; margin: 1.1rem 0;
-}
-.quiet, figcaption { color: var(--muted); font-size: .9rem; }
-.state { border: 1px solid currentColor; border-radius: 1em; padding: 0 .6em; font-size: .85rem; }
-.state.finished { color: var(--central); }
-.state.other { color: var(--warn); }
-.note {
-  background: var(--warn-back); border-left: 4px solid var(--warn); border-radius: 4px;
-  padding: .6rem .9rem; margin: .9rem 0; max-width: 46rem;
-}
-.tiles { display: flex; flex-wrap: wrap; gap: .9rem 1.9rem; margin: 1.1rem 0 .3rem; padding: 0; }
-.tiles div { min-width: 7.5rem; }
-.tiles b { display: block; font-size: 1.45rem; line-height: 1.2; font-variant-numeric: tabular-nums; }
-.tiles span { color: var(--muted); font-size: .85rem; }
-.plots {
-  display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr));
-  gap: 1.2rem 1.6rem; margin: 1rem 0 .4rem;
-}
-.plots.small { grid-template-columns: repeat(auto-fill, minmax(min(100%, 16rem), 1fr)); }
-.plots > * { min-width: 0; max-width: 36rem; }
-svg { display: block; width: 100%; height: auto; overflow: visible; }
-.scroll { overflow-x: auto; max-width: 100%; }
-table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .4rem .75rem; text-align: right; border-bottom: 1px solid var(--rule); white-space: nowrap; }
-th { font-weight: 600; color: var(--muted); vertical-align: bottom; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; }
-.pinned th { white-space: normal; line-height: 1.3; }
-.pinned th, .pinned td { padding-left: .35rem; padding-right: .35rem; }
-.pinned th:first-child, .pinned td:first-child {
-  position: sticky; left: 0; padding-left: 0; background: var(--card);
-}
-tbody th { color: var(--ink); }
-td small, .heat small { display: block; color: var(--muted); font-size: .8rem; }
-.key { display: inline-block; width: .7em; height: .7em; border-radius: 2px; margin-right: .45em; }
-.key.federated { background: var(--federated); } .key.trigram { background: var(--trigram); }
-.key.central { background: var(--central); } .key.other { background: var(--other); }
-.heat td { text-align: center; min-width: 6.5rem; border: 3px solid var(--card); border-radius: 8px; }
-.heat td.on { background: color-mix(in srgb, var(--heat) calc(var(--share) * 55%), var(--page)); }
-.heat td.off { background: var(--page); color: var(--muted); }
-.heat td small { color: inherit; }
-.heat b { font-size: 1.1rem; }
-.heat th { border: 0; vertical-align: middle; }
-.heat thead th { text-align: center; }
-.yes { color: var(--warn); font-weight: 600; }
-tr.never td { color: var(--muted); }
-.text { white-space: normal; text-align: left; overflow-wrap: anywhere; min-width: 12rem; }
-dt { font-weight: 600; margin-top: .7rem; }
-dd { margin: 0; color: var(--ink); }
-details { margin: .6rem 0; }
-summary { cursor: pointer; font-weight: 600; }
-pre {
-  overflow-x: auto; background: var(--page); border-radius: 6px; padding: .8rem 1rem;
-  font: .82rem/1.5 ui-monospace, Consolas, monospace; white-space: pre-wrap; overflow-wrap: anywhere;
-}
-footer { padding-bottom: 2.5rem; color: var(--muted); font-size: .85rem; }
-@media (max-width: 40rem) {
-  body { font-size: 15px; }
-  main, header, footer { padding-left: .7rem; padding-right: .7rem; }
-  section { padding: 1rem .85rem; }
-  .tiles { gap: .8rem 1.2rem; } .tiles div { flex: 1 1 40%; }
-  th, td { padding: .35rem .5rem; }
-  .heat td { min-width: 4.4rem; padding: .35rem .2rem; white-space: normal; font-size: .82rem; }
-  .heat td small { line-height: 1.3; }
-}
-@media print {
-  body { background: none; } section { border: 0; padding: 0; break-inside: avoid-page; }
-  nav { display: none; }
-}
 """
