@@ -96,8 +96,8 @@ def _check_canaries(config: Config) -> None:
     if holders > MOST_CANARY_USERS or holders * planted.sentences > MOST_CANARY_SENTENCES:
         raise FedsimError(
             f"canaries plant {holders:,} users of {planted.sentences:,} sentences each, which is "
-            f"more than {MOST_CANARY_USERS:,} users or {MOST_CANARY_SENTENCES:,} sentences; lower canaries.users, "
-            "canaries.per_cell or canaries.sentences."
+            f"more than {MOST_CANARY_USERS:,} users or {MOST_CANARY_SENTENCES:,} sentences; "
+            "lower canaries.users, canaries.per_cell or canaries.sentences."
         )
 
 
