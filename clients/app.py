@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -79,13 +80,16 @@ class Workplace:
         """Whether local training is DP-SGD."""
         return self.config.privacy.name == "dp-sgd"
 
-    def noise_key(self, told: str, parameters: Parameters) -> bytes:
+    def noise_key(self, work: Mapping[str, Any], parameters: Parameters) -> bytes:
         """What this message's clients draw their own noise from; empty where they draw none.
 
-        `told` is what the server calls the run.
+        It follows from all that the message says but whom it asks: with another clip norm, noise,
+        rate or learning rate the same noise would cancel in a difference.
         """
         if not self.mechanism.clients_draw:
             return b""
+        said = repr(sorted((k, v) for k, v in work.items() if k != "users"))
+        told = f"{work.get('noise', '')}/{hashlib.sha256(said.encode()).hexdigest()}"
         if self.config.privacy.options.noise == "fresh":
             return client_key(self.shard, told, parameters.digest().encode())
         return hashlib.sha256(f"fedsim seeded noise of clients/{told}".encode()).digest()
@@ -130,7 +134,7 @@ def _train(message: Message, context: Context, exact: bool) -> Message:
     place, work = _work(message, context)
     parameters = from_record(record_of(message.content, "arrays", ArrayRecord))
     correction = correction_in(message.content)
-    key = place.noise_key(work.get("noise", ""), parameters)
+    key = place.noise_key(work, parameters)
     training = place.training(work["round"], work["lr"], key, correction)
     if exact:
         training = exact_gradient

@@ -44,13 +44,21 @@ def guarantees(config: Config) -> bool:
 
 
 def check_failures(config: Config) -> None:
-    """Raise for a run with a guarantee that one person's failing text could end.
+    """Raise for a run with a guarantee that one person's failing text could end, or whose dropout
+    undoes it.
 
     Asked of runs that begin: what older ones did stays readable.
     """
     server = config.server
     if not guarantees(config):
         return
+    dropout: Any = getattr(config.model.options, "dropout", None)
+    if config.privacy.name == "dp-sgd" and dropout:
+        raise FedsimError(
+            "privacy = 'dp-sgd' cannot go with model.dropout: what is dropped of one sequence "
+            "depends on which others are in the batch, so that clipping does not bound what one of "
+            "them changes; set model.dropout=0."
+        )
     name = f"privacy = '{config.privacy.name}'"
     if server.on_failure == "abort":
         raise FedsimError(

@@ -72,7 +72,7 @@ def main(grid: Grid, context: Context) -> None:
             run.require_format()
             federation = open_federation(config)
             first = first_corpus(config, federation)
-            key = key_of(run, config, federation)
+            key = key_of(run, config, federation, first)
         else:
             config, kernel = _on_this_machine(_config_of(settings))
             require(config)
@@ -82,7 +82,7 @@ def main(grid: Grid, context: Context) -> None:
             config = resolved(config, federation)
             corpus, first = federation.corpus, first_corpus(config, federation)
             folder = str(settings.get("run") or settings.get("out") or _folder_at_home())
-            key = new_key(config, federation)
+            key = new_key(config, federation, first)
             made_from = provenance(corpus.name, corpus.digest, kernel) | _said_of(first)
             made_from |= _said_of_noise(config, key)
             run = Run.create(folder, config, made_from)

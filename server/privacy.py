@@ -37,17 +37,20 @@ from server.state import ServerState
 _AT_ONCE = 10_000  # users whose sizes are looked up together
 
 
-def new_key(config: Config, federation: Federation) -> NoiseKey:
+def new_key(config: Config, federation: Federation, first: FirstCorpus | None = None) -> NoiseKey:
     """The key that a new run of a resolved config draws its noise from; a fresh one is not kept."""
     if getattr(config.privacy.options, "noise", "seeded") == "fresh":
         return noise_keys.fresh()
-    return noise_keys.seeded(config.fingerprint(), federation.corpus.digest)
+    text = federation.corpus.digest + (f"/{first.digest}" if first else "")
+    return noise_keys.seeded(config.fingerprint(), text)
 
 
-def key_of(run: Run, config: Config, federation: Federation) -> NoiseKey:
+def key_of(
+    run: Run, config: Config, federation: Federation, first: FirstCorpus | None = None
+) -> NoiseKey:
     """The key of a run that goes on. Raises FedsimError where it is not here."""
     if getattr(config.privacy.options, "noise", "seeded") == "seeded":
-        return new_key(config, federation)
+        return new_key(config, federation, first)
     said = run.provenance.get("noise")
     if not isinstance(said, dict) or not isinstance(said.get("id"), str):
         raise FedsimError(

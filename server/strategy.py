@@ -215,7 +215,7 @@ class FederatedStrategy(Strategy):
         results, failures = aggregate.results, aggregate.failures
         before, metrics = self.state.parameters.flat, _train_metrics(aggregate)
         with self.profile.part("aggregation"):
-            if self.mechanism.draws_in_secret and self.key.kind == "fresh":
+            if self.key.kind == "fresh":
                 released_once(self.key, server_round, aggregate.digest())
             # The noise of a mechanism falls between the sum and the division, here and only here.
             release = self.mechanism.release(aggregate, server_round, self.state.mechanism)

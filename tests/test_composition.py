@@ -82,7 +82,8 @@ def test_replacements_are_twice_as_large_and_stay_replacements(runs: dict[str, R
     assert with_fixed.adjacency == "replace one user; the number of users is public"
     assert with_fixed.rho == pytest.approx(local["rho"] + 2 * 2 / 20**2)
     assert max(local["epsilon"], fixed["epsilon"]) < with_fixed.epsilon
-    assert with_fixed.epsilon <= with_fixed.epsilon_rdp or 0
+    assert with_fixed.epsilon_rdp is not None
+    assert with_fixed.epsilon <= with_fixed.epsilon_rdp
     with_blt = composed(runs, "local", "blt").there
     assert with_blt.adjacency == "zero out one user; the number of users is public"
     assert with_blt.mu is not None

@@ -160,9 +160,10 @@ def impossible(mean: np.ndarray, possible: Callable[[np.ndarray], np.ndarray]) -
 
 @pytest.mark.parametrize("name", ["dp-fedavg", "tree"])
 def test_no_coordinate_is_impossible_without_a_user(name: str) -> None:
-    """Whoever knows the other users' updates sees a sum that was possible without the last one.
+    """What is released lies on the grid, on which every sum is possible with and without a user.
 
-    Floating-point noise is the control: some thousand of its coordinates are not.
+    float32 holds a sum to the step where it is small, which are some fifty thousand coordinates.
+    Floating-point noise is the control: some thousand coordinates betray who took part.
     """
     grid = grid_of(CLIP)
     rng = np.random.default_rng(1)

@@ -77,8 +77,8 @@ def test_what_clients_draw_differs_between_trials_of_a_search(
     """At two learning rates of the server nothing else that a client is told differs."""
     drawn: list[bytes] = []
 
-    def noticed(self: clients.app.Workplace, told: str, parameters: Parameters) -> bytes:
-        drawn.append(real(self, told, parameters))
+    def noticed(self: clients.app.Workplace, work: Any, parameters: Parameters) -> bytes:
+        drawn.append(real(self, work, parameters))
         return drawn[-1]
 
     real = clients.app.Workplace.noise_key
@@ -215,6 +215,25 @@ def test_a_node_draws_from_a_secret_of_its_own_that_a_repeated_message_finds_aga
     secret.write_bytes(b"short")
     with pytest.raises(FedsimError, match="is not a key; remove it"):
         noise_keys.client_key(str(tmp_path / "a"), "run", b"model")
+
+
+def test_other_settings_of_the_same_round_have_other_noise(tiny: str) -> None:
+    """Else a server that asks twice, with two clip norms, would subtract it."""
+    config = private(tiny, "privacy.noise=seeded", "model=cifg-small", name="local")
+    strategy, _, _ = fresh_strategy(config)
+    corpus = strategy.federation.corpus.digest
+    told = config.for_clients().as_json()
+    place = clients.app.Workplace(told, corpus, "")
+    work = {"config": told, "corpus": corpus, "round": 1, "lr": 1.0, "noise": "run", "users": [1]}
+    found = [work, work | {"lr": 0.5}, work | {"round": 2}, work | {"config": told + " "}]
+    keys = [place.noise_key(one, strategy.state.parameters) for one in found]
+    assert len(set(keys)) == 4
+    assert place.noise_key(work | {"users": [1, 2]}, strategy.state.parameters) == keys[0]
+
+
+def test_dropout_is_refused_where_it_undoes_what_clipping_bounds(tiny: str) -> None:
+    with pytest.raises(FedsimError, match=r"set model\.dropout=0"):
+        private(tiny, "model=cifg-small", "model.dropout=0.1", name="dp-sgd")
 
 
 def test_streams_of_a_key_are_independent() -> None:

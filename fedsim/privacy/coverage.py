@@ -130,10 +130,15 @@ def rests_on(said: Mapping[str, Any]) -> Said:
             "sampling counts only for who cannot see it: clients.csv and failures.csv in this "
             "folder have the names of every round, and so has the message to each node"
         )
+        if said.get("sampler") == "fixed":
+            out["who took part"] += "; who knows that somebody was not drawn knows more of others"
         if noise and noise["kind"] == "seeded":
             out["who took part"] += "; they follow from config and text, as the noise does"
     elif guarantee["amplified"]:
-        out["the batches"] = "which sequences a client drew for a step; no message says it"
+        out["the batches"] = (
+            "which sequences a client drew for a step; the exact number of words that it "
+            "reports can tell of them, so that sampling counts for less against the server"
+        )
     return out
 
 
@@ -184,6 +189,10 @@ def exact(config: Mapping[str, Any]) -> Said:
         "in this folder": (
             "losses, norms, counts, cohorts and seconds of training (rounds, clients, privacy), "
             "scores, canaries and audits; the report shows them. Give away the model alone"
+        ),
+        "the text": (
+            "a digest of everybody's text is in this folder and in each message to a client: who "
+            "knows all of it but one person's can tell whether a guess of that is right"
         ),
         "failures": (
             "who failed, when and why (failures.csv, run.log; how many in rounds.csv, the report "

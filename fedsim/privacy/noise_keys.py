@@ -114,13 +114,14 @@ def forget(id: str) -> None:
 def client_key(shard: str, told: str, parameters: bytes) -> bytes:
     """The key of what clients draw themselves under fresh noise, from this machine's own secret.
 
-    shard: the node's own folder, "" where all text is here. told: what the server calls the run.
-    parameters: a digest of the model that came, so that a server that sends two models in the same
-    round does not get the same noise twice. A message that is repeated gives the same key.
+    shard: the node's own folder, "" where all text is here. told: the run's name and all that its
+    message says. parameters: a digest of the model that came. A server that sends another model or
+    other settings in the same round gets other noise; a message that is repeated the same.
     """
     path = Path(shard) / CLIENTS if shard else folder() / CLIENTS
-    with suppress(FileExistsError):
-        _write(path, secrets.token_bytes(KEY_BYTES))
+    if not path.exists():
+        with suppress(FileExistsError):
+            _write(path, secrets.token_bytes(KEY_BYTES))
     try:
         secret = path.read_bytes()
     except OSError as error:

@@ -174,7 +174,7 @@ def _tune(
         for cell, search in searches.items():
             for trial, round in search.due.items():
                 name = f"tuning {cell.name}: trial {trial} to round {round}"
-                configs[name] = trial_config(study.plan, cell, search.designed[trial])
+                configs[name] = trial_config(study.plan, cell, search.designed[trial], trial)
                 until[name], more[name] = round, round - search.rows[trial]["rounds"]
                 whose[name] = (cell, trial)
         outcomes = crew.work(configs, ledger.stage(more), until, retry=study.retry)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from scipy.stats import qmc
 
 from fedsim.config import Config
+from fedsim.files import write_atomically
 from fedsim.privacy.mechanisms import MECHANISMS
 from fedsim.runs import Run
 from fedsim.search_space import Range
@@ -72,7 +74,8 @@ def selects_privately(config: Config) -> bool:
 def draws(ranges: Mapping[str, Range], mean: int, digest: str) -> list[Values]:
     """The values of a private selection: a Poisson number of independent draws, perhaps none.
 
-    digest: of what is searched; another search, other draws.
+    digest: of what is searched, and a secret where nobody else may know how many there are; another
+    search, other draws.
     """
     count = int(stream(SEARCH_SEED, f"trials of a private selection {digest}").poisson(mean))
     out = []
@@ -213,11 +216,27 @@ def search_of(plan: Plan, cell: Cell, trials: int, folder: Path) -> Search | Non
     own, private = own_values(config, list(ranges)), selects_privately(config)
     told = [config.identity(), {key: [r.low, r.high] for key, r in ranges.items()}, trials]
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
-    designed = draws(ranges, trials, digest) if private else design(own, ranges, trials)
+    if private:
+        designed = draws(ranges, trials, digest + _secret(config, folder))
+    else:
+        designed = design(own, ranges, trials)
     spans = {key: _span(r, own[key]) for key, r in ranges.items()}
     record = TrialRecord(folder / "tuning.db", f"{cell.name} {digest}", designed, spans)
     steps = (config.server.rounds,) if private else rungs(config.server.rounds)
     return Search(cell, ranges, designed, steps, own, trials if private else 0, record)
+
+
+def _secret(config: Config, folder: Path) -> str:
+    """What only whoever searches knows, kept beside the trials: under fresh noise nobody else may
+    know how many there are. Seeded noise is a simulation, and so is the number."""
+    if config.privacy.options.noise == "seeded":
+        return ""
+    path = folder / "selection.key"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, secrets.token_hex(16).encode())
+        path.chmod(0o600)
+    return path.read_text()
 
 
 def _span(range: Range, own: float) -> tuple[float, float]:
@@ -225,9 +244,11 @@ def _span(range: Range, own: float) -> tuple[float, float]:
     return min(range.low, own), max(range.high, own)
 
 
-def trial_config(plan: Plan, cell: Cell, values: Values) -> Config:
+def trial_config(plan: Plan, cell: Cell, values: Values, trial: int = 0) -> Config:
     """Of a trial's run: scored at every rung, and nothing measured that a choice does not need."""
     config = plan.config(cell, SEARCH_SEED, values)
+    if selects_privately(config):  # trials are independent, though two draw the same values
+        config = plan.config(cell, SEARCH_SEED + trial, values)
     rounds = config.server.rounds
     every = rounds if selects_privately(config) else rungs(rounds)[0]
     quiet = {"every": every, "trigram": False, "central": False}

@@ -90,7 +90,8 @@ class DpSgd(Mechanism):
             mechanism="dp-sgd",
             noise_multiplier=noise_multiplier,
             sensitivity=1.0,
-            adversary="sees every update of the client; nothing is claimed for its user as a whole",
+            adversary="sees every update of the client: the server too, if it follows the protocol "
+            "in what it asks and tells; nothing is claimed for its user as a whole",
             amplified=True,
             participations=often,
             min_separation=None,

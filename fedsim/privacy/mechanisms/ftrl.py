@@ -35,8 +35,8 @@ class Ftrl(FixedClipping):
 
     samplers: ClassVar[tuple[str, ...]] = ("cyclic",)
     arithmetic = (
-        "correlated in float64, which errs by about 2^-50, then rounded to whole steps of the grid "
-        "that the exact sum lies on"
+        "correlated in float64 from draws in steps of 2^-48, then rounded to whole steps of the "
+        "grid that the exact sum lies on"
     )
 
     @cached_property
@@ -66,8 +66,8 @@ class Ftrl(FixedClipping):
         return np.rint(row * deviation).astype(np.int64), state
 
     def _fresh(self, index: int, size: int) -> np.ndarray:
-        """Row `index` of Z: independent standard normals in steps of 2^-40, float64 (size,)."""
-        return rounded_gaussian(self.stream("row", index), size, 2**40) * 2.0**-40
+        """Row `index` of Z: independent standard normals in steps of 2^-48, float64 (size,)."""
+        return rounded_gaussian(self.stream("row", index), size, 2**48) * 2.0**-48
 
     def _guarantee_of_own(self, noise_multiplier: float) -> Guarantee:
         """Of the matrix whose noise was added, under the schema of those that were there."""

@@ -101,7 +101,8 @@ class Local(Mechanism):
             mechanism="local",
             noise_multiplier=noise_multiplier,
             sensitivity=2 * math.sqrt(often),
-            adversary="sees every update of every client: the server itself is not trusted",
+            adversary="sees every update of every client: the server too, if it follows the "
+            "protocol in what it asks and tells",
             amplified=False,
             participations=often,
             min_separation=None,
