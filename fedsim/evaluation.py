@@ -70,7 +70,8 @@ class Keyboard:
             for i in ids:
                 if k < lengths[i]:
                     first[i, k], last[i, k] = starts[words[i][:k]], ends[words[i][:k]]
-        self._ids, self._words = torch.tensor(ids, dtype=torch.int64), [words[i] for i in ids]
+        self._words = [words[i] for i in ids]
+        self._ids = torch.tensor(ids, dtype=torch.int64, device=device)  # by rank
         self.rank, self.lengths, self.first, self.last = (
             torch.from_numpy(a).to(device) for a in (rank, lengths, first, last)
         )
@@ -85,15 +86,16 @@ class Keyboard:
         among them, for k + 1 keystrokes. A word never shown before its last character costs its
         length and the space.
         """
-        own = scores.gather(1, targets[:, None])
         # Not ">= own": beside the NaN of a diverged model nothing is greater, and it would win.
-        rows, candidates = (~(scores[:, N_SPECIALS:] < own)).nonzero(as_tuple=True)
-        ranks = self.rank[candidates + N_SPECIALS]
-        better = torch.bincount(rows, minlength=len(targets)) - 1
+        behind = scores < scores.gather(1, targets[:, None])
+        specials = behind[:, :N_SPECIALS].sum(1)
+        # In 32 bits, which is many times faster than in the 64 that PyTorch would take.
+        better = len(self._ids) - 1 - (behind.sum(1, dtype=torch.int32) - specials)
         lengths = self.lengths[targets][:, None]
         offered = torch.tensor(OFFERED, device=lengths.device)
         needed = (lengths + 1).expand(-1, len(OFFERED)).clone()
         waiting, beaten, typed = (lengths > 0).expand_as(needed), better, 0
+        rows = ranks = targets[:0]
         while True:
             shown = waiting & (beaten[:, None] < offered)
             needed[shown] = typed + 1
@@ -102,11 +104,29 @@ class Keyboard:
             still = waiting.any(1)
             if not still.any():
                 return needed, better
-            words = targets[rows]
-            keep = still[rows] & (ranks >= self.first[words, typed])
-            keep &= ranks < self.last[words, typed]
-            rows, ranks = rows[keep], ranks[keep]
+            if typed == 1:  # most words are shown by now, or begin with another character
+                rows, ranks = self._rivals(behind, targets, still.nonzero()[:, 0])
+            else:
+                words = targets[rows]
+                keep = still[rows] & (ranks >= self.first[words, typed])
+                keep &= ranks < self.last[words, typed]
+                rows, ranks = rows[keep], ranks[keep]
             beaten = torch.bincount(rows, minlength=len(targets)) - 1
+
+    def _rivals(self, behind: Tensor, targets: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """(row, rank) of all words that begin as the row's target does and are not behind it.
+
+        behind (n, V) bool; rows (m,) of it.
+        """
+        words = targets[rows]
+        first = self.first[words, 1].long()
+        sizes = self.last[words, 1] - first
+        before = sizes.cumsum(0) - sizes
+        whose = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), sizes)
+        ranks = torch.arange(len(whose), device=rows.device) - (before - first)[whose]
+        there = rows[whose]
+        keep = ~behind[there, self._ids[ranks]]
+        return there[keep], ranks[keep]
 
     def beginning_with(self, prefix: str) -> Tensor:
         """(n,) ids of the words that begin with `prefix`, in lexicographic order."""
@@ -121,7 +141,7 @@ class Keyboard:
         be asked, one character more each time, until the word that is meant is shown.
         """
         found = self.beginning_with(prefix)
-        order = scores.cpu()[found].argsort(descending=True, stable=True)
+        order = scores[found].argsort(descending=True, stable=True)
         return found[order[:count]].tolist()
 
 

@@ -34,6 +34,25 @@ def lock(folder: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def locked_file(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold the lock that is a file of its own, waiting for whoever holds it.
+
+    Yields whether it is held, which without `wait` it may not be. On a system or a disk without
+    locks nobody waits.
+    """
+    with path.open("ab+", buffering=0) as file:
+        held = True
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held = False
+            except OSError:
+                pass
+        yield held
+
+
 def holder(folder: Path) -> str | None:
     """The id of the process that holds the folder's lock; None where none does.
 

@@ -43,13 +43,15 @@ def simulate(
     quiet: bool = False,
     until: int | None = None,
     progress: Listener | None = None,
+    report: bool = True,
 ) -> Run:
     """Train a federation and return its run; without arguments the default preset.
 
     `out` is the run's folder, which must not exist; by default a new one in `runs/`. `until` is a
     round after which the run is scored on validation users and paused: `resume` goes on with the
     same bits. A run that is paused has not seen the test users, even after its last round.
-    `progress` is called after each round with a `fedsim.watching.RoundProgress`.
+    `progress` is called after each round with a `fedsim.watching.RoundProgress`. `report`: whether
+    report.html is written at the end.
     Raises FedsimError for bad input; KeyboardInterrupt leaves a run that `resume` continues.
     """
     profile = Profile()
@@ -65,7 +67,7 @@ def simulate(
     told = {"config": config.as_json(), "quiet": quiet, **_where_to(folder, until, config)}
     _require_here(config.engine, progress)
     with listening(folder, progress):
-        return _serve(config.engine, folder, told, profile)
+        return _serve(config.engine, folder, told, profile, report)
 
 
 def resume(
@@ -74,10 +76,11 @@ def resume(
     engine: EngineOptions | None = None,
     until: int | None = None,
     progress: Listener | None = None,
+    report: bool = True,
 ) -> Run:
     """Continue an interrupted or paused run from its newest checkpoint; the result is that of an
     unbroken one. `engine` may name another engine or number of workers: they do not change the
-    result. The device stays what it was. `until`, `progress`: see `simulate`."""
+    result. The device stays what it was. `until`, `progress`, `report`: see `simulate`."""
     profile = Profile()
     run = Run.open(path)
     if run.status["state"] == "finished":
@@ -89,7 +92,7 @@ def resume(
     engine = engine or run.config.engine
     _require_here(engine, progress)
     with listening(run.path, progress):
-        return _serve(engine, run.path, settings, profile)
+        return _serve(engine, run.path, settings, profile, report)
 
 
 def _require_here(engine: EngineOptions, progress: Listener | None) -> None:
@@ -137,8 +140,10 @@ def check(config: Config, notice: Callable[[str], None] = silent) -> None:
         require_memory(config, len(federation.corpus.vocabulary))
 
 
-def _serve(engine: EngineOptions, folder: Path, settings: dict[str, Any], profile: Profile) -> Run:
-    """Run both apps on the engine, on a new one where it is lost, and write the report."""
+def _serve(
+    engine: EngineOptions, folder: Path, settings: dict[str, Any], profile: Profile, report: bool
+) -> Run:
+    """Run both apps on the engine, on a new one where it is lost, and write the `report`."""
     serve = load_reference(ENGINES[engine.name])
     lost_at = -1
     before = Run(folder).profile["wall_seconds"]
@@ -157,7 +162,7 @@ def _serve(engine: EngineOptions, folder: Path, settings: dict[str, Any], profil
             lost_at = round
             settings = {k: v for k, v in settings.items() if k != "config"} | {"resume": True}
     run = Run.open(folder)
-    if run.status["state"] != "paused":
+    if report and run.status["state"] != "paused":
         with profile.part("report"):
             write_report(run)
     # The ServerApp has told of its own time: what is left is that of the engine around it.

@@ -13,7 +13,9 @@ import fedsim.simulation
 from fedsim.config import Config, load
 from fedsim.runs import Run
 from fedsim.simulation import simulate
-from fedsim.studies import grid
+from fedsim.studies import cell_store, grid
+
+_CELLS_FOLDER = cell_store.cells_folder
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -23,6 +25,21 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for name in ("FEDSIM_CACHE", "FEDSIM_KEYS"):
             patch.setenv(name, str(tmp_path_factory.mktemp(name.lower())))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _own_cells(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Cells of studies are those of the test: others may have been made by code that is patched."""
+    cells = tmp_path_factory.mktemp("cells")
+    monkeypatch.setattr(cell_store, "cells_folder", lambda: cells)
+
+
+@pytest.fixture
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, _own_cells: None) -> Path:
+    """A cache of the test's own, cells included, for tests that start the real command."""
+    monkeypatch.setenv("FEDSIM_CACHE", str(tmp_path / "own cache"))
+    monkeypatch.setattr(cell_store, "cells_folder", _CELLS_FOLDER)
+    return tmp_path / "own cache"
 
 
 @pytest.fixture(scope="session", autouse=True)

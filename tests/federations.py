@@ -19,6 +19,7 @@ from fedsim.engines.local import LocalGrid
 from fedsim.engines.wire import to_record
 from fedsim.federation import Federation, open_federation
 from fedsim.runs import Run
+from fedsim.studies import cell_store
 from fedsim.tables import TABLES, TIMING_COLUMNS
 from server.app import initial_state
 from server.state import ServerState
@@ -108,6 +109,11 @@ def assert_same_record(run: Run, other: Run, skip: Sequence[str] = ()) -> None:
     for name in TABLES:
         if name not in skip:
             assert_frame_equal(without_timing(run.table(name)), without_timing(other.table(name)))
+
+
+def cached_cells() -> list[Path]:
+    """The folders of all cells that studies have left in the test's cache."""
+    return sorted(path for path in cell_store.cells_folder().iterdir() if path.is_dir())
 
 
 def without_timing(table: pd.DataFrame) -> pd.DataFrame:

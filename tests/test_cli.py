@@ -20,7 +20,7 @@ import click
 import pandas as pd
 import psutil
 import pytest
-from federations import Here, assert_same_record
+from federations import Here, assert_same_record, cached_cells
 from pandas.testing import assert_frame_equal
 from typer.main import get_command
 
@@ -409,7 +409,7 @@ def test_compare_prints_what_it_found_and_keeps_what_is_finished(
     fedsim: Callable[..., Outcome], here: Here, tiny: str, tmp_path: Path
 ) -> None:
     keys = ["--out", "both", "--preset", tiny, "evaluation.every=1", "fedsgd:optimizer.lr=5",
-            "--seeds", "2"]  # fmt: skip
+            "--seeds", "2", "--target", "all"]  # fmt: skip
     outcome = fedsim("compare", *keys, "--json")
     assert outcome.code == 0
     assert outcome.err.splitlines()[0] == "Compared are 4 runs, 16 rounds."
@@ -533,10 +533,11 @@ def test_the_same_comparison_again_continues_an_interrupted_one(
     assert stopped.out == ""
     said, _, told = stopped.err.splitlines()[-1].partition(": ")
     assert said == "Interrupted; continue with"
-    (folder,) = (tmp_path / "runs").iterdir()
     again = shlex.split(told)
-    assert again[1:] == ["run_sim.py", "compare", *keys, "--out", f"runs/{folder.name}"]
-    (path,) = (folder / "cells").iterdir()
+    assert again[1:-1] == ["run_sim.py", "compare", *keys, "--out"]
+    folder = tmp_path / again[-1]
+    assert folder.parent == tmp_path / "runs"
+    (path,) = cached_cells()
     assert Run.open(path).status["state"] == "interrupted"
     began = Run.open(path).rounds.seconds[0]
     done = fedsim(*again[2:])
@@ -759,12 +760,14 @@ def test_ctrl_c_while_the_workers_start_is_quiet_too(tiny: str, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_a_stop_for_the_main_process_alone_stops_a_study(tiny: str, tmp_path: Path) -> None:
+def test_a_stop_for_the_main_process_alone_stops_a_study(
+    tiny: str, tmp_path: Path, own_cache: Path
+) -> None:
     """As a scheduler sends it: no cell is trained to its end first."""
     folder = tmp_path / "study"
     keys = ["--preset", tiny, "server.rounds=100000", "evaluation.every=100000", "--seeds", "2"]
     process = start(["compare", *keys, "--jobs", "2", "--out", str(folder)])
-    while len(list(folder.glob("cells/*/rounds.csv"))) < 2 and process.poll() is None:
+    while len(list(own_cache.glob("cells/*/rounds.csv"))) < 2 and process.poll() is None:
         time.sleep(0.01)
     below = psutil.Process(process.pid).children(recursive=True)
     process.terminate()
@@ -774,5 +777,5 @@ def test_a_stop_for_the_main_process_alone_stops_a_study(tiny: str, tmp_path: Pa
     assert err.splitlines()[-1].startswith("Interrupted; continue with: ")
     assert "run_sim.py compare" in err.splitlines()[-1]
     assert psutil.wait_procs(below, timeout=30)[1] == [], "nothing is left behind"
-    runs = [Run.open(path) for path in (folder / "cells").iterdir()]
+    runs = [Run.open(path) for path in cached_cells()]
     assert {run.status["state"] for run in runs} == {"interrupted"}

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from federations import Here, write_chat, write_preset
+from federations import Here, cached_cells, write_chat, write_preset
 from pandas.testing import assert_frame_equal
 from typer.testing import CliRunner
 
@@ -36,7 +36,7 @@ from fedsim.studies.attack import not_measured
 from fedsim.studies.audit import audit_run
 from fedsim.studies.cells import Plan, parse_axes, parse_strategies
 from fedsim.studies.compare import Study, run_study
-from fedsim.studies.comparison import Comparison
+from fedsim.studies.comparison import ALL_REACH, Comparison
 from fedsim.studies.guarantees import guarantees
 from fedsim.studies.server_optimizers import sentence, server_optimizers
 
@@ -52,7 +52,7 @@ def quiet(name: str, done: int, of: int, seconds_left: float) -> None:
 def study(tiny: str, trials: int = 0) -> Study:
     """Two strategies, two seeds, few rounds."""
     keys = ("server.rounds=3",) if trials else ("server.rounds=3", "fedsgd:optimizer.lr=2")
-    return Study(Plan(("fedavg", "fedsgd"), tiny, keys, AXES), (1, 2), trials)
+    return Study(Plan(("fedavg", "fedsgd"), tiny, keys, AXES), (1, 2), trials, ALL_REACH)
 
 
 def assert_same(one: Comparison, other: Comparison) -> None:
@@ -220,7 +220,7 @@ def test_every_cell_is_tuned_with_the_same_budget(here: Here, tiny: str, tmp_pat
     trained = len(here.given)
     assert_same(found, run_study(asked, tmp_path, 1, quiet))
     assert len(here.given) == trained
-    trials = [Run.open(path) for path in (tmp_path / "cells").iterdir()]
+    trials = [Run.open(path) for path in cached_cells()]
     assert {t.status["state"] for t in trials} == {"finished", "paused"}
     assert all(t.results.empty for t in trials if t.status["state"] == "paused")
 
@@ -297,7 +297,7 @@ def test_runs_of_other_versions_are_told(here: Here, tiny: str, tmp_path: Path) 
     command = ["compare", *keys, "--checklist", "--out", str(tmp_path / "out")]
     said = "1 of 2 runs, trials included, were trained under other versions"
     assert said not in CliRunner().invoke(app, command).output
-    path = next((tmp_path / "out" / "cells").iterdir()) / "provenance.json"
+    path = cached_cells()[0] / "provenance.json"
     told = json.loads(path.read_text("utf-8"))
     path.write_text(json.dumps(told | {"python": "2.7.18"}), "utf-8")
     path.with_name("checksums.json").unlink()  # they would tell what this test has changed
@@ -400,7 +400,7 @@ def test_the_number_of_processes_changes_nothing(tiny: str, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_what_was_killed_goes_on(here: Here, tiny: str, tmp_path: Path) -> None:
+def test_what_was_killed_goes_on(here: Here, tiny: str, tmp_path: Path, own_cache: Path) -> None:
     keys = ["--preset", tiny, "server.rounds=40", "--tune", "2", "--seeds", "2", "--jobs", "2"]
     folder = tmp_path / "killed"
     command = [sys.executable, "run_sim.py", "compare", *keys, "--out", str(folder)]
@@ -413,13 +413,14 @@ def test_what_was_killed_goes_on(here: Here, tiny: str, tmp_path: Path) -> None:
             break
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    done = {path.name for path in (folder / "cells").iterdir()}
+    done = {path.name for path in cached_cells()}
     time.sleep(2)  # the processes that it had started end too, and let go of their runs
     plan = Plan(("fedavg", "fedsgd"), tiny, ("server.rounds=40",))
     asked = Study(plan, (1, 2), trials=2)
     found = run_study(asked, folder, 1, quiet)
     assert (found.runs.state == "finished").all()
-    assert done <= {path.name for path in (folder / "cells").iterdir()}
+    assert done <= {path.name for path in cached_cells()}
+    shutil.rmtree(own_cache / "cells")
     unbroken = run_study(asked, tmp_path / "unbroken", 1, quiet)
     assert_same(found, unbroken)
 
@@ -432,7 +433,7 @@ def test_made_says_what_a_checklist_asks(here: Here, tiny: str, tmp_path: Path) 
                                          "optimizer.lr": "0.1 to 3, log"}}  # fmt: skip
     assert made["tuning"] == {"trials": 2, "seed": compare.SEARCH_SEED,
                               "rounds": {"fedavg": [1, 2]}}  # fmt: skip
-    runs = [Run.open(path) for path in (tmp_path / "cells").iterdir()]
+    runs = [Run.open(path) for path in cached_cells()]
     spent = sum(r.profile["wall_seconds"] for r in runs)
     assert made["compute_seconds"] == pytest.approx(spent, abs=0.001)
     assert (made["of_other_versions"], made["without_a_cost"]) == (0, 0)
@@ -489,13 +490,32 @@ def test_trials_that_failed_are_paid_for_too(tiny: str, tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("target", ["60", "-0.1", "nan"])
+def test_without_a_target_none_is_discussed(here: Here, tiny: str, tmp_path: Path) -> None:
+    keys = ["--preset", tiny, "--seeds", "2", "server.rounds=2", "evaluation.every=1"]
+    keys += ["--out", str(tmp_path / "out")]
+    plain = CliRunner().invoke(app, ["compare", *keys])
+    assert plain.exit_code == 0, plain.output
+    page = (tmp_path / "out" / "comparison.html").read_text("utf-8")
+    runs = pd.read_parquet(tmp_path / "out" / "runs.parquet")
+    assert not [name for name in runs if "target" in name]
+    for text in (plain.stdout, page.partition("</style>")[2]):
+        assert "to target" not in text
+        assert "the target" not in text.replace("tuning and the target use", "")
+    assert "What a run costs" in plain.stdout
+    asked = CliRunner().invoke(app, ["compare", *keys, "--target", "all"])
+    assert "top-1 recall on validation users: means over seeds" in asked.stdout
+    assert "rounds to target" in (tmp_path / "out" / "comparison.html").read_text("utf-8")
+    assert len(here.given) == 4, "of the same cells"
+
+
+@pytest.mark.parametrize("target", ["60", "-0.1", "nan", "much"])
 def test_a_target_is_a_share(target: str) -> None:
     """60 would be trained for and never reached."""
     result = CliRunner().invoke(app, ["compare", "--target", target])
     assert isinstance(result.exception, FedsimError)
     assert str(result.exception) == (
-        f"--target {target} is not accepted: it is a share between 0 and 1; write 0.12 for 12 %."
+        f"--target {target} is not accepted: it is a share between 0 and 1, or 'all'; write 0.12 "
+        "for 12 %."
     )
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from fedsim.studies.comparison import Comparison, default_target, reached
+from fedsim.studies.comparison import Comparison, common_target, reached
 from fedsim.studies.contrasts import holm, is_significant, paired_p, summary
 
 # Top-1 by strategy and seed, made up.
@@ -139,9 +139,9 @@ def test_the_target_is_reached_at_the_first_evaluation_above_it() -> None:
     assert reached(curve, 0.05)["rounds_to_target"] == 5
 
 
-def test_the_default_target_is_what_every_run_ends_with() -> None:
+def test_the_common_target_is_what_every_run_ends_with() -> None:
     curves = pd.DataFrame(
         {"strategy": ["a", "a", "b", "b"], "seed": 1, "round": [5, 10, 10, 5],
          "top1": [0.3, 0.2, 0.15, 0.4]}
     )  # fmt: skip
-    assert default_target(curves, ["strategy", "seed"]) == 0.15
+    assert common_target(curves, ["strategy", "seed"]) == 0.15

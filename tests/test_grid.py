@@ -7,20 +7,25 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from federations import Here, assert_same_record, write_chat
+from pandas.testing import assert_frame_equal
 
 from fedsim.config import Config, load
 from fedsim.errors import FedsimError
 from fedsim.runs import Run
 from fedsim.simulation import resume, simulate
-from fedsim.studies import grid
+from fedsim.studies import cell_store, grid
+from fedsim.studies.audit import audit_run
 from fedsim.studies.grid import Crew, run_all
+from fedsim.studies.pooled import train_pooled
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -108,46 +113,110 @@ def test_cells_are_trained_once_and_go_on_from_where_they_are(
 
 @pytest.mark.parametrize("until", [None, 1])
 @pytest.mark.parametrize("which", ["own", "first"])
-def test_a_cell_of_a_text_that_was_changed_is_not_served(
+def test_a_cell_of_a_text_that_was_changed_is_another_one(
     until: int | None, which: str, here: Here, tiny: str, tmp_path: Path
 ) -> None:
-    """The config, and so the cell's name, is the same: it names the file only."""
+    """The config is the same: it names the file only."""
     chats = {name: write_chat(tmp_path / f"{name}.csv", seed=i)
              for i, name in enumerate(("own", "first"))}  # fmt: skip
     keys = [f"data.path={chats['own']}", "data.min_words=10", "server.rounds=2"]
     keys += [f"pretrain.path={chats['first']}", "pretrain.min_words=10", "pretrain.epochs=0"]
     asked = {"one": load(tiny, keys)}
     until_of = {"one": until} if until else None
+    paths = []
+    for _ in range(2):
+        for _ in range(2):
+            with Crew(tmp_path, 1) as crew:
+                outcome = crew.work(asked, quiet, until_of)["one"]
+                assert isinstance(outcome, Run)
+        paths.append(outcome.path)
+        write_chat(chats[which], seed=9)
+    assert len(here.given) == 2, "one for each text"
+    assert paths[0] != paths[1]
+    write_chat(chats[which], seed=["own", "first"].index(which))
     with Crew(tmp_path, 1) as crew:
-        first = crew.work(asked, quiet, until_of)["one"]
-        assert isinstance(first, Run)
-        again = crew.work(asked, quiet, until_of)["one"]
-        assert isinstance(again, Run)
-    write_chat(chats[which], seed=9)
-    named = "'own'" if which == "own" else "the first corpus"
-    for rounds in (until_of, None):
-        said = f"The text of {named} was changed .* choose another --out"
-        with Crew(tmp_path, 1) as crew, pytest.raises(FedsimError, match=said):
-            crew.work(asked, quiet, rounds, retry=True)
-    assert len(here.given) == 1
+        assert crew.work(asked, quiet, until_of)["one"].path == paths[0]  # type: ignore[union-attr]
 
 
-def test_the_failure_of_a_cell_is_not_that_of_another_text(
-    here: Here, tiny: str, tmp_path: Path
+def test_a_failure_is_not_that_of_another_text_nor_of_other_code(
+    here: Here, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether the new text fails too nobody knows."""
+    """Whether these fail too nobody knows."""
     chat = write_chat(tmp_path / "own.csv", seed=1)
     keys = [f"data.path={chat}", "data.min_words=10", "server.rounds=2", "client.lr=1e12"]
     asked = {"wild": load(tiny, keys)}
-    with Crew(tmp_path, 1) as crew:
-        crew.work(asked, quiet)
-        assert Run.open(crew.path(asked["wild"])).status["state"] == "failed"
+
+    def trained() -> int:
+        with Crew(tmp_path, 1) as crew:
+            assert isinstance(crew.work(asked, quiet)["wild"], FedsimError)
+        return len(here.given)
+
+    assert [trained(), trained()] == [1, 1]
     write_chat(chat, seed=2)
-    said = "The text of 'own' was changed .* choose another --out"
-    for retry in (False, True):
-        with Crew(tmp_path, 1) as crew, pytest.raises(FedsimError, match=said):
-            crew.work(asked, quiet, retry=retry)
+    assert [trained(), trained()] == [2, 2]
+    monkeypatch.setattr(cell_store, "code_digest", lambda: "of tomorrow")
+    assert [trained(), trained()] == [3, 3]
+
+
+def test_studies_share_their_cells_and_keep_copies_that_can_be_moved(
+    here: Here, tiny: str, tmp_path: Path
+) -> None:
+    asked = cells(tiny, one="seed=1", other="seed=2")
+    first = run_all(asked, tmp_path / "a", 1, quiet)
+    again = run_all(asked, tmp_path / "b", 1, quiet)
+    assert len(here.given) == 2, "the second study trained nothing"
+    assert {n: run.path for n, run in first.items()} == {n: run.path for n, run in again.items()}
+    (tmp_path / "b").rename(tmp_path / "moved")
+    for run in first.values():
+        shutil.rmtree(run.path)  # as `cache prune` does
+    for folder in ("a", "moved"):
+        copies = [Run.open(path) for path in sorted((tmp_path / folder / "cells").iterdir())]
+        assert len(copies) == 2
+        for copy in copies:
+            assert copy.status["state"] == "finished"
+            assert copy.model().vocabulary_size == len(copy.vocabulary())
+
+
+def test_a_copy_that_was_audited_stays_so_and_the_cache_does_not_change(
+    here: Here, tiny: str, tmp_path: Path
+) -> None:
+    asked = cells(tiny, one="seed=1")
+    (cell,) = run_all(asked, tmp_path / "a", 1, quiet).values()
+    (path,) = (tmp_path / "a" / "cells").iterdir()
+    audit_run(Run.open(path), ["canaries"])
+    found = Run.open(path).table("leakage")
+    assert len(found)
+    assert Run.open(cell.path).table("leakage").empty
+    (later,) = run_all(asked, tmp_path / "a", 1, quiet).values()
     assert len(here.given) == 1
+    assert_frame_equal(Run.open(path).table("leakage"), found)
+    assert Run.open(later.path).table("leakage").empty
+
+
+def test_a_damaged_cell_is_made_again(here: Here, tiny: str, tmp_path: Path) -> None:
+    asked = cells(tiny, one="seed=1")
+    (whole,) = run_all(asked, None, 1, quiet).values()
+    digest = whole.digest
+    table = whole.path / "rounds.csv"
+    table.write_bytes(table.read_bytes()[:-9])
+    (again,) = run_all(asked, None, 1, quiet).values()
+    assert len(here.given) == 2
+    assert again.digest == digest
+    assert len(again.rounds) == 2
+
+
+def test_two_studies_at_a_time_train_a_cell_once(tiny: str, tmp_path: Path) -> None:
+    """The second one waits for the first one's, and finds it there."""
+    asked, store = cells(tiny, one="seed=1")["one"], cell_store.CellStore()
+    path = store.path(asked)
+    with ThreadPoolExecutor(2) as threads, cell_store.alone(path):
+        second = threads.submit(grid._make, None, asked, path, None)
+        time.sleep(0.3)
+        assert not second.done()
+        simulate(asked, path, quiet=True)
+        made = (path / "status.json").stat().st_mtime_ns
+    second.result()
+    assert (path / "status.json").stat().st_mtime_ns == made, "it was not made again"
 
 
 @pytest.mark.parametrize("left", [[], ["status.json"], ["status.json", "config.json"]])
@@ -246,7 +315,9 @@ def test_a_process_that_is_killed_takes_no_other_cell_along(tmp_path: Path) -> N
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]
 
 
-def test_the_engine_of_a_cell_is_no_part_of_it(here: Here, config: Config, tmp_path: Path) -> None:
+def test_the_engine_of_a_cell_is_no_part_of_it(config: Config) -> None:
     other = replace(config, engine=config.engine.model_copy(update={"chunk": 5}))
-    with Crew(tmp_path, 1) as crew:
-        assert crew.path(config) == crew.path(other)
+    store = cell_store.CellStore()
+    assert store.path(config) == store.path(other)
+    assert store.path(config) != store.path(replace(config, seed=2))
+    assert store.path(config) != cell_store.CellStore(train_pooled).path(config)

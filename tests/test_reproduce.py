@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from federations import cached_cells
 from typer.testing import CliRunner
 
 from fedsim import __version__
@@ -253,6 +254,7 @@ def test_a_finding_from_the_command_to_its_page(
     rule, verdict = (first.stdout.index(text) for text in ("Rule:", "Verdict:"))
     assert rule < verdict
     assert first.stdout.index("25.2 %") < rule, "the paper's figures stand before the training too"
+    assert len(cached_cells()) == 2 + 2 * 4
     assert len(list((tmp_path / "cells").iterdir())) == 2 + 2 * 4
     again = CliRunner().invoke(app, [*command, "--out", str(tmp_path), "--json"])
     found = json.loads(again.stdout)
@@ -270,7 +272,7 @@ def test_a_finding_from_the_command_to_its_page(
         assert "Adaptive Federated Optimization" in text
         assert found["verdict"] in text
     made = found["made"]
-    runs = [Run.open(path) for path in (tmp_path / "cells").iterdir()]
+    runs = [Run.open(path) for path in cached_cells()]
     assert (made["runs"], made["trials"], made["of_other_versions"]) == (8, 2, 0)
     spent = sum(run.profile["wall_seconds"] for run in runs)
     assert made["compute_seconds"] == pytest.approx(spent, abs=0.1)

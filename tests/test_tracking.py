@@ -321,7 +321,7 @@ def test_runs_that_a_measure_trains_are_told_to_nobody(
 ) -> None:
     given: dict[str, Config] = {}
     monkeypatch.setattr(workbench, "run_all", lambda cells, *rest: given.update(cells) or {})
-    workbench.Bench(tmp_path).train({"shadow": tracked(config, "wandb", group="g")})
+    workbench.Bench().train({"shadow": tracked(config, "wandb", group="g")})
     assert given["shadow"] == config
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,7 +101,7 @@ def test_full_rank_is_said_and_not_searched(name: str, monkeypatch: pytest.Monke
 def test_of_several_local_steps_the_first_gives_its_sentences(name: str, config: Config) -> None:
     """The later steps begin at a model that the server does not have."""
     model = checks.model_of(name)
-    parameters, bench = Parameters.from_model(model), Bench(Path())
+    parameters, bench = Parameters.from_model(model), Bench()
     text = checks.text_of(4, "steps", longest=3)
     true = update_attack.sentences_of(text)
     for steps, hits in ((1, 4), (2, 2)):
@@ -140,7 +139,7 @@ def test_bench_gives_what_clients_send(config: Config) -> None:
     texts = [checks.text_of(3, "one"), checks.text_of(5, "two")]
     start = Parameters.from_model(model)
     before = start.flat.copy()
-    bench = Bench(Path())
+    bench = Bench()
     exact = bench.updates(start, texts, config_of(config, "lstm", "fedsgd"))
     step = bench.updates(
         start, texts, config_of(config, "lstm", "fedavg", lr=0.5, batch_size=64, max_grad_norm=0.0)
@@ -185,7 +184,7 @@ SMALL = measure.Updates(
 @pytest.fixture(scope="module")
 def found(finished: Run) -> Findings:
     """The measure on the tiny run."""
-    return SMALL.measure(subject_of(finished, Bench(Path())))
+    return SMALL.measure(subject_of(finished, Bench()))
 
 
 def test_every_row_of_the_measure(found: Findings) -> None:
@@ -225,7 +224,7 @@ def test_the_table_has_every_sentence_in_words(found: Findings, finished: Run) -
 
 
 def test_the_measure_gives_the_same_again(found: Findings, finished: Run) -> None:
-    again = SMALL.measure(subject_of(finished, Bench(Path())))
+    again = SMALL.measure(subject_of(finished, Bench()))
     assert tidy("updates", SMALL, again, 4).equals(tidy("updates", SMALL, found, 4))
 
 
@@ -303,7 +302,7 @@ def test_eight_real_sentences_come_back_until_noise_or_a_sum_hides_them(name: st
     model = build(config.model.options, len(federation.corpus.vocabulary))
     model.initialise(torch_stream(config.seed, "init"))
     rounds = np.ones(federation.users, np.int64)
-    subject = Subject(model.eval(), config, federation, rounds, 1, Bench(Path()))
+    subject = Subject(model.eval(), config, federation, rounds, 1, Bench())
     small = measure.Updates(
         clients=3, sequences=(8,), steps=(1,), cohorts=(1, 100), sums=(10,), fresh=False
     )

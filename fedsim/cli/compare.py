@@ -18,7 +18,7 @@ from fedsim.errors import FedsimError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from fedsim.studies.comparison import Comparison
+    from fedsim.studies.comparison import Comparison, Target
 
 
 def compare(
@@ -43,10 +43,10 @@ def compare(
         ),
     ] = None,
     target: Annotated[
-        float | None,
+        str | None,
         typer.Option(
-            help="top-1 recall on validation users to reach, a share between 0 and 1; default: "
-            "what all reach",
+            help="count rounds and bytes to a top-1 recall on validation users: a share between 0 "
+            "and 1, or 'all' for what all runs reach",
         ),
     ] = None,
     leakage: Annotated[
@@ -72,15 +72,11 @@ def compare(
     from fedsim.studies.compare import Study, run_study
     from fedsim.studies.server_optimizers import sentence, server_optimizers
 
-    if target is not None and not 0 <= target <= 1:
-        raise FedsimError(
-            f"--target {target:g} is not accepted: it is a share between 0 and 1; write 0.12 for "
-            "12 %."
-        )
+    goal = _target(target)
     names = cells.parse_strategies(strategies)
     axes = cells.parse_axes(axis or [])
     plan = cells.Plan(names, preset, tuple(overrides or ()), axes, tuple(ranges or ()))
-    study = Study(plan, tuple(range(1, seeds + 1)), tune, target, leakage, retry)
+    study = Study(plan, tuple(range(1, seeds + 1)), tune, goal, leakage, retry)
     asked = study.checked()
     print(f"Compared are {study.cost(asked)}.", file=sys.stderr)
     print(sentence(server_optimizers(plan, asked)), file=sys.stderr, flush=True)
@@ -100,6 +96,24 @@ def compare(
     Console().print(f"report: {page}", highlight=False, soft_wrap=True)
     if checklist:
         print(f"\n{asked_by_conferences}")
+
+
+def _target(text: str | None) -> Target:
+    """Of --target. Raises FedsimError for what is none."""
+    from fedsim.studies.comparison import ALL_REACH
+
+    if text is None or text == ALL_REACH:
+        return ALL_REACH if text else None
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise FedsimError(
+            f"--target {text} is not accepted: it is a share between 0 and 1, or 'all'; write 0.12 "
+            "for 12 %."
+        )
+    return share
 
 
 def _say_replaced(folder: Path) -> None:
@@ -172,27 +186,35 @@ def _recalls(found: Comparison, table: pd.DataFrame) -> Table:
 
 
 def _costs(found: Comparison, table: pd.DataFrame) -> Table:
-    """Up to the target, a row a cell; and what leaked, where it was measured."""
-    from fedsim.report.formats import size
-
-    shown = Table(
-        title=f"To {found.target:.2%} top-1 recall on validation users: means over seeds",
-        title_justify="left",
-    )
+    """Up to the target where there is one, else of the whole run, a row a cell; and what leaked,
+    where it was measured."""
+    title = "What a run costs: means over seeds"
+    if found.target is not None:
+        title = f"To {found.target:.2%} top-1 recall on validation users: means over seeds"
+    shown = Table(title=title, title_justify="left")
     leaked = {"exposure_bits": "exposure, bits", "membership_auc": "membership AUC"}
     leaked = {name: heading for name, heading in leaked.items() if name in table}
-    for heading in ("", "rounds", "fewer by", "sent up", "sent down", "seconds", *leaked.values()):
+    fewer = [] if found.target is None else ["fewer by"]
+    for heading in ("", "rounds", *fewer, "sent up", "sent down", "seconds", *leaked.values()):
         shown.add_column(heading, justify="right" if heading else "left")
-    slowest = table.rounds_to_target.max()
     for row in table.to_dict("records"):
-        rounds = row["rounds_to_target"]
-        cost = ["not reached by all", "", "", ""]
-        if not math.isnan(rounds):
-            sent = (size(row[f"{way}_to_target"]) for way in ("bytes", "download"))
-            cost = [f"{rounds:.1f}", f"{slowest / rounds:.1f}x", *sent]
-        last = [_figure(row[name], 2) for name in leaked]
-        shown.add_row(_name(found, row), *cost, _figure(row["seconds"], 0), *last)
+        last = [_figure(row["seconds"], 0), *(_figure(row[name], 2) for name in leaked)]
+        shown.add_row(_name(found, row), *_cost(found, table, row), *last)
     return shown
+
+
+def _cost(found: Comparison, table: pd.DataFrame, row: dict[str, Any]) -> list[str]:
+    """Rounds and bytes of a cell."""
+    from fedsim.report.formats import size
+
+    if found.target is None:
+        sent = (size(row[f"{way}_bytes"]) for way in ("upload", "download"))
+        return [_figure(row["rounds"], 1), *sent]
+    rounds = row["rounds_to_target"]
+    if math.isnan(rounds):
+        return ["not reached by all", "", "", ""]
+    sent = (size(row[f"{way}_to_target"]) for way in ("bytes", "download"))
+    return [f"{rounds:.1f}", f"{table.rounds_to_target.max() / rounds:.1f}x", *sent]
 
 
 def _tuned(found: Comparison) -> Table:

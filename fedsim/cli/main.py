@@ -15,6 +15,7 @@ from typer.main import get_command, get_params_from_function
 from fedsim import program
 from fedsim.cli import (
     audit,
+    cache,
     compare,
     data,
     deploy,
@@ -62,6 +63,7 @@ app.command("selfcheck")(audit.selfcheck)
 app.command("compare")(compare.compare)
 app.command("reproduce")(reproduce.reproduce)
 app.command("suggest")(suggest.suggest)
+app.add_typer(cache.app, name="cache")
 app.add_typer(data.app, name="data")
 app.add_typer(deploy.app, name="deploy")
 app.add_typer(privacy.app, name="privacy")

@@ -21,7 +21,7 @@ Jobs = Annotated[int, typer.Option(min=0, help="cells at a time; 0: one a core")
 Out = Annotated[
     Path | None,
     typer.Option(
-        help="folder; cells in it are not trained again, tables are those of the last command"
+        help="folder of page, tables and copies of the cells; another call replaces the former"
     ),
 ]
 Preset = Annotated[str, typer.Option(help="a shipped preset, or a TOML file")]

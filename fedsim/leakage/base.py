@@ -30,7 +30,7 @@ class Workbench(Protocol):
     """What a measure may ask of the rooms above it."""
 
     def train(self, cells: Mapping[str, Config]) -> Mapping[str, Run]:
-        """Federated runs of these configs, by name: cached beside the audited run, resumable."""
+        """Federated runs of these configs, by name: cached and resumable."""
 
     def updates(
         self, parameters: Parameters, texts: Sequence[Sequences], config: Config

@@ -157,5 +157,4 @@ def subject_of(run: Run) -> Subject:
         )
     participations = np.bincount(run.clients["user"], minlength=federation.users)
     device = resolve_device(config.engine.device)
-    bench = Bench(run.path / "audit")
-    return Subject(model.to(device), config, federation, participations, config.seed, bench)
+    return Subject(model.to(device), config, federation, participations, config.seed, Bench())

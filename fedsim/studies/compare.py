@@ -17,8 +17,9 @@ from fedsim.progress import say
 from fedsim.runs import Run
 from fedsim.simulation import check
 from fedsim.studies.attack import attack, membership, not_measured, require_participants
+from fedsim.studies.cell_store import publish
 from fedsim.studies.cells import Cell, Plan
-from fedsim.studies.comparison import Comparison, assemble
+from fedsim.studies.comparison import Comparison, Target, assemble
 from fedsim.studies.frontier import SEARCH_SEED
 from fedsim.studies.grid import Crew
 from fedsim.studies.guarantees import guarantees
@@ -40,13 +41,14 @@ Chosen = dict[Cell, Values | FedsimError]
 
 @dataclass(frozen=True)
 class Study:
-    """What is asked for. trials: of each cell's search, 0 for none; target: None for what every
-    run reaches; leakage: whether membership is attacked too; retry: train failed cells again."""
+    """What is asked for. trials: of each cell's search, 0 for none; target: a share,
+    ALL_REACH or None; leakage: whether membership is attacked too; retry: train failed cells
+    again."""
 
     plan: Plan
     seeds: tuple[int, ...]
     trials: int = 0
-    target: float | None = None
+    target: Target = None
     leakage: bool = False
     retry: bool = False
 
@@ -104,8 +106,10 @@ def run_study(study: Study, folder: Path, jobs: int, said: Said) -> Comparison:
         chosen = {cell: _choice(searches.get(cell)) for cell in cells}
         outcomes = _runs(study, chosen, crew, ledger)
         missed = _attack(outcomes, crew, said) if study.leakage else []
-    runs, curves, target = assemble(outcomes, folder, study.target, study.leakage)
+    runs, curves, target = assemble(outcomes, study.target, study.leakage)
     finished = {o.path: o for o in outcomes.values() if isinstance(o, Run)}
+    for run in finished.values():
+        publish(run, folder)  # again: it was attacked since
     private = {path for cell, mine in trials.items() if searches[cell].mean for path in mine}
     told = {path: run for mine in trials.values() for path, run in mine.items()}
     told = {path: run for path, run in told.items() if path not in private}

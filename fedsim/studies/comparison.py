@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from fedsim.runs import Run
 from fedsim.studies.attack import membership
+from fedsim.studies.cell_store import published
 from fedsim.studies.cells import Cell
 
 # A run's column -> the column of its table `results`, on test users.
@@ -38,7 +38,8 @@ class Comparison:
     """Tidy tables, one row as said.
 
     axes: config keys beside the strategy, each a column of the tables. The first strategy is the
-    reference of paired tests. target: validation top-1 (share) that `rounds_to_target` refers to.
+    reference of paired tests. target: validation top-1 (share) that `rounds_to_target` refers to;
+    None where none was asked for, and then no column of one is there.
 
     runs: a cell and seed: strategy, axes, seed, state (finished, failed), error, run (its folder,
     relative to the study's); on test users top1, top3, perplexity, keystrokes_saved, and
@@ -95,13 +96,13 @@ def validation(run: Run) -> pd.DataFrame:
     )
 
 
-def measured(run: Run, folder: Path, attacked: bool) -> dict[str, Any]:
+def measured(run: Run, attacked: bool) -> dict[str, Any]:
     """The columns of a finished run, but for those of the target."""
     result, rounds = run.results.iloc[0], run.rounds
     return {
         "state": "finished",
         "error": "",
-        "run": str(run.path.relative_to(folder)),
+        "run": str(published(run)),
         **{name: float(result[column]) for name, column in SCORES.items()},
         "validation_top1": float(validation(run).top1.iloc[-1]),
         "rounds": len(rounds),
@@ -128,7 +129,11 @@ def _leaked(run: Run, attacked: bool) -> dict[str, float]:
     return out if auc is None else out | {"membership_auc": auc}
 
 
-def default_target(curves: pd.DataFrame, keys: list[str]) -> float:
+ALL_REACH = "all"  # the target that every run reaches
+Target = float | str | None  # a share, ALL_REACH, or none
+
+
+def common_target(curves: pd.DataFrame, keys: list[str]) -> float:
     """The lowest final top-1 of all runs, so that every run reaches it.
 
     keys: the columns that tell the runs apart.
@@ -136,10 +141,10 @@ def default_target(curves: pd.DataFrame, keys: list[str]) -> float:
     return float(curves.sort_values("round").groupby(keys).top1.last().min())
 
 
-def reached(curve: pd.DataFrame, target: float | None) -> dict[str, float]:
+def reached(curve: pd.DataFrame, target: float) -> dict[str, float]:
     """Rounds and bytes until the first evaluation with a top-1 of at least `target`."""
     rows = curve.sort_values("round")
-    rows = rows[rows.top1 >= (math.inf if target is None else target)]
+    rows = rows[rows.top1 >= target]
     if not len(rows):
         return dict.fromkeys(_TO_TARGET, math.nan)
     return {name: float(rows.iloc[0][column]) for name, column in _TO_TARGET.items()}
@@ -147,8 +152,7 @@ def reached(curve: pd.DataFrame, target: float | None) -> dict[str, float]:
 
 def assemble(
     outcomes: Mapping[tuple[Cell, int], Run | Exception],
-    folder: Path,
-    target: float | None,
+    target: Target,
     attacked: bool,
 ) -> tuple[pd.DataFrame, pd.DataFrame, float | None]:
     """(runs, curves, target) from what became of each cell and seed; see `Comparison`."""
@@ -162,19 +166,20 @@ def assemble(
             said = str(outcome) or type(outcome).__name__
             rows.append({**who, "state": "failed", "error": said, "run": ""})
             continue
-        rows.append({**who, **measured(outcome, folder, attacked)})
+        rows.append({**who, **measured(outcome, attacked)})
         curve = validation(outcome)
         for place, name in enumerate(names):
             curve.insert(place, name, [who[name]] * len(curve))
         curves.append(curve)
     joined = pd.concat(curves, ignore_index=True) if curves else pd.DataFrame()
-    if target is None and curves:
-        target = default_target(joined, names)
+    goal = None if isinstance(target, str) else target
+    if target == ALL_REACH and curves:
+        goal = common_target(joined, names)
     remaining = iter(curves)
     for row in rows:
-        if row["state"] == "finished":
-            row |= reached(next(remaining), target)
+        if goal is not None and row["state"] == "finished":
+            row |= reached(next(remaining), goal)
     runs = pd.DataFrame(rows)
     counts = ("rounds", *SPENT, *_TO_TARGET, "canaries_trained")
     whole = [name for name in counts if name in runs]
-    return runs.astype(dict.fromkeys(whole, "Int64")), joined, target
+    return runs.astype(dict.fromkeys(whole, "Int64")), joined, goal

@@ -1,4 +1,4 @@
-"""Many runs of one study: each in a folder named by its config, several at a time, resumable."""
+"""Many runs of one study: cells of the common cache, several trained at a time, resumable."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from fedsim.interrupts import held_back
 from fedsim.runs import Run
 from fedsim.sections import EngineOptions
 from fedsim.simulation import resume, simulate
-from fedsim.studies.texts import Texts
+from fedsim.studies.cell_store import CellStore, Train, alone, publish, readable
 from fedsim.studies.workers import new_pool, stop_all, stoppable, wait_for_all
 
 # One process trains one cell: no time is lost at the ends of rounds. It changes no result.
 _ALONE = {"name": "local", "workers": 0, "address": ""}
 
-# What a study takes from earlier calls; others go on, and say themselves what keeps them from it.
-_KEPT = ("finished", "paused", "failed")
-
-Train = Callable[[Config, Path], None]  # a function of a module, for it goes to other processes
 Told = Callable[[str, int, int], None]  # a cell is done: its name, how many are, of how many
 Outcomes = dict[str, Run | Exception]
 
 
 def run_all(
-    cells: Mapping[str, Config], folder: Path, jobs: int, told: Told, train: Train | None = None
+    cells: Mapping[str, Config],
+    folder: Path | None,
+    jobs: int,
+    told: Told,
+    train: Train | None = None,
 ) -> dict[str, Run]:
     """Run every cell that is not finished yet, `jobs` at a time (0: one a core).
 
-    `train` makes a cell's run, by default federated training; another one needs another folder,
-    since a cell's name does not tell what made it. Cells are cached by the identity of their
-    config, so the same study again, or a larger one, trains only what is missing. Raises
-    FedsimError for the first cell that fails, after the cells that were running; what is finished
-    stays.
+    `train` makes a cell's run, by default federated training. Cells lie in the cache that all
+    studies share (`cell_store`), so the same study again, or another one with the same cells,
+    trains only what is missing. folder: of the study, which gets copies of them; None for none.
+    Raises FedsimError for the first cell that fails, after the cells that were running; what is
+    finished stays.
     """
     with Crew(folder, jobs, train) as crew:
         outcomes = crew.work(cells, told, go_on=False, retry=True)
@@ -53,18 +53,13 @@ def run_all(
     return {name: run for name in cells if isinstance(run := outcomes[name], Run)}
 
 
-def folder_of(config: Config, folder: Path) -> Path:
-    """Where a cell's run lies."""
-    return folder / "cells" / config.identity()[:16]
-
-
 class Crew:
-    """The processes that train a study's cells in `folder`, kept from one stage to the next."""
+    """The processes that train a study's cells, kept from one stage to the next."""
 
-    def __init__(self, folder: Path, jobs: int, train: Train | None = None) -> None:
-        """jobs, train: see `run_all`."""
+    def __init__(self, folder: Path | None, jobs: int, train: Train | None = None) -> None:
+        """folder, jobs, train: see `run_all`."""
         self.folder, self.jobs, self._train = folder, jobs or available_cores(), train
-        self._texts = Texts()
+        self._store = CellStore(train)
         self._pool: Executor | None = None
         self._workers = 0
 
@@ -79,10 +74,6 @@ class Crew:
             stop_all()
             self._dismiss()
 
-    def path(self, config: Config) -> Path:
-        """The folder of a cell's run."""
-        return folder_of(config, self.folder)
-
     def work(
         self,
         cells: Mapping[str, Config],
@@ -95,27 +86,22 @@ class Crew:
 
         until: the round after which a cell is paused, see `simulate`. go_on: else nothing new is
         begun after the first failure. retry: train those again that failed before; else their
-        error is the outcome, since the same config would fail in the same way on the same text.
-        Raises FedsimError where the text of a cell that is taken from an earlier call, failed ones
-        included, was changed since, before anything is trained.
+        error is the outcome: the same config fails in the same way on the same text.
         """
         rounds = until or {}
-        paths = {name: self.path(config) for name, config in cells.items()}
+        paths = {name: self._store.path(config) for name, config in cells.items()}
         outcomes: Outcomes = {}
         tasks: dict[Path, tuple[Config, int | None]] = {}
         for name, path in paths.items():
-            run = _begun(path)
-            if run and run.status["state"] in _KEPT:
-                self._texts.check(run, cells[name])
-            said = _outcome(run, rounds.get(name))
+            said = _outcome(self._store.found(path), rounds.get(name))
             if said is None or (retry and isinstance(said, Exception)):
                 tasks[path] = (cells[name], rounds.get(name))
             else:
-                outcomes[name] = said
+                outcomes[name] = self._shown(said)
         given = {path: (self._train, config, path, r) for path, (config, r) in tasks.items()}
         for path, error in self.each(_make, given):
             for name in [name for name in cells if paths[name] == path]:
-                outcomes[name] = error or Run.open(path)
+                outcomes[name] = error or self._shown(Run.open(path))
                 told(name, len(outcomes), len(cells))
             if error and not go_on:
                 break  # what was begun ends when the crew is dismissed
@@ -157,6 +143,12 @@ class Crew:
                     yield killer, FedsimError("Its process was killed, likely for want of memory.")
                 workers, retried = 1, True
 
+    def _shown(self, outcome: Run | FedsimError) -> Run | FedsimError:
+        """The outcome; a run that is finished has its copy in the study's folder from now on."""
+        if self.folder and isinstance(outcome, Run) and outcome.status["state"] == "finished":
+            publish(outcome, self.folder)
+        return outcome
+
     def _open(self, workers: int) -> Executor:
         if self._pool is None or workers != self._workers:
             self._dismiss()
@@ -179,13 +171,6 @@ def _error(future: Future[None]) -> Exception | None:
     return None
 
 
-def _begun(path: Path) -> Run | None:
-    """None where a process was killed before there was a run to speak of."""
-    if not all((path / f"{name}.json").is_file() for name in ("config", "status", "provenance")):
-        return None
-    return Run.open(path)
-
-
 def _outcome(run: Run | None, until: int | None) -> Run | FedsimError | None:
     """What earlier calls made of a cell; None where there is something to do."""
     if run is None:
@@ -197,15 +182,18 @@ def _outcome(run: Run | None, until: int | None) -> Run | FedsimError | None:
 
 
 def _make(train: Train | None, config: Config, path: Path, until: int | None) -> None:
-    """One cell, in a process of its own."""
-    if train is not None:
-        train(config, path)
-        return
-    engine = EngineOptions(**{**config.engine.model_dump(), **_ALONE})
-    if rounds_kept(path / "checkpoints"):
-        resume(path, quiet=True, engine=engine, until=until)
-        return
-    if path.exists():  # from a process that was killed before there was anything to go on from
-        with Run(path).locked():
-            shutil.rmtree(path)
-    simulate(replace(config, engine=engine), path, quiet=True, until=until)
+    """One cell, in a process of its own, unless another study makes it meanwhile."""
+    with alone(path):
+        run = readable(path)
+        if isinstance(_outcome(run, until), Run):
+            return
+        engine = EngineOptions(**{**config.engine.model_dump(), **_ALONE})
+        if run and train is None and rounds_kept(path / "checkpoints"):
+            resume(path, quiet=True, engine=engine, until=until, report=False)
+            return
+        shutil.rmtree(path, ignore_errors=True)  # of a process that was killed, or damaged
+        if train is not None:
+            train(config, path)
+        else:
+            config = replace(config, engine=engine)
+            simulate(config, path, quiet=True, until=until, report=False)

@@ -24,6 +24,7 @@ from fedsim.leakage import ranks
 from fedsim.leakage.intervals import geometric_interval, mean_interval
 from fedsim.privacy.claims import Claim
 from fedsim.runs import Run
+from fedsim.studies.cell_store import published
 from fedsim.studies.frontier import reported
 from fedsim.studies.grid import Told, run_all
 from fedsim.studies.ordering import Difference, Growth, differences, growth, trained, verdict
@@ -138,7 +139,7 @@ def train(study: Study, folder: Path, jobs: int, told: Told) -> Trained:
         names = {f"{setting}, seed {seed}": (setting, seed) for setting, seed in mine}
         made = run_all(
             {name: mine[key] for name, key in names.items()},
-            folder / "central" if central else folder,
+            folder,
             jobs,
             _counting(told, len(runs), len(cells)),
             train_pooled if central else None,
@@ -229,7 +230,7 @@ def _row(setting: str, seed: int, run: Run) -> dict[str, Any]:
         "test_top1": test.top1_recall,
         "test_perplexity": test.perplexity,
         "digest": run.digest,
-        "folder": str(run.path),
+        "folder": str(published(run)),
         **_claimed(run),
     }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,15 +24,14 @@ from server.strategies import STRATEGIES
 
 @dataclass(frozen=True)
 class Bench:
-    """The `fedsim.leakage.base.Workbench` of a study: its runs are cells in `folder`."""
+    """The `fedsim.leakage.base.Workbench` of a study: its runs are cells of the common cache."""
 
-    folder: Path
     jobs: int = 0
 
     def train(self, cells: Mapping[str, Config]) -> Mapping[str, Run]:
         """See `Workbench.train`."""
         untold = {name: _untold(config) for name, config in cells.items()}
-        return run_all(untold, self.folder, self.jobs, lambda name, done, of: None)
+        return run_all(untold, None, self.jobs, lambda name, done, of: None)
 
     def updates(
         self, parameters: Parameters, texts: Sequence[Sequences], config: Config
