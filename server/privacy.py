@@ -23,7 +23,7 @@ from fedsim.leakage.first_corpus import FirstCorpus
 from fedsim.models import build
 from fedsim.privacy import noise_keys
 from fedsim.privacy.base import Mechanism, Setting
-from fedsim.privacy.claims import Claim, rounded_up
+from fedsim.privacy.claims import Claim
 from fedsim.privacy.events import Event
 from fedsim.privacy.mechanisms import MECHANISMS
 from fedsim.privacy.noise_keys import NoiseKey
@@ -107,12 +107,16 @@ def resolved(
         return config
     guarantee = mechanism.guarantee(noise, rounds)
     if budget and guarantee and guarantee.epsilon > budget:
-        users = mechanism.population
-        claim = Claim.of_plan(guarantee.as_dict(), users)
+        kept = {
+            "guarantee": guarantee.as_dict(),
+            "users": len(federation.population),
+            "options": config.privacy.options.model_dump(),
+            **mechanism.beside(np.zeros(0, np.int32)),
+        }
+        claim = Claim.of(kept)
         raise FedsimError(
-            f"privacy.noise_multiplier = {noise:g} gives epsilon = {rounded_up(claim.epsilon)}, "
-            f"more than privacy.epsilon={budget:g}; leave the noise out, and it is calibrated. "
-            f"That epsilon is {claim.terms}; for {users:,} users."
+            f"privacy.noise_multiplier = {noise:g} does not keep privacy.epsilon={budget:g}; leave "
+            "it out, and it is calibrated. " + (claim.sentence("With it epsilon") if claim else "")
         )
     return config
 

@@ -206,9 +206,9 @@ def test_the_command_says_it_in_words_and_in_json(
         return capfd.readouterr().out
 
     words = said()
-    for word in ("epsilon     inf at delta 0.001", "all models together", "each of the 23 users",
-                 "zero out one user", "sampler     poisson", "every global model",
-                 "seed 2: epsilon", "none guarantees nothing"):  # fmt: skip
+    for word in ("epsilon     ∞ (no guarantee) at delta = 0.001", "all models together",
+                 "each of the 23 users", "zero out one user", "sampler     poisson",
+                 "every global model", "seed 2: epsilon", "none guarantees nothing"):  # fmt: skip
         assert word in words
     told = json.loads(said("--json"), parse_constant=pytest.fail)
     assert told["there"]["epsilon"] == "inf"

@@ -43,6 +43,8 @@ def _lines(composed: Composed) -> list[str]:
 
 
 def _of(whole: Whole, which: str) -> list[str]:
+    from fedsim.privacy.claims import rounded_up
+
     checks = [whole.accountant, f"zCDP rho {whole.rho:.4g}, amplification not counted"]
     if whole.epsilon_rdp is not None:
         checks.insert(1, f"RDP {whole.epsilon_rdp:.4g}")
@@ -50,14 +52,15 @@ def _of(whole: Whole, which: str) -> list[str]:
         checks.append(f"GDP mu {whole.mu:.4g}")
     many = f"{whole.users:,} users" if whole.users else "users"
     rows = [
-        ("epsilon", f"{whole.epsilon:.4g} at delta {whole.delta:.3g}, all models together"),
+        ("epsilon", f"{rounded_up(whole.epsilon)} at delta = {rounded_up(whole.delta, 3)}, all "
+                    "models together"),
         ("accountant", "; ".join(checks)),
         ("for", f"each of the {many} {which}, as if in all runs"),
         ("unit", f"one {whole.unit}; {whole.adjacency}"),
         ("sampler", whole.sampler),
         ("adversary", whole.adversary),
         *(
-            ("run", f"{name}: epsilon {epsilon:.4g} alone")
+            ("run", f"{name}: epsilon {rounded_up(epsilon)} alone")
             for name, epsilon in zip(whole.runs, whole.epsilons, strict=True)
         ),
         *(("infinite", f"{name} guarantees nothing, and so the whole does not")

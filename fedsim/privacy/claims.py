@@ -200,7 +200,11 @@ def completed(said: dict[str, Any]) -> dict[str, Any]:
         return said | {"guarantee": guarantee}
     own = said["own"]
     its = _for_json(replace(claim, simulated_users=None, own_epsilon=None))
-    return said | {"guarantee": guarantee, "own": own | its | {"epsilon": own["epsilon"]}}
+    its["epsilon"] = own["epsilon"]
+    if own.get("guarantee"):
+        kept = {name: own["guarantee"][name] for name in ("adjacency", "accountant")}
+        own = own | {"guarantee": own["guarantee"] | its | kept}
+    return said | {"guarantee": guarantee, "own": own | its}
 
 
 def _for_json(claim: Claim) -> dict[str, Any]:

@@ -69,10 +69,18 @@ class Composed:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
+        there = {"holds_for": f"{_many(self.there)} that were really there, as if in all runs"}
+        if self.reported is None:
+            return {"there": self.there.as_dict() | there, "reported": None}
+        reported = {"holds_for": f"{_many(self.reported)} whose noise is simulated"}
         return {
-            "there": self.there.as_dict(),
-            "reported": self.reported.as_dict() if self.reported else None,
+            "there": self.there.as_dict() | there,
+            "reported": self.reported.as_dict() | reported,
         }
+
+
+def _many(whole: Whole) -> str:
+    return f"the {whole.users:,} users" if whole.users else "the users"
 
 
 def compose_runs(
