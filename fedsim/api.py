@@ -71,6 +71,9 @@ def suggest(run: Run, text: str, count: int = 3) -> list[tuple[str, float]]:
 
     A word without a space behind it is being typed. `fedsim.suggesting.suggest` says more.
     """
+    from fedsim.data.segment import spaced
     from fedsim.suggesting import suggest as suggested
 
-    return list(suggested(run.model(), run.vocabulary(), text, count).offers)
+    data = run.config.data
+    cut = spaced(text, data.segment)
+    return list(suggested(run.model(), run.vocabulary(), cut, count, data.text).offers)

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedsim.data.text import typed_length
 from fedsim.device import threads
 from fedsim.models.base import LanguageModel, State
-from fedsim.models.batch import BOS, EOS, N_SPECIALS, UNK, Batch
+from fedsim.models.batch import BOS, EOS, N_SPECIALS, Batch
 
 if TYPE_CHECKING:
     import pandas as pd  # a worker has no table: 50 MB that it need not load
@@ -47,17 +48,18 @@ class Predictor(Protocol):
 class Keyboard:
     """The words of a vocabulary in lexicographic order, with the range of each of their prefixes.
 
-    rank (V,): a word's place in that order (specials: -1). lengths (V,): characters.
+    rank (V,): a word's place in that order (specials: -1). lengths (V,): keys of each word: its
+    characters, one for an emoji.
     first, last (V, longest): row w, column k: the words that start with the first k characters of
     w have ranks first <= rank < last.
     """
 
     def __init__(self, words: Sequence[str], device: torch.device | str = "cpu") -> None:
-        """`words` by id; the first four are the special tokens and are never suggested."""
+        """`words` by id; the special tokens at the beginning are never suggested."""
         ids = sorted(range(N_SPECIALS, len(words)), key=lambda i: words[i])
         rank = np.full(len(words), -1, np.int32)
         rank[ids] = np.arange(len(ids), dtype=np.int32)
-        lengths = np.array([len(w) for w in words], np.int32)
+        lengths = np.array([typed_length(w) for w in words], np.int32)
         shape = (len(words), max(1, int(lengths[N_SPECIALS:].max(initial=1))))
         first, last = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
         last[:, 0] = len(ids)
@@ -150,13 +152,15 @@ def evaluate_user(
 ) -> dict[str, float]:
     """One user's counts; tokens (n,) words of all sequences, offsets (s + 1,).
 
-    tokens: scored targets: words, out-of-vocabulary words and ends of sequences.
-    nats: -ln p summed over them; all out-of-vocabulary words are one class.
-    words: word targets, out-of-vocabulary ones included; these are misses.
+    tokens: scored targets: words, classes, out-of-vocabulary words and ends of sequences.
+    nats: -ln p summed over them; all out-of-vocabulary words are one class, as all numbers are,
+    and all addresses.
+    words: word targets, out-of-vocabulary ones and classes included; these are misses, since
+    nothing that is suggested completes them.
     hits_top1, hits_top3: words that were the best, among the best three, of all words.
     keystrokes_base, keystrokes, keystrokes_top1, keystrokes_top5: without suggestions and with
-    three, one and five of them, over in-vocabulary words only (the length of others is not known
-    from their ids); the space after a word counts as one.
+    three, one and five of them, over in-vocabulary words only (the length of others, and of what
+    stands as a class, is not known from their ids); the space after a word counts as one.
     """
     counts = dict.fromkeys(COUNTS, 0.0)
     for indices in _groups(offsets):
@@ -166,7 +170,7 @@ def evaluate_user(
         counts["tokens"] += len(targets)
         counts["nats"] -= float(own.double().sum())
         counts["words"] += int((targets != EOS).sum())
-        known = (targets != EOS) & (targets != UNK)
+        known = targets >= N_SPECIALS
         needed, better = keyboard.keystrokes(scores[known], targets[known])
         for name, added in typed(keyboard, targets[known], needed, better).items():
             counts[name] += int(added.sum())

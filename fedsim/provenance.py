@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -20,7 +21,7 @@ PACKAGES = (
 
 
 # Of what a run draws and is made of: runs of another format cannot be continued.
-FORMAT = 2
+FORMAT = 3
 
 
 def provenance(corpus_name: str, corpus_digest: str, kernel: str) -> dict[str, Any]:
@@ -38,6 +39,19 @@ def provenance(corpus_name: str, corpus_digest: str, kernel: str) -> dict[str, A
         "kernel": kernel,
         "corpus": {"name": corpus_name, "digest": corpus_digest},
     }
+
+
+def changed_text(what: str, path: Path, made_with: Mapping[str, Any]) -> str:
+    """Why a run's text is not what it was, as the beginning of a sentence.
+
+    made_with: the run's provenance.
+    """
+    if made_with.get("format") == FORMAT:
+        return f"{what} was changed after {path} began"
+    return (
+        f"{what} is read in another way by this version of fedsim than by the one that made {path} "
+        "(see CHANGELOG.md)"
+    )
 
 
 def _git_state() -> dict[str, Any] | None:

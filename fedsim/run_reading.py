@@ -72,9 +72,9 @@ class RunReader:
         """Raise FedsimError where a run cannot go on since another version began it."""
         if self.provenance.get("format") != FORMAT:
             raise FedsimError(
-                f"{self.path} was begun by another version of fedsim, which drew noise and made "
-                "canary users' text differently: it can be read, but not continued; start a new "
-                "run."
+                f"{self.path} was begun by another version of fedsim, which drew noise, made "
+                "canary users' text or cut messages into words differently: it can be read, but "
+                "not continued; start a new run."
             )
 
     @property

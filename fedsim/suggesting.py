@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedsim.data.text import words
+from fedsim.data.text import Tokenization, sentences
+from fedsim.data.vocabulary import SPECIALS, specials_of
 from fedsim.errors import FedsimError
 from fedsim.evaluation import SUGGESTIONS, Keyboard
 from fedsim.models.base import LanguageModel
@@ -59,18 +60,25 @@ def openings(model: LanguageModel, vocabulary: Sequence[str]) -> Iterator[tuple[
 
 
 def suggest(
-    model: LanguageModel, vocabulary: Sequence[str], text: str, count: int = SUGGESTIONS
+    model: LanguageModel,
+    vocabulary: Sequence[str],
+    text: str,
+    count: int = SUGGESTIONS,
+    how: Tokenization | None = None,
 ) -> Suggestions:
     """What is shown above the keys after `text`, as in `fedsim.evaluation`.
 
     vocabulary: the words by id, special ones first. The last word of a text without a space behind
-    it is one that is being typed. Raises FedsimError for a model that has diverged.
+    it is one that is being typed; the context is that of its sentence. how: how the text that the
+    model was trained on was cut. Raises FedsimError for a model that has diverged, or that was
+    trained on text as earlier versions cut it.
     """
-    opened = words(f"{text}x")  # a letter more, which shows whether a word is open
-    if opened == words(f"{text}q"):  # whatever is typed, it is dropped
-        raise FedsimError("What is being typed is too long for a word; shorten it.")
-    *context, last = opened
-    typed = last[:-1]
+    if specials_of(vocabulary) != len(SPECIALS):
+        raise FedsimError(
+            "The model was trained on text that an earlier version of fedsim cut into other words: "
+            "train it again, or use that version."
+        )
+    context, typed = _read(text, how)
     ids = {word: index for index, word in enumerate(vocabulary)}
     read = np.array([ids.get(word, UNK) for word in context], np.int32)
     scores = model.log_probs(Batch.of(read, np.array([0, len(read)]), device=model.device))[-1]
@@ -88,3 +96,14 @@ def suggest(
         end=float(shares[EOS]),
         unknown_word=float(shares[UNK]),
     )
+
+
+def _read(text: str, how: Tokenization | None) -> tuple[list[str], str]:
+    """The words of the sentence that is being typed, and what there is of its last one."""
+    opened = sentences(f"{text}q", how)[-1:]  # a letter more, which shows whether a word is open
+    if opened == sentences(f"{text}j", how)[-1:]:
+        if not opened or opened[0][-1] not in SPECIALS:  # whatever is typed, it is dropped
+            raise FedsimError("What is being typed is too long for a word; shorten it.")
+        return opened[0][:-1], text.split()[-1]  # an address or a number, as it stands
+    *context, last = opened[0]
+    return context, last[:-1]

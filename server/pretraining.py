@@ -32,8 +32,10 @@ def first_corpus(config: Config, federation: Federation) -> FirstCorpus | None:
     is guaranteed to them."""
     if not config.pretrain.name:
         return None
-    first = open_first_corpus(config.pretrain, federation.corpus.vocabulary, config.seed)
-    own, other = config.data, config.pretrain.data
+    first = open_first_corpus(
+        config.pretrain, config.data, federation.corpus.vocabulary, config.seed
+    )
+    own, other = config.data, config.pretrain.like(config.data)
     same = (own.name, own.path) == (other.name, other.path)
     if same or first.digest == federation.corpus.digest:
         raise FedsimError(

@@ -28,7 +28,7 @@ from fedsim.models import BOS, MODELS, N_SPECIALS, LanguageModel, build
 from fedsim.runs import Run
 from fedsim.seeding import torch_stream
 
-V = 24
+V = N_SPECIALS + 20
 FAMILIES = sorted(n for n in MODELS if "small" not in n)
 
 
@@ -67,10 +67,10 @@ def test_the_exact_rank_is_the_number_of_pairs_at_least_as_likely(name: str) -> 
 
 def test_the_exact_rank_of_what_is_likeliest_and_of_what_is_not() -> None:
     model = model_of("cifg")
-    every = endings(model, [5, 6, 7], 2)
+    every = endings(model, [7, 8, 9], 2)
     best, worst = max(every, key=every.__getitem__), min(every, key=every.__getitem__)
-    assert ranks.exact_rank(model, np.array([5, 6, 7, *best])) == 1
-    assert ranks.exact_rank(model, np.array([5, 6, 7, *worst])) == (V - N_SPECIALS) ** 2
+    assert ranks.exact_rank(model, np.array([7, 8, 9, *best])) == 1
+    assert ranks.exact_rank(model, np.array([7, 8, 9, *worst])) == (V - N_SPECIALS) ** 2
     assert ranks.pair_bits(V) == pytest.approx(2 * math.log2(20))
 
 
@@ -153,8 +153,9 @@ def test_a_beam_of_one_is_greedy() -> None:
 def test_ties_go_to_the_lower_word_and_specials_are_never_typed() -> None:
     weights = np.ones((V, V))
     weights[:, :N_SPECIALS] = 100.0
-    kept = decoding.beam_completions(checks.Table.of(weights), np.array([[5], [6]]), 2, 5)
-    assert kept.tolist() == [[[4, 4], [4, 5], [4, 6], [4, 7], [4, 8]]] * 2
+    w = N_SPECIALS
+    kept = decoding.beam_completions(checks.Table.of(weights), np.array([[w + 1], [w + 2]]), 2, 5)
+    assert kept.tolist() == [[[w, w], [w, w + 1], [w, w + 2], [w, w + 3], [w, w + 4]]] * 2
 
 
 # -- extrapolation --------------------------------------------------------------------------------

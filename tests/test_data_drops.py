@@ -65,11 +65,14 @@ def test_every_reason_is_counted(tmp_path: Path) -> None:
         ("person0", "hello number 0 from own0 it's word0 here"),  # said before
         ("person1", "one two three four five six seven eight nine ten " * 4),  # 4 of 40 fit
         ("person1", "never read"),
+        ("person2", f"at 10:30, &lt;3 {'k' * 60} \U0001f600 me@x.org! Ok"),
         ("shy", "too few words"),
         ("mute", ""),
     ]
     file = write_jsonl(tmp_path / "rows.jsonl", rows)
-    corpus = open_corpus(DataOptions(name=str(tmp_path / "recipe.toml"), path=str(file)))
+    corpus = open_corpus(
+        DataOptions(name=str(tmp_path / "recipe.toml"), path=str(file), emoji="drop")
+    )
     account = account_of(corpus)
     few = "of users with fewer than 20 words (min_words)"
     beyond = "after a user's first 100 words (cap_words)"
@@ -84,7 +87,7 @@ def test_every_reason_is_counted(tmp_path: Path) -> None:
     }
     assert account["rows"] == {
         "read": len(rows),
-        "kept": 49,
+        "kept": 50,
         "dropped": {
             "of users who are left out by name (drop_users)": 3,
             "without text": 2,
@@ -95,8 +98,21 @@ def test_every_reason_is_counted(tmp_path: Path) -> None:
             "without a word": 1,
         },
     }
-    assert account["sentences"] == {"read": 50, "kept": 49, "dropped": {few: 1}}
-    assert account["words"]["dropped"] == {beyond: 36, "of one word over and over": 4, few: 3}
+    assert account["sentences"] == {"read": 52, "kept": 51, "dropped": {few: 1}}
+    assert account["words"]["dropped"] == {
+        beyond: 36,
+        "of one word over and over": 4,
+        few: 3,
+        "of more than 50 characters": 1,
+        "emoji (data.emoji=drop)": 2,
+    }
+    # The turns' numbers in four people's twelve messages, and what person2 said last.
+    assert account["replaced"] == {"by <number>": 4 * 12 + 1, "by <address>": 1}
+    assert account["signs"] == {
+        "that end a sentence (. ! ? ...)": 3,
+        "other than letters, digits, emoji": 1,
+    }
+    assert account["changed"] == {"HTML entities (decoded)": 1}
 
 
 def test_data_show_prints_the_account(tmp_path: Path) -> None:

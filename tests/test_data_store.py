@@ -20,7 +20,7 @@ from fedsim.data import sources, storage, store
 from fedsim.data.options import DataOptions
 from fedsim.data.splitting import PARTS
 from fedsim.data.store import Corpus, open_corpus
-from fedsim.data.vocabulary import UNK
+from fedsim.data.vocabulary import SPECIALS, UNK
 from fedsim.errors import FedsimError
 
 HELDOUT = 0.1
@@ -93,7 +93,7 @@ def test_the_store_holds_what_plain_python_says(
             assert corpus.sentence_count(user, part) == len(wanted)
             assert corpus.token_count(user, part) == sum(map(len, wanted))
     ranked = sorted(seen, key=lambda word: (-seen[word], word))
-    assert corpus.vocabulary.words[4:] == ranked
+    assert corpus.vocabulary.words[len(SPECIALS) :] == ranked
     assert corpus.counts["words"] == sum(len(s) for text in expected.values() for s in text)
 
 
@@ -394,5 +394,5 @@ def test_words_of_few_users_can_be_kept_out_of_the_vocabulary(
     typed: Counter[str] = Counter()
     for user in whole.split("train"):
         typed.update({whole.vocabulary.words[t] for t in whole.sequences(user, "train").tokens})
-    expected = {word for word in whole.vocabulary.words[4:] if typed[word] >= least}
-    assert set(corpus.vocabulary.words[4:]) == expected
+    expected = {word for word in whole.vocabulary.words[len(SPECIALS) :] if typed[word] >= least}
+    assert set(corpus.vocabulary.words[len(SPECIALS) :]) == expected

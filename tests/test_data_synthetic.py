@@ -19,6 +19,7 @@ from fedsim.data.recipes import Federation, load_recipe
 from fedsim.data.store import Corpus, open_corpus
 from fedsim.data.synthetic import synthesise
 from fedsim.errors import FedsimError
+from fedsim.models.batch import N_SPECIALS
 
 
 @pytest.fixture(autouse=True)
@@ -64,9 +65,9 @@ def test_shapes_are_as_promised(tmp_path: Path) -> None:
     assert np.median(sentences) == pytest.approx(8, abs=1)
     assert np.log(sentences[sentences > 1]).std() > 0.6
     tokens = corpus.split_tokens("train")
-    assert tokens.min() == 4
+    assert tokens.min() == N_SPECIALS
     assert tokens.max() == 999
-    counts = np.bincount(tokens, minlength=1000)[4:]
+    counts = np.bincount(tokens, minlength=1000)[N_SPECIALS:]
     # Zipf: the log-log slope over the middle ranks is near -1.
     ranked = np.sort(counts)[::-1]
     slope = np.polyfit(np.log(np.arange(10, 300)), np.log(ranked[9:299]), 1)[0]
@@ -175,7 +176,7 @@ def _run(*arguments: str) -> Result:
 def test_list_says_what_is_there_and_what_is_missing() -> None:
     found = {entry["name"]: entry for entry in json.loads(_run("--json").stdout)}
     assert found["chitchat"]["state"] == "ready"
-    assert (found["chitchat"]["users"], found["chitchat"]["licence"]) == (959, "MIT")
+    assert (found["chitchat"]["users"], found["chitchat"]["licence"]) == (960, "MIT")
     assert found["nus-sms"]["state"] == "missing"
     assert "FEDSIM_DATA" in found["nus-sms"]["note"]
     assert found["own"]["state"] == "own"
@@ -185,7 +186,7 @@ def test_list_says_what_is_there_and_what_is_missing() -> None:
     assert plain.exit_code == 0
     rows = {line.split()[0]: line for line in plain.stdout.splitlines() if line.strip()}
     assert "cached" in rows["synthetic"]
-    assert "659,194" in rows["chitchat"]
+    assert "659,627" in rows["chitchat"]
     assert "\x1b" not in plain.stdout
 
 
@@ -198,9 +199,8 @@ def test_show_prints_numbers_and_sentences(tmp_path: Path) -> None:
     assert (numbers["users"], numbers["words"]) == (20, corpus.counts["words"])
     assert numbers["split"]["train"]["users"] == 15
     assert len(numbers["words_per_user_deciles"]) == 11
-    # Of 17 words two are "own7", which nobody else says; and the turns' numbers occur twice, but
-    # those of the last three of thirty turns are held out.
-    assert numbers["out_of_vocabulary"]["test"] == pytest.approx(2.2 / 17)
+    # Of 17 words two are "own7", which nobody else says; the turns' numbers are all one class.
+    assert numbers["out_of_vocabulary"]["test"] == pytest.approx(2 / 17)
     assert numbers["out_of_vocabulary"]["train"] < 0.05
     trained = {
         corpus.vocabulary.decode(tokens)

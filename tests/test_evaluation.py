@@ -10,11 +10,12 @@ import torch
 
 from fedsim import floors
 from fedsim.data.sequences import Sequences
+from fedsim.data.vocabulary import SPECIALS
 from fedsim.evaluation import Keyboard, evaluate_user, latency, summarise
 from fedsim.models import MODELS, build
 from fedsim.models.batch import EOS, N_SPECIALS, UNK, Batch
 
-WORDS = ["<pad>", "<bos>", "<eos>", "<unk>", "the", "they", "them", "then", "there", "i", "in"]
+WORDS = [*SPECIALS, "the", "they", "them", "then", "there", "i", "in"]
 WORDS += ["into", "it", "a", "an", "and", "ant", "z", "zoo", "éa", "én"]
 V = len(WORDS)
 DEVICE = torch.device("cpu")
@@ -54,7 +55,7 @@ def simulate(table: Table, tokens: np.ndarray, offsets: np.ndarray) -> dict[str,
             out["tokens"] += 1
             out["nats"] -= scores[target]
             out["words"] += target != EOS
-            if target in (EOS, UNK):
+            if target < N_SPECIALS:  # an end, an unknown word, a number: nothing completes it
                 continue
             ranked = sorted(range(N_SPECIALS, V), key=lambda w: (-scores[w], w == target))
             out["hits_top1"] += ranked[0] == target

@@ -23,7 +23,7 @@ from fedsim.sections import CanaryOptions
 from fedsim.seeding import torch_stream
 
 CPU = torch.device("cpu")
-V = 64
+V = N_SPECIALS + 60
 
 
 def model_of(name: str = "cifg", vocabulary: int = V) -> LanguageModel:

@@ -15,6 +15,7 @@ from test_report import EVIL, Page, make_run, page_of
 from typer.testing import CliRunner
 
 from fedsim.cli.main import app
+from fedsim.data.vocabulary import SPECIALS
 from fedsim.leakage.canaries import drawn
 from fedsim.leakage.measures import MEASURES
 from fedsim.report import write_report
@@ -49,8 +50,8 @@ def put(run: Run, measure: str, rows: list[Row], round: int = 60, threat: str = 
     run.replace("leakage", table, ["round", "measure"])
 
 
-def vocabulary(run: Run) -> list[str]:
-    words = ["<pad>", "<unk>", "<bos>", "<eos>", *(f"word{i}" for i in range(4, 500))]
+def vocabulary(run: Run, specials: int = len(SPECIALS)) -> list[str]:
+    words = [*SPECIALS[:specials], *(f"word{i}" for i in range(specials, 500))]
     (run.path / "vocabulary.txt").write_text("\n".join(words), encoding="utf-8")
     return words
 
@@ -71,10 +72,10 @@ def run(bare: Run, tmp_path: Path) -> Run:
     return Run.open(shutil.copytree(bare.path, tmp_path / "run"))
 
 
-def extracted(run: Run, holders: str = "3") -> list[str]:
+def extracted(run: Run, holders: str = "3", specials: int = len(SPECIALS)) -> list[str]:
     """Details of `memorisation`: a canary, a real sentence, and one that only canary users hold."""
-    words = vocabulary(run)
-    ids = drawn(run.config.canaries, len(words), run.config.seed)[0]
+    words = vocabulary(run, specials)
+    ids = drawn(run.config.canaries, len(words), run.config.seed, specials)[0]
     canary = " ".join(words[i] for i in ids)
     table = pd.DataFrame(
         {
@@ -118,8 +119,9 @@ def test_masking_never_leaks_a_word() -> None:
         assert set(hidden[1:]) <= {"_"}
 
 
-def test_real_text_is_masked_and_canaries_are_not(run: Run) -> None:
-    canary = extracted(run)
+@pytest.mark.parametrize("specials", [4, len(SPECIALS)])  # older runs have four special words
+def test_real_text_is_masked_and_canaries_are_not(run: Run, specials: int) -> None:
+    canary = extracted(run, specials=specials)
     source = write_report(run).read_text("utf-8")
     assert " ".join(canary) in source
     assert not any(word in source for word in SECRET if word not in ("i", "owe"))

@@ -23,7 +23,7 @@ from fedsim.leakage.first_corpus import encoded
 from fedsim.leakage.forgetting import PREFIXES, SUFFIX, drawn, read
 from fedsim.leakage.intervals import wilson
 from fedsim.models import CifgOptions, build
-from fedsim.models.batch import BOS, Batch
+from fedsim.models.batch import BOS, N_SPECIALS, Batch
 from fedsim.models.flat import FlatModel
 from fedsim.runs import Run
 from fedsim.seeding import stream, torch_stream
@@ -87,7 +87,7 @@ def test_sentences_are_drawn_once_and_hold_no_unknown_word() -> None:
     lengths = rng.integers(1, 9, size=300)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     text = Sequences(rng.integers(UNK, 20, size=offsets[-1], dtype=np.int32), offsets)
-    eligible = {tuple(s) for s in text if len(s) >= PREFIXES[0] + SUFFIX and UNK not in s}
+    eligible = {tuple(s) for s in text if len(s) >= PREFIXES[0] + SUFFIX and min(s) >= N_SPECIALS}
     chosen = [tuple(s) for s in drawn(text, 20, stream(1, "x"))]
     assert len(chosen) == 20
     assert set(chosen) <= eligible
@@ -99,7 +99,7 @@ def test_one_pass_finds_what_greedy_decoding_finds() -> None:
     model = build(CifgOptions(hidden=24, embedding=16), 40)
     flat = FlatModel(model, torch.device("cpu"))
     model.initialise(torch_stream(0, "by heart"))
-    tokens = stream(0, "sentences").integers(4, 40, size=60, dtype=np.int32)
+    tokens = stream(0, "sentences").integers(N_SPECIALS, 40, size=60, dtype=np.int32)
     sentences = Sequences(tokens, np.arange(11) * 6)
     for _ in range(150):
         half = Batch.of(sentences.tokens, sentences.offsets, range(5))

@@ -14,6 +14,7 @@ import torch
 
 import fedsim.leakage.texts as texts
 from fedsim.data.sequences import Sequences, offsets_of
+from fedsim.data.vocabulary import NUMBER, SPECIALS
 from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
 from fedsim.leakage import completion, discoverable, ranking, scoring
@@ -28,7 +29,7 @@ from fedsim.leakage.measures import MEASURES
 from fedsim.leakage.scoring import score
 from fedsim.leakage.text_index import Holdings, TextIndex
 from fedsim.leakage.texts import Texts
-from fedsim.models import EOS, MODELS, UNK, LanguageModel, build
+from fedsim.models import EOS, MODELS, N_SPECIALS, UNK, LanguageModel, build
 from fedsim.parameters import Parameters
 from fedsim.runs import Run
 from fedsim.seeding import stream, torch_stream
@@ -130,22 +131,24 @@ def test_sabotage_is_noticed(what: str, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_what_is_asked_of_which_sentence_by_hand() -> None:
-    text = sequences([[4, 5, 6, 7, 8, 9], [4, 5, 6], [UNK, 5, 6, 7], [4, 5, UNK, 7], [4, 5], []])
+    number = SPECIALS.index(NUMBER)
+    text = sequences([[6, 7, 8, 9, 10, 11], [6, 7, 8], [UNK, 7, 8, 9], [6, 7, UNK, 9], [6, 7], []])
+    text = Sequences.concatenate([text, sequences([[6, 7, number, 9]])])
     trials = Trials(text, prefix=2, least=1, most=2)
     assert trials.sentence.tolist() == [0, 1, 2]
-    assert [s.tolist() for s in trials.openings] == [[4, 5, 6, 7], [4, 5, 6], [UNK, 5, 6, 7]]
+    assert [s.tolist() for s in trials.openings] == [[6, 7, 8, 9], [6, 7, 8], [UNK, 7, 8, 9]]
     right = np.ones(len(text.tokens), bool)
     right[[0, 4, 8]] = False  # in a prefix, behind a suffix, the suffix of the second
     assert trials.given(right).tolist() == [True, False, True]
     whole = Trials(text, prefix=2, least=4, most=0)
-    assert [s.tolist() for s in whole.openings] == [[4, 5, 6, 7, 8, 9]]
+    assert [s.tolist() for s in whole.openings] == [[6, 7, 8, 9, 10, 11]]
 
 
 @pytest.mark.parametrize("name", ["cifg", "lstm", "transformer"])
 def test_one_pass_is_greedy_decoding(name: str) -> None:
     """Also where the decoder goes astray in the middle of a suffix."""
     model, rng = model_of(name), np.random.default_rng(1)
-    rows = rng.integers(4, V, size=(60, 6))
+    rows = rng.integers(N_SPECIALS, V, size=(60, 6))
     said = greedy_completions(model, rows[:, :2], 4)
     for i in range(60):
         rows[i, 2 : 2 + i % 5] = said[i, : i % 5]
@@ -163,15 +166,16 @@ def test_one_pass_is_greedy_decoding(name: str) -> None:
 
 @pytest.mark.parametrize(("top", "temperature"), [(0, 1.0), (3, 1.0), (3, 2.0)])
 def test_words_are_drawn_with_the_probabilities_of_the_rule(top: int, temperature: float) -> None:
-    weights = np.array([5.0, 5.0, 2.0, 9.0, 1.0, 3.0, 0.5, 4.0])  # PAD BOS EOS UNK, then words
-    allowed = np.array([0, 0, 2.0, 0, 1.0, 3.0, 0.5, 4.0])
+    weights = np.array([5.0, 5.0, 2.0, 9.0, 7.0, 8.0, 1.0, 3.0, 0.5, 4.0])  # special ones first
+    allowed = np.array([0, 0, 2.0, 0, 0, 0, 1.0, 3.0, 0.5, 4.0])
+    assert len(SPECIALS) == 6
     if top:
-        allowed[[4, 6]] = 0.0
+        allowed[[6, 8]] = 0.0
     expected = allowed ** (1 / temperature) / (allowed ** (1 / temperature)).sum()
     n = 20_000  # a grid over (0, 1) instead of chance
     scores = torch.log(torch.tensor(weights / weights.sum())).float().repeat(n, 1)
     ids = drawn(scores, top, temperature, (np.arange(n) + 0.5) / n)
-    assert np.bincount(ids.numpy(), minlength=8) / n == pytest.approx(expected, abs=2 / n)
+    assert np.bincount(ids.numpy(), minlength=10) / n == pytest.approx(expected, abs=2 / n)
 
 
 def test_the_temperature_falls_to_one() -> None:
@@ -184,7 +188,7 @@ def test_the_temperature_falls_to_one() -> None:
 def test_generated_words_are_scored_as_they_are_typed(name: str) -> None:
     """Sentences leave the batch as they end: the states of the others stay theirs."""
     model = model_of(name)
-    prefixes = np.random.default_rng(2).integers(4, V, size=(700, 2))  # more than a batch
+    prefixes = np.random.default_rng(2).integers(N_SPECIALS, V, size=(700, 2))  # more than a batch
     made = generate(model, prefixes, Rule(40, 1.5), 7, stream(0, "test"))
     again = generate(model, prefixes, Rule(40, 1.5), 7, stream(0, "test"))
     assert np.array_equal(made.sentences.tokens, again.sentences.tokens)
@@ -193,16 +197,16 @@ def test_generated_words_are_scored_as_they_are_typed(name: str) -> None:
     assert lengths.max() == 7
     firsts = made.sentences.tokens[made.sentences.offsets[:-1, None] + [0, 1]]
     assert np.array_equal(firsts, prefixes)
-    assert made.sentences.tokens.min() >= 4
+    assert made.sentences.tokens.min() >= N_SPECIALS
     expected = score(model, made.sentences).log_probs
     assert made.log_probs == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
 def test_a_sentence_ends_where_its_end_is_drawn() -> None:
-    said = np.array([[4, 5, 6], [7, 8, 9]])
+    said = np.array([[6, 7, 8], [9, 10, 11]])
     model = knowing(said, 12)
     made = generate(model, np.empty((40, 0), np.int32), Rule(0), 10, stream(0, "test"))
-    assert {tuple(s.tolist()) for s in made.sentences} == {(4, 5, 6), (7, 8, 9)}
+    assert {tuple(s.tolist()) for s in made.sentences} == {(6, 7, 8), (9, 10, 11)}
     empty = torch.zeros(12, 12)
     empty[:, EOS] = 50.0
     silent = type(model)(empty)

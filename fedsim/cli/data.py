@@ -28,6 +28,12 @@ from fedsim.options import validated
 app = typer.Typer(help="List the data sets, show one, or write a synthetic one.")
 
 _NAMED = 5  # files that are left out
+# What an account has beside its sums, and how it is introduced.
+_NOTES = {
+    "replaced": "words of the corpus that stand as a class:",
+    "signs": "signs that are no part of a word:",
+    "changed": "altered and kept:",
+}
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
@@ -104,6 +110,10 @@ def show(
         bool | None,
         typer.Option("--deduplicate", help="Keep one of each user's equal messages."),
     ] = None,
+    emoji: Annotated[str, typer.Option(help="keep or drop.")] = "keep",
+    case: Annotated[str, typer.Option(help="fold (lower case) or keep.")] = "fold",
+    numbers: Annotated[str, typer.Option(help="class (all are <number>) or keep.")] = "class",
+    sentences: Annotated[str, typer.Option(help="split, or keep a message as one.")] = "split",
     samples: Annotated[int, typer.Option(min=0, help="Sample sentences to print.")] = 5,
     as_json: Json = False,
 ) -> None:
@@ -120,6 +130,10 @@ def show(
         "segment": segment,
         "drop_users": drop_users or None,
         "deduplicate": deduplicate,
+        "emoji": emoji,
+        "case": case,
+        "numbers": numbers,
+        "sentences": sentences,
     }
     if name is not None:
         values["name"] = name
@@ -129,11 +143,11 @@ def show(
         found = origin(options)
     except FedsimError as error:
         raise FedsimError(_in_options(str(error))) from error
-    numbers = {**statistics(corpus), "origin": found, "samples": sample_sentences(corpus, samples)}
+    figures = {**statistics(corpus), "origin": found, "samples": sample_sentences(corpus, samples)}
     if as_json:
-        typer.echo(json.dumps(numbers, indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(figures, indent=1, ensure_ascii=False))
     else:
-        _print_statistics(numbers)
+        _print_statistics(figures)
 
 
 def _in_options(advice: str) -> str:
@@ -182,9 +196,9 @@ def _print_account(console: Console, account: dict[str, Any]) -> None:
         for reason, count in part["dropped"].items():
             table.add_row("", "", "", _count(count), escape(reason))
     console.print(table)
-    for what, counts in (("replaced", "words"), ("changed", "")):
-        for name, count in account[what].items():
-            console.print(f"{what}: {_count(count)} {counts} {name}".replace("  ", " "))
+    for kind, heading in _NOTES.items():
+        for what, count in account[kind].items():
+            console.print(f"{heading} {_count(count)} {what}", markup=False)
     for hint in account.get("hints", []):
         console.print(f"note: {_in_options(hint)}", markup=False)
 

@@ -35,7 +35,7 @@ def suggest(
 
     opened = Run.open(run)
     cut = spaced(text, opened.config.data.segment)
-    found = suggested(opened.model(), opened.vocabulary(), cut, count)
+    found = suggested(opened.model(), opened.vocabulary(), cut, count, opened.config.data.text)
     if as_json:
         offers = [{"word": word, "probability": share} for word, share in found.offers]
         print(json.dumps({**asdict(found), "offers": offers}, indent=2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +17,8 @@ from fedsim.data.recipes import Cleaning, Recipe
 from fedsim.data.sequences import gather
 from fedsim.data.splitting import heldout_counts, split_order, split_sizes
 from fedsim.data.storage import CorpusWriter
-from fedsim.data.vocabulary import SPECIALS, Vocabulary
+from fedsim.data.text import Tokenization, Tokenizer
+from fedsim.data.vocabulary import CLASSES, SPECIALS, Vocabulary
 from fedsim.errors import FedsimError
 
 _BLOCK_SENTENCES = 200_000
@@ -27,6 +29,7 @@ def build(
     messages: Iterable[tuple[str, str]],
     recipe: Recipe,
     cleaning: Cleaning,
+    text: Tokenization,
     max_words: int,
     vocabulary_size: int,
     drops: Drops | None = None,
@@ -38,7 +41,7 @@ def build(
     a private vocabulary is chosen.
     """
     drops = Drops() if drops is None else drops
-    found = collect(messages, cleaning, max_words, drops)
+    found = collect(messages, cleaning, Tokenizer(text), max_words, drops)
     tokens = np.frombuffer(found.tokens, np.intc) if found.tokens else np.empty(0, np.intc)
     lengths = np.array(found.lengths, np.int64)
     users = np.array(found.users, np.int64)
@@ -70,11 +73,13 @@ def build(
         mine = person_counts(
             tokens, starts[training], lengths[training], owners, found.words, release.words
         )
+        mine[[place for place, word in enumerate(found.words) if word in SPECIALS]] = 0
         chosen, private = released(found.words, mine, sizes["train"], release)
         vocabulary = Vocabulary(chosen[: vocabulary_size - len(SPECIALS)])
         _require_words(vocabulary, private, recipe)
     final_ids = vocabulary.encode(found.words)
 
+    drops.replaced += _classes(found, tokens, starts, lengths)
     writer = CorpusWriter(folder)
     try:
         for part in _user_blocks(sentences):
@@ -144,6 +149,15 @@ def _account(
     drops.words.drop(few, int(lengths[~written].sum()))
     if not drops.balanced:
         raise RuntimeError(f"the account of the corpus does not add up: {drops.as_dict()}")
+
+
+def _classes(
+    found: Collected, tokens: np.ndarray, starts: np.ndarray, lengths: np.ndarray
+) -> Counter[str]:
+    """How many of the words that are written stand for a class, by the class."""
+    total = _word_counts(tokens, starts, lengths, len(found.words))
+    places = {word: place for place, word in enumerate(found.words) if word in CLASSES}
+    return Counter({f"by {word}": int(total[place]) for word, place in places.items()})
 
 
 def _training_mask(sentences: np.ndarray, heldout: np.ndarray, train: int) -> np.ndarray:

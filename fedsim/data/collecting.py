@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from array import array
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import count
 
 from fedsim.data.drops import Drops
 from fedsim.data.recipes import Cleaning
-from fedsim.data.text import pieces, words
+from fedsim.data.text import Tokenizer, pieces
 
 # "ha ha" and "no no no" are typing; one word four times over is filler (measured on chitchat).
 _REPEATS = 4
@@ -32,20 +34,25 @@ class Collected:
 
 
 def collect(
-    messages: Iterable[tuple[str, str]], cleaning: Cleaning, max_words: int, drops: Drops
+    messages: Iterable[tuple[str, str]],
+    cleaning: Cleaning,
+    tokenizer: Tokenizer,
+    max_words: int,
+    drops: Drops,
 ) -> Collected:
-    """Clean the messages, cap each user's words and cut long messages into sentences.
+    """Clean the messages, cut them into sentences of at most `max_words`, cap each user's words.
 
     Counts in `drops` what was read and what of it is dropped here.
     """
     out = Collected()
     user_ids: dict[str, int] = {}
-    word_ids: dict[str, int] = {}
+    word_ids: dict[str, int] = defaultdict(count().__next__)
     used: list[int] = []
     excluded = dict.fromkeys(cleaning.drop_users, 0)
     seen: set[bytes] = set()
+    most, rows, beyond_cap = cleaning.cap_words, 0, 0
     for user, text in messages:
-        drops.rows.read += 1
+        rows += 1
         if user in excluded:
             excluded[user] += 1
             continue
@@ -53,33 +60,50 @@ def collect(
         if number == len(used):
             used.append(0)
             out.rows.append(0)
-        room = cleaning.cap_words - used[number]
-        if room <= 0:
-            drops.rows.drop(beyond(cleaning))
+        if used[number] >= most:
+            beyond_cap += 1
             continue
         if cleaning.deduplicate and not _is_new(seen, number, text):
             drops.rows.drop("repeated by the same user")
             continue
-        message = words(text)
-        drops.words.read += len(message)
-        if cleaning.drop_repeated_token and _is_filler(message):
-            drops.rows.drop("of one word over and over")
-            drops.words.drop("of one word over and over", len(message))
-            continue
-        if not message:
+        said = tokenizer.sentences(text)
+        total = sum(map(len, said))
+        drops.words.read += total
+        if not total:
             drops.rows.drop("without a word")
-            continue
-        drops.words.drop(beyond(cleaning), max(0, len(message) - room))
-        message = message[:room]
-        used[number] += len(message)
-        out.rows[number] += 1
-        out.tokens.extend([word_ids.setdefault(word, len(word_ids)) for word in message])
-        for length in pieces(len(message), max_words):
-            out.lengths.append(length)
-            out.users.append(number)
+        elif cleaning.drop_repeated_token and _is_filler(said, total):
+            drops.rows.drop("of one word over and over")
+            drops.words.drop("of one word over and over", total)
+        else:
+            kept = min(total, most - used[number])
+            _append(out, number, said, kept, max_words, word_ids)
+            drops.words.drop(beyond(cleaning), total - kept)
+            used[number] += kept
     out.names, out.words = list(user_ids), list(word_ids)
-    _account_users(out, excluded, drops)
+    drops.rows.read += rows
+    drops.rows.drop(beyond(cleaning), beyond_cap)
+    _account(out, excluded, tokenizer, drops)
     return out
+
+
+def _append(
+    out: Collected,
+    user: int,
+    said: list[list[str]],
+    room: int,
+    max_words: int,
+    word_ids: dict[str, int],
+) -> None:
+    """Append the first `room` words of a message."""
+    out.rows[user] += 1
+    for sentence in said:
+        if len(sentence) > room:
+            sentence = sentence[:room]
+        room -= len(sentence)
+        out.tokens.extend(map(word_ids.__getitem__, sentence))
+        for length in pieces(len(sentence), max_words):
+            out.lengths.append(length)
+            out.users.append(user)
 
 
 def beyond(cleaning: Cleaning) -> str:
@@ -87,7 +111,9 @@ def beyond(cleaning: Cleaning) -> str:
     return f"after a user's first {cleaning.cap_words:,} words (cap_words)"
 
 
-def _account_users(found: Collected, excluded: dict[str, int], drops: Drops) -> None:
+def _account(
+    found: Collected, excluded: dict[str, int], tokenizer: Tokenizer, drops: Drops
+) -> None:
     named = {user for user, rows in excluded.items() if rows}
     drops.rows.drop("of users who are left out by name (drop_users)", sum(excluded.values()))
     drops.users.drop("left out by name (drop_users)", len(named))
@@ -95,6 +121,10 @@ def _account_users(found: Collected, excluded: dict[str, int], drops: Drops) -> 
     silent = drops.users.read - len(named) - len(found.names)
     drops.users.drop("without any text", silent)
     drops.sentences.read = len(found.lengths)
+    drops.words.read += tokenizer.dropped.total()
+    drops.words.dropped += tokenizer.dropped
+    drops.signs += tokenizer.signs
+    drops.changed += tokenizer.changed
 
 
 def _is_new(seen: set[bytes], user: int, text: str) -> bool:
@@ -105,5 +135,5 @@ def _is_new(seen: set[bytes], user: int, text: str) -> bool:
     return True
 
 
-def _is_filler(message: list[str]) -> bool:
-    return len(message) >= _REPEATS and len(set(message)) == 1
+def _is_filler(said: list[list[str]], total: int) -> bool:
+    return total >= _REPEATS and len({word for sentence in said for word in sentence}) == 1

@@ -11,7 +11,8 @@ Units, each with its own sum `read = kept + dropped by reason`:
   a bot's) have none, so words are no measure of whole rows that were dropped.
 
 Beside the sums: `replaced`, words of the corpus that stand as a class there (a number, an address),
-and `changed`, what was altered and yet kept.
+`signs`, characters of the rows that were tokenized which are no part of a word, and `changed`, what
+was altered and yet kept.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+NOTES = ("replaced", "signs", "changed")
 UNITS = ("users", "rows", "sentences", "words")
 
 
@@ -80,6 +82,7 @@ class Drops:
     words: Tally = field(default_factory=Tally)
     silent: set[str] = field(default_factory=set)  # users named by a row that a reader left out
     replaced: Counter[str] = field(default_factory=Counter)
+    signs: Counter[str] = field(default_factory=Counter)
     changed: Counter[str] = field(default_factory=Counter)
     hints: list[str] = field(default_factory=list)  # sentences about what may not be meant
 
@@ -106,12 +109,8 @@ class Drops:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON and the description of a stored corpus."""
         sums = {unit: tally.as_dict() for unit, tally in self.tallies.items()}
-        return {
-            **sums,
-            "replaced": _ranked(self.replaced),
-            "changed": _ranked(self.changed),
-            "hints": self.hints,
-        }
+        notes = {name: _ranked(getattr(self, name)) for name in NOTES}
+        return {**sums, **notes, "hints": self.hints}
 
 
 def _ranked(counts: Counter[str]) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -9,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from fedsim.data.private_vocabulary import Release
 from fedsim.data.readers.encodings import need_encoding
 from fedsim.data.segment import Segment
+from fedsim.data.text import Case, Emoji, Numbers, Sentences, Tokenization
 from fedsim.errors import FedsimError
 from fedsim.options import Options
 
@@ -22,6 +24,7 @@ _QUOTING = (
     "of your CSV: csv (quotes inside of quotes are doubled), backslash (as Spark writes them), "
     "none (a quote is text); left out it is csv, but refuses a field that looks like several rows"
 )
+TEXT_OPTIONS = tuple(field.name for field in fields(Tokenization))
 
 
 class DataOptions(Options):
@@ -37,10 +40,16 @@ class DataOptions(Options):
     text_column: str = Field(default="text", description="column with the text")
     encoding: Encoding = Field(default=None, description=_ENCODING)
     quoting: Literal["csv", "backslash", "none"] | None = Field(default=None, description=_QUOTING)
-    vocabulary: int = Field(
-        default=10_000, ge=10, description="ids, the four special ones included"
-    )
+    vocabulary: int = Field(default=10_000, ge=10, description="ids, special ones included")
     max_words: int = Field(default=30, ge=2, description="longer messages are cut into pieces")
+    emoji: Emoji = Field(default="keep", description="keep: each is a word; drop")
+    case: Case = Field(default="fold", description="fold: lower case; keep")
+    numbers: Numbers = Field(
+        default="class", description="class: all are <number>, never suggested; keep: as words"
+    )
+    sentences: Sentences = Field(
+        default="split", description="split after . ! ? and at a line's end; keep: a message is one"
+    )
     cap_words: int | None = Field(default=None, ge=1, description="words kept of each user")
     min_words: int | None = Field(default=None, ge=1, description="users with fewer are dropped")
     word_users: int | None = Field(
@@ -85,6 +94,11 @@ class DataOptions(Options):
             self.vocabulary_noise, self.vocabulary_words, self.vocabulary_delta,
             self.vocabulary_seed,
         )  # fmt: skip
+
+    @property
+    def text(self) -> Tokenization:
+        """How messages become sentences and words."""
+        return Tokenization(**{name: getattr(self, name) for name in TEXT_OPTIONS})
 
     @model_validator(mode="before")
     @classmethod
@@ -159,10 +173,10 @@ class PretrainOptions(Options):
             return {**values, "name": "own"}
         return values
 
-    @property
-    def data(self) -> DataOptions:
-        """The first corpus in the form of the section `data`."""
+    def like(self, own: DataOptions) -> DataOptions:
+        """The first corpus in the form of the section `data`; its text is cut as the run's own."""
         return DataOptions(
+            **{name: getattr(own, name) for name in TEXT_OPTIONS},
             name=self.name,
             path=self.path,
             user_column=self.user_column,

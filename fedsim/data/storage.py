@@ -19,7 +19,7 @@ from fedsim.files import affixes, clear_temporaries
 
 # Raise it whenever a change of readers, words, cleaning, splitting, the synthetic generator or the
 # files below changes what is built.
-FORMAT = 4
+FORMAT = 5
 
 ARRAYS: dict[str, np.dtype[Any]] = {
     "tokens": np.dtype("<i4"),

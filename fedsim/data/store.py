@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 from fedsim.data import synthetic
 from fedsim.data.build import build
 from fedsim.data.drops import Drops
-from fedsim.data.options import DataOptions
+from fedsim.data.options import TEXT_OPTIONS, DataOptions
 from fedsim.data.readers import READERS, Reader
 from fedsim.data.readers.columns import folder_values
 from fedsim.data.readers.names import tidied
@@ -244,14 +245,14 @@ def plan(recipe: Recipe, options: DataOptions) -> tuple[Path, Callable[[Path], N
     made: dict[str, Any] = {"max_words": options.max_words, "vocabulary": options.vocabulary}
     make: Callable[[Path], None]
     if recipe.generated is not None:
-        _refuse_cleaning(recipe, options)
+        _refuse_reading(recipe, options)
         make = partial(synthetic.write, recipe=recipe, **made)
     else:
         reader = _reader(recipe, options, found)
         asked = tuple(tidied(name)[0] for name in options.drop_users or ())
         cleaning = _cleaning(recipe, options, asked)
         made |= {"reader": reader.model_dump(mode="json"), "cleaning": cleaning.model_dump()}
-        made |= {"segment": options.segment}
+        made |= {"segment": options.segment, "text": asdict(options.text)}
         if options.release is not None:
             made["release"] = {key: getattr(options, key) for key in _RELEASE}
 
@@ -264,6 +265,7 @@ def plan(recipe: Recipe, options: DataOptions) -> tuple[Path, Callable[[Path], N
                 segmented(watch.over(reader.read(files, drops, watch.began)), how, drops),
                 recipe,
                 cleaning,
+                options.text,
                 options.max_words,
                 options.vocabulary,
                 drops,
@@ -318,8 +320,8 @@ def _reading(recipe: Recipe, options: DataOptions) -> dict[str, str]:
     return changed
 
 
-def _refuse_cleaning(recipe: Recipe, options: DataOptions) -> None:
-    for key in (*_CLEANING, _RELEASE[0]):
+def _refuse_reading(recipe: Recipe, options: DataOptions) -> None:
+    for key in (*_CLEANING, *TEXT_OPTIONS, _RELEASE[0]):
         if getattr(options, key) != DataOptions.model_fields[key].default:
             raise FedsimError(
                 f"data.{key} has no effect with the generated data set '{recipe.name}': "
@@ -347,7 +349,7 @@ def _open_directory(options: DataOptions) -> Corpus:
         )
     corpus = open_folder(folder)
     defaults = DataOptions(name="own", path=options.path)
-    for key in (*_READING, "max_words", "segment", *_CLEANING, *_RELEASE):
+    for key in (*_READING, "max_words", "segment", *TEXT_OPTIONS, *_CLEANING, *_RELEASE):
         if getattr(options, key) != getattr(defaults, key):
             raise FedsimError(
                 f"data.{key} has no effect with the finished corpus '{folder}': leave it out."

@@ -71,16 +71,23 @@ class Ground(Protocol):
         """The sentences of a user."""
 
 
-def random_sentences(count: int, vocabulary_size: int, rng: np.random.Generator) -> np.ndarray:
+def random_sentences(
+    count: int, vocabulary_size: int, rng: np.random.Generator, specials: int = N_SPECIALS
+) -> np.ndarray:
     """(count, WORDS) word ids, each word uniform over the words that are not special."""
-    return rng.integers(N_SPECIALS, vocabulary_size, size=(count, WORDS), dtype=np.int32)
+    return rng.integers(specials, vocabulary_size, size=(count, WORDS), dtype=np.int32)
 
 
-def drawn(options: CanaryOptions, vocabulary_size: int, seed: int) -> np.ndarray:
-    """(canaries, WORDS): the planted ones, controls and references, in this order."""
+def drawn(
+    options: CanaryOptions, vocabulary_size: int, seed: int, specials: int = N_SPECIALS
+) -> np.ndarray:
+    """(canaries, WORDS): the planted ones, controls and references, in this order.
+
+    specials: how many ids are not words; an older run's vocabulary has fewer.
+    """
     cells = len(options.users) * len(options.repeats) * options.per_cell
     wanted = cells + options.held_out + options.references
-    return _distinct(wanted, vocabulary_size, stream(seed, "canaries"))
+    return _distinct(wanted, vocabulary_size, stream(seed, "canaries"), specials)
 
 
 def donors(corpus: Ground) -> range:
@@ -134,16 +141,18 @@ def plant(corpus: Ground, options: CanaryOptions, seed: int, apart: int = 0) -> 
     return Planted(tuple(canaries), references, texts, asked - len(cells))
 
 
-def _distinct(count: int, vocabulary_size: int, rng: np.random.Generator) -> np.ndarray:
+def _distinct(
+    count: int, vocabulary_size: int, rng: np.random.Generator, specials: int
+) -> np.ndarray:
     """`count` different random sentences, in the order drawn (sorting them would bias a cut)."""
-    if (vocabulary_size - N_SPECIALS) ** WORDS < 100 * count:
+    if (vocabulary_size - specials) ** WORDS < 100 * count:
         raise FedsimError(
             f"A vocabulary of {vocabulary_size} is too small for {count} different canaries and "
             "references; set canaries=none or, if the text has more words, raise data.vocabulary."
         )
     seen: dict[tuple[int, ...], None] = {}
     while len(seen) < count:
-        for row in random_sentences(count, vocabulary_size, rng):
+        for row in random_sentences(count, vocabulary_size, rng, specials):
             seen.setdefault(tuple(int(w) for w in row), None)
     return np.array(list(seen)[:count], dtype=np.int32)
 

@@ -14,7 +14,7 @@ import torch
 
 from fedsim.data.sequences import Sequences, gather
 from fedsim.leakage.scoring import Scored, batches
-from fedsim.models.batch import N_SPECIALS, UNK, Batch
+from fedsim.models.batch import N_SPECIALS, Batch
 
 
 @torch.no_grad()
@@ -39,7 +39,7 @@ class Trials:
     """The sentences that can be asked for by their first `prefix` words, and what is asked.
 
     The suffix is what follows the prefix, at most `most` words of it (0: all) and at least
-    `least`; one with a word outside the vocabulary is left out, for nothing can type it.
+    `least`; one with a word outside the vocabulary or a class is left out: nothing can type it.
 
     sentence: int64 (trials,), which of the sequences. openings: prefix and suffix of each.
     """
@@ -47,7 +47,7 @@ class Trials:
     def __init__(self, sequences: Sequences, prefix: int, least: int, most: int) -> None:
         lengths, starts = sequences.lengths, sequences.offsets[:-1]
         ends = np.minimum(lengths, prefix + most) if most else lengths
-        unknown = _sums(sequences.tokens == UNK)
+        unknown = _sums(sequences.tokens < N_SPECIALS)
         open_words = np.minimum(prefix, lengths)
         clean = unknown[starts + ends] == unknown[starts + open_words]
         self.prefix = prefix

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedsim.data.options import PretrainOptions
+from fedsim.data.options import DataOptions, PretrainOptions
 from fedsim.data.sequences import Sequences
 from fedsim.data.store import open_with_all_words
 from fedsim.data.vocabulary import UNK, Vocabulary
@@ -54,14 +54,18 @@ class FirstCorpus:
         return Sequences.concatenate([self.text, copies])
 
 
-def open_first_corpus(options: PretrainOptions, vocabulary: Vocabulary, seed: int) -> FirstCorpus:
+def open_first_corpus(
+    options: PretrainOptions, own: DataOptions, vocabulary: Vocabulary, seed: int
+) -> FirstCorpus:
     """Open the corpus that `options` ask for and encode it in `vocabulary`.
+
+    Its text is cut as `own` says of the run's own corpus, or the words would differ.
 
     Raises FedsimError where it cannot be opened, has nobody to hold out, or where the two
     corpora have hardly a word in common.
     """
     try:
-        corpus = open_with_all_words(options.data)
+        corpus = open_with_all_words(options.like(own))
     except FedsimError as error:
         raise FedsimError(re.sub(r"\bdata\.", "pretrain.", str(error))) from error
     trained = [corpus.sequences(user) for user in corpus.split("train")]

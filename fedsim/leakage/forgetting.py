@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from fedsim.data.sequences import Sequences
-from fedsim.data.vocabulary import UNK
 from fedsim.device import threads
 from fedsim.leakage.completion import greedy_words
 from fedsim.leakage.exposure import sentence_nats
@@ -23,6 +22,7 @@ from fedsim.leakage.intervals import mean_interval, wilson
 from fedsim.leakage.ranks import exposure_bits
 from fedsim.leakage.scoring import rows_of, score
 from fedsim.models.base import LanguageModel
+from fedsim.models.batch import N_SPECIALS
 from fedsim.seeding import stream
 
 PREFIXES = (2, 3, 5)  # words that are given
@@ -70,8 +70,8 @@ class Yardstick:
 
 
 def drawn(text: Sequences, count: int, rng: np.random.Generator) -> Sequences:
-    """At most `count` of the sentences that are long enough and hold no unknown word."""
-    words = np.concatenate([[0], np.cumsum(text.tokens == UNK)])
+    """At most `count` of the sentences that are long enough and hold known words only, no class."""
+    words = np.concatenate([[0], np.cumsum(text.tokens < N_SPECIALS)])
     unknown = words[text.offsets[1:]] - words[text.offsets[:-1]]
     eligible = np.flatnonzero((unknown == 0) & (text.lengths >= PREFIXES[0] + SUFFIX))
     return text.take(rng.choice(eligible, min(count, len(eligible)), replace=False))

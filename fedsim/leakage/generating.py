@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedsim.data.sequences import Sequences, offsets_of
 from fedsim.leakage.decoding import Typed
-from fedsim.models.batch import BOS, EOS, PAD, UNK
+from fedsim.models.batch import BOS, EOS, N_SPECIALS
 
 ROWS = 512  # sentences drawn side by side
 FALLING = 4  # words over which a raised temperature falls to 1: a sentence has about ten
@@ -89,7 +89,7 @@ def _together(
 def drawn(scores: Tensor, top: int, temperature: float, uniform: np.ndarray) -> Tensor:
     """(n, V) log-probabilities and (n,) uniform draws -> (n,) ids, by the inverse of the CDF."""
     allowed = scores.clone()
-    allowed[:, [PAD, BOS, UNK]] = -torch.inf
+    allowed[:, [i for i in range(N_SPECIALS) if i != EOS]] = -torch.inf
     ids = None
     if 0 < top < allowed.shape[1]:
         allowed, ids = allowed.topk(top, dim=1)

@@ -51,7 +51,7 @@ class RecurrentEvidence(update_sentences.Evidence):
     ) -> update_sentences.Frontier:
         """See `Evidence.grow`."""
         fits = self.fits(frontier.state[1], strictness)
-        fits[:, :N_SPECIALS] &= np.arange(N_SPECIALS) == UNK  # others are no part of a sentence
+        fits[:, :N_SPECIALS] &= np.arange(N_SPECIALS) >= UNK  # others are no part of a sentence
         parents, words = np.nonzero(fits)
         longer = np.concatenate([frontier.words[parents], words[:, None]], axis=1)
         state = tuple(s[parents] for s in frontier.state)

@@ -71,7 +71,7 @@ class AttentionEvidence(update_sentences.Evidence):
         x = model.embedding.weight + model.position.weight[min(position, last)]
         inputs = self.block.attention_norm(x).cpu().numpy()
         fits = self.pairs.holds(inputs, strictness)
-        fits[:N_SPECIALS] &= np.arange(N_SPECIALS) == UNK
+        fits[:N_SPECIALS] &= np.arange(N_SPECIALS) >= UNK  # others are no part of a sentence
         return np.flatnonzero(fits)
 
     @torch.no_grad()

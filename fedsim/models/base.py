@@ -52,7 +52,7 @@ def shapes_only() -> Iterator[None]:
 
 
 class LanguageModel(nn.Module, ABC):
-    """Next-word model over token ids 0 PAD, 1 BOS, 2 EOS, 3 UNK, words from 4.
+    """Next-word model over token ids 0 PAD, 1 BOS, 2 EOS, 3 UNK, classes, then words.
 
     `forward` is the definition, module by module, and what Opacus' hooks see. `hidden` is the
     same function on packed rows, written for speed; the tests hold the two together. Subclasses

@@ -46,7 +46,7 @@ class Lstm(LanguageModel):
     """One LSTM layer of H units, dense to E without activation, untied output with bias.
 
     One bias a gate. Parameters: V E + 4H(E + H + 1) + (H + 1) E + V (E + 1); 4,050,748 at
-    V = 10,004 (specials included), the paper's count with its 10,000 words and 4 specials.
+    V = 10,004, the paper's count with its 10,000 words and 4 special ones.
     """
 
     def __init__(self, options: LstmOptions, vocabulary_size: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from fedsim.data.vocabulary import specials_of
 from fedsim.errors import FedsimError
 from fedsim.leakage.canaries import drawn
 from fedsim.report.formats import count
@@ -45,7 +46,8 @@ def _hidden(word: str) -> str:
 def canaries_of(run: Run) -> set[str]:
     """The word ids of the run's canaries, joined by spaces: they follow from its config alone."""
     try:
-        words = drawn(run.config.canaries, len(run.vocabulary()), run.config.seed)
+        table = run.vocabulary()
+        words = drawn(run.config.canaries, len(table), run.config.seed, specials_of(table))
     except FedsimError:
         return set()
     return {" ".join(map(str, row)) for row in words}

@@ -23,6 +23,7 @@ from fedsim.options import validated
 from fedsim.overrides import parse
 from fedsim.privacy.claims import rounded_up
 from fedsim.privacy.statement import as_text
+from fedsim.provenance import changed_text
 from fedsim.registry import nearest
 from fedsim.runs import Run
 from fedsim.studies.workbench import Bench
@@ -150,10 +151,10 @@ def subject_of(run: Run) -> Subject:
     """The final model of a run, and what it was trained on."""
     config, model = run.config, run.model()
     federation = open_federation(config)
+    text = f"The text of '{federation.corpus.name}'"
     if run.corpus_digest != federation.corpus.digest:
         raise FedsimError(
-            f"The text of '{federation.corpus.name}' was changed after {run.path} began; restore "
-            "it, or train the run anew."
+            f"{changed_text(text, run.path, run.provenance)}; restore it, or train the run anew."
         )
     participations = np.bincount(run.clients["user"], minlength=federation.users)
     device = resolve_device(config.engine.device)

@@ -24,8 +24,9 @@ from fedsim.models.loss import training_loss
 from fedsim.sections import CanaryOptions
 from fedsim.seeding import stream, torch_stream
 
-VOCABULARY = 304
+VOCABULARY = N_SPECIALS + 300
 REFERENCES = 1000
+SMALL = N_SPECIALS + 16
 
 
 @dataclass(frozen=True)
@@ -106,13 +107,13 @@ def extraction() -> list[Check]:
             hits = float(table[method].iloc[1:].sum())
             checks.append(Check(f"{of}: {method} finds no held-out canary", hits, 0, 0))
     detour = _detour()
-    prefix = np.array([[4, 5]])
+    prefix = np.array([[N_SPECIALS, N_SPECIALS + 1]])
     greedy = decoding.greedy_completions(detour, prefix, 2)[0].tolist()
     truth = "greedy takes the likelier word that leads to the less likely sentence"
-    checks.append(Check(truth, float(greedy == [6, 4]), 1, 1))
+    checks.append(Check(truth, float(greedy == [N_SPECIALS + 2, N_SPECIALS]), 1, 1))
     beams = decoding.beam_completions(detour, prefix, 2, 5)[0].tolist()
     truth = "beam search finds the likelier sentence behind the less likely word"
-    return [*checks, Check(truth, float(beams[0] == [7, 9]), 1, 1)]
+    return [*checks, Check(truth, float(beams[0] == [N_SPECIALS + 3, N_SPECIALS + 5]), 1, 1)]
 
 
 def _of_no_memory(of: str, table: pd.DataFrame) -> list[Check]:
@@ -200,18 +201,20 @@ def _path(planted: Planted) -> Table:
 
 
 def _detour() -> Table:
-    """After word 5: 6 with 0.6, then anything alike; 7 with 0.4, then surely 9."""
-    weights = np.full((10, 10), 1e-6)
-    weights[5, 6], weights[5, 7], weights[6, N_SPECIALS:], weights[7, 9] = 0.6, 0.4, 1.0, 1.0
+    """After the second word: the third with 0.6, then anything alike; the fourth with 0.4, then
+    surely the sixth."""
+    weights = np.full((N_SPECIALS + 6, N_SPECIALS + 6), 1e-6)
+    words = weights[N_SPECIALS:, N_SPECIALS:]
+    words[1, 2], words[1, 3], words[2], words[3, 5] = 0.6, 0.4, 1.0, 1.0
     return Table.of(weights)
 
 
 def _small_table() -> np.ndarray:
-    return stream(0, "selfcheck small table").exponential(size=(20, 20)) + 1e-3
+    return stream(0, "selfcheck small table").exponential(size=(SMALL, SMALL)) + 1e-3
 
 
 def _small_sentences() -> np.ndarray:
-    return stream(0, "selfcheck small sentences").integers(N_SPECIALS, 20, size=(30, WORDS))
+    return stream(0, "selfcheck small sentences").integers(N_SPECIALS, SMALL, size=(30, WORDS))
 
 
 def _exact_ranks() -> np.ndarray:

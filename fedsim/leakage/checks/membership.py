@@ -15,7 +15,7 @@ from fedsim.leakage.selfcheck import CHECKS, Check
 from fedsim.models import N_SPECIALS, CifgOptions, KneserNey, LanguageModel, build
 from fedsim.seeding import stream, torch_stream
 
-V = 200
+V = N_SPECIALS + 196
 # N(mu, 1) against N(0, 1): mu -> AUC = Phi(mu / sqrt 2), TPR = Phi(mu - z) at 1 % and 0.1 % FPR.
 GAUSSIANS = {1.0: (0.76025, 0.09236, 0.01830), 2.0: (0.92135, 0.37208, 0.13781)}
 # epsilon -> the highest AUC against a Gaussian mechanism at delta = 1e-5.

@@ -26,7 +26,7 @@ from fedsim.leakage.scoring import score
 from fedsim.leakage.stranger import trained_on
 from fedsim.leakage.text_index import TextIndex
 from fedsim.leakage.texts import Texts
-from fedsim.models.batch import UNK
+from fedsim.models.batch import N_SPECIALS
 from fedsim.models.ngram import KneserNey
 from fedsim.seeding import stream
 
@@ -141,10 +141,10 @@ def _strangers(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _prefixes(text: Sequences, words: int) -> np.ndarray:
-    """(n, words): the first words of the sentences that have so many, all in the vocabulary."""
+    """(n, words): the first words of the sentences that have so many, all of the vocabulary."""
     starts = text.offsets[:-1][text.lengths >= words]
     rows = text.tokens[starts[:, None] + np.arange(words)]
-    return rows[(rows != UNK).all(1)]
+    return rows[(rows >= N_SPECIALS).all(1)]
 
 
 def _taken(drawn: Generated, kept: np.ndarray) -> tuple[Sequences, np.ndarray]:
