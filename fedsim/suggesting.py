@@ -37,26 +37,28 @@ class Suggestions:
     unknown_word: float
 
 
-def openings(model: LanguageModel, vocabulary: Sequence[str]) -> Iterator[tuple[str, Suggestions]]:
+def openings(
+    model: LanguageModel, vocabulary: Sequence[str], how: Tokenization | None = None
+) -> Iterator[tuple[str, Suggestions]]:
     """What is offered before anything is typed, after each word that is offered then, and after
     one letter more: beginnings in the language of the corpus that are nobody's text.
 
     Nothing for a model that has diverged.
     """
     try:
-        first = suggest(model, vocabulary, "")
+        first = suggest(model, vocabulary, "", how=how)
     except FedsimError:
         return
     yield "", first
     for word, _ in first.offers:
         text = f"{word} "
-        found = suggest(model, vocabulary, text)
+        found = suggest(model, vocabulary, text, how=how)
         if found.context != (word,):
             continue  # a class of tokens, which nobody types as it is called
         yield text, found
         letter = found.offers[-1][0][0] if found.offers else ""
         if letter.isalpha():
-            yield text + letter, suggest(model, vocabulary, text + letter)
+            yield text + letter, suggest(model, vocabulary, text + letter, how=how)
 
 
 def suggest(

@@ -331,7 +331,7 @@ def finish(
     with profile.part("evaluation"):
         model = released_model(config, federation, state)
         speed = {f"latency_{k}": v for k, v in latency(model).items()}
-        run.append("suggestions", suggestion_rows(model, corpus.vocabulary.words))
+        run.append("suggestions", suggestion_rows(model, corpus.vocabulary.words, config.data.text))
         del model
     federated = {"parameters": released.layout.size, "model_bytes": released.nbytes, **speed}
     with profile.part("baselines"):

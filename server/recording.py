@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fedsim.config import Config
+from fedsim.data.text import Tokenization
 from fedsim.device import resolve_device, threads
 from fedsim.divergence import Norms
 from fedsim.errors import FedsimError, last_line
@@ -265,12 +266,14 @@ def scores_row(users: pd.DataFrame) -> dict[str, Any]:
     return {name: summary[name] for name in SCORES}
 
 
-def suggestion_rows(model: LanguageModel, words: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows of the `suggestions` table."""
+def suggestion_rows(
+    model: LanguageModel, words: Sequence[str], how: Tokenization
+) -> list[dict[str, Any]]:
+    """Rows of the `suggestions` table; how: how the text was cut."""
     with threads(1):  # the last bits must not depend on the machine's cores
         return [
             {"typed": typed, "place": place, "word": word, "probability": share}
-            for typed, found in openings(model, words)
+            for typed, found in openings(model, words, how)
             for place, (word, share) in enumerate(found.offers, 1)
         ]
 

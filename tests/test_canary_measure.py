@@ -370,15 +370,19 @@ def ties_for_the_attacker(canary: np.ndarray, references: np.ndarray) -> np.ndar
     return np.log2(len(references) + 1) - np.log2(1 + less)
 
 
-def sorted_before_the_cut(count: int, size: int, rng: np.random.Generator) -> np.ndarray:
+def sorted_before_the_cut(
+    count: int, size: int, rng: np.random.Generator, specials: int
+) -> np.ndarray:
     """The bug of TensorFlow Privacy: np.unique sorts, and the first n have low word ids."""
-    return np.unique(planting.random_sentences(2 * count, size, rng), axis=0)[:count]
+    return np.unique(planting.random_sentences(2 * count, size, rng, specials), axis=0)[:count]
 
 
-def references_of_frequent_words(count: int, size: int, rng: np.random.Generator) -> np.ndarray:
+def references_of_frequent_words(
+    count: int, size: int, rng: np.random.Generator, specials: int
+) -> np.ndarray:
     """References follow another law than canaries."""
-    sentences = planting.random_sentences(count, size, rng)
-    sentences[-1000:] = planting.random_sentences(1000, size // 3, rng)
+    sentences = planting.random_sentences(count, size, rng, specials)
+    sentences[-1000:] = planting.random_sentences(1000, size // 3, rng, specials)
     return sentences
 
 

@@ -30,6 +30,7 @@ from fedsim.cli import main as cli
 from fedsim.config import Config, load
 from fedsim.data.text import words
 from fedsim.federation import open_federation
+from fedsim.models.batch import N_SPECIALS
 from fedsim.program import command
 from fedsim.runs import Run
 from server.strategies import STRATEGIES
@@ -388,7 +389,7 @@ def test_suggest_offers_the_word_that_the_model_learned(
     assert ended["end"] > 0.5, "which no offer hides"
     every = json.loads(fedsim("suggest", "run", "--count", "99", "--json").out)
     offered = [offer["word"] for offer in every["offers"]]
-    assert sorted(offered) == sorted(Run.open("run").vocabulary()[4:])
+    assert sorted(offered) == sorted(Run.open("run").vocabulary()[N_SPECIALS:])
     shares = sum(offer["probability"] for offer in every["offers"])
     assert shares < 1, "of which the end of the message has its part"
     assert every["beginning_so"] == pytest.approx(shares)

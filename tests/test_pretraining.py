@@ -14,6 +14,7 @@ import server.pretraining
 from clients import app as client_app
 from fedsim.cli.train import pretrain_key
 from fedsim.config import Config, from_dict, load
+from fedsim.data.options import DataOptions, PretrainOptions
 from fedsim.data.sequences import Sequences
 from fedsim.data.vocabulary import UNK, Vocabulary
 from fedsim.errors import FedsimError
@@ -80,6 +81,13 @@ def test_another_language_is_refused(tiny: str, tmp_path: Path) -> None:
 
 
 # -- what is measured -----------------------------------------------------------------------------
+
+
+def test_the_first_corpus_is_cut_as_the_runs_own() -> None:
+    own = DataOptions(case="keep", numbers="keep", max_words=7)
+    first = PretrainOptions(path="first.csv", min_words=3).like(own)
+    assert first.text == own.text
+    assert (first.path, first.min_words, first.max_words) == ("first.csv", 3, 30)
 
 
 def test_sentences_are_drawn_once_and_hold_no_unknown_word() -> None:

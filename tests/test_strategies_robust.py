@@ -10,6 +10,7 @@ from flwr.app import Message
 from flwr.serverapp import strategy as flower
 from test_strategies_formulas import reply, theirs_of
 
+import clients.app
 from fedsim.config import load
 from fedsim.engines.flower_compat import set_identity
 from fedsim.errors import FedsimError
@@ -191,8 +192,11 @@ def test_squared_distances_are_those_of_float64() -> None:
             assert found[i, j] == pytest.approx(exact, rel=1e-7, abs=1e-7)
 
 
-def test_the_median_of_private_updates_is_post_processing(tiny: str) -> None:
+def test_the_median_of_private_updates_is_post_processing(
+    tiny: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Under DP-SGD a client's update is private by itself, whatever the server makes of them."""
+    monkeypatch.setattr(clients.app.Workplace, "noise_key", lambda *_: bytes(32))
     private = ["privacy=dp-sgd", "privacy.noise_multiplier=0.5", "privacy.delta=1e-3",
                "privacy.steps=2"]  # fmt: skip
     robust, notes = play(load(tiny, ["strategy=median", *private]))

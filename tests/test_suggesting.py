@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from fedsim.data.text import Tokenization
+from fedsim.data.vocabulary import SPECIALS
 from fedsim.errors import FedsimError
 from fedsim.evaluation import Keyboard, evaluate_user
 from fedsim.federation import open_federation
@@ -51,7 +53,8 @@ def test_shares_are_the_models_own(finished: Run) -> None:
     )
     assert (found.end, found.unknown_word) == pytest.approx((float(wanted[2]), float(wanted[3])))
     told = sum(share for _, share in found.offers) + found.end + found.unknown_word
-    assert told == pytest.approx(1 - float(wanted[:2].sum()), abs=1e-6)
+    never = [i for i, word in enumerate(SPECIALS) if word not in ("<eos>", "<unk>")]
+    assert told == pytest.approx(1 - float(wanted[never].sum()), abs=1e-6)
 
 
 def test_the_last_word_without_a_space_is_being_typed(finished: Run) -> None:
@@ -77,16 +80,50 @@ def test_unknown_words_are_named_once(finished: Run) -> None:
 
 
 def test_equals_are_offered_by_the_alphabet() -> None:
-    keyboard = Keyboard(["<pad>", "<bos>", "<eos>", "<unk>", "bat", "at", "axe", "ask"])
-    assert keyboard.offers(torch.zeros(8), "a", 2) == [7, 5]
-    assert keyboard.offers(torch.zeros(8), "c") == []
-    assert keyboard.beginning_with("").tolist() == [7, 5, 6, 4]
+    words = [*SPECIALS, "bat", "at", "axe", "ask"]
+    keyboard, scores, first = Keyboard(words), torch.zeros(len(words)), N_SPECIALS
+    assert keyboard.offers(scores, "a", 2) == [first + 3, first + 1]
+    assert keyboard.offers(scores, "c") == []
+    assert keyboard.offers(scores, "<n") == [], "a class is not suggested"
+    assert keyboard.beginning_with("").tolist() == [first + 3, first + 1, first + 2, first]
 
 
 def test_a_diverged_model_offers_nothing() -> None:
-    model = build(MODELS["cifg-small"](), 10)
+    words = [*SPECIALS, *"abcdef"]
+    model = build(MODELS["cifg-small"](), len(words))
     with torch.no_grad():
         model.output.weight.fill_(math.nan)
-    words = ["<pad>", "<bos>", "<eos>", "<unk>", *"abcdef"]
     with pytest.raises(FedsimError, match="diverged"):
         suggest(model, words, "a ")
+
+
+@pytest.mark.parametrize(
+    ("text", "context", "typed"),
+    [
+        ("w1. w2 ", ["w2"], ""),
+        ("w1 w2!", [], ""),
+        ("w1 w2! ", [], ""),
+        ("w1 at 10:30 ", ["w1", "at", "<number>"], ""),
+        ("w1 1234", ["w1"], "1234"),
+        ("w1 @ann", ["w1"], "@ann"),
+        ("w1 \U0001f600", ["w1", "\U0001f600"], ""),
+    ],
+)
+def test_the_sentence_that_is_typed_is_read_as_in_training(
+    finished: Run, text: str, context: list[str], typed: str
+) -> None:
+    found = suggest(finished.model(), finished.vocabulary(), text)
+    assert (list(found.context), found.typed) == (context, typed)
+
+
+def test_case_is_read_as_in_training(finished: Run) -> None:
+    how = Tokenization(case="keep")
+    found = suggest(finished.model(), finished.vocabulary(), "W1 w2 ", how=how)
+    assert (found.context, found.unknown) == (("W1", "w2"), ("W1",))
+
+
+def test_a_model_of_an_earlier_version_offers_nothing_wrong(finished: Run) -> None:
+    words = finished.vocabulary()
+    older = [*words[:4], "i", "you", *words[N_SPECIALS:]]
+    with pytest.raises(FedsimError, match=r"earlier version of fedsim .* train it again"):
+        suggest(finished.model(), older, "i ")

@@ -77,7 +77,7 @@ class CellStore:
         """What decides what a cell is."""
         texts = [self._digest(config.data, all_words=False)]
         if config.pretrain.name:
-            texts.append(self._digest(config.pretrain.data, all_words=True))
+            texts.append(self._digest(config.pretrain.like(config.data), all_words=True))
         return {"config": config.identity(), "texts": texts, **made_with(self._train)}
 
     def _digest(self, options: DataOptions, all_words: bool) -> str:
