@@ -129,7 +129,8 @@ class Recorder:
         self.reporter.round(
             outcome.round, completed, tokens / outcome.seconds, loss if tokens else float("nan")
         )
-        if said := self.norms.warning(outcome.round, norms, [r.user for r in outcome.results]):
+        said = self.norms.warning(outcome.round, norms, [r.user for r in outcome.results])
+        if said and self.config.privacy.name in ("none", "dp-sgd"):  # else it was clipped
             self.notice(said)
 
     def evaluated(self, state: ServerState, split: str, users: pd.DataFrame) -> None:

@@ -128,7 +128,7 @@ def rests_on(said: Mapping[str, Any]) -> Said:
     if guarantee["amplified"] and said["mechanism"] != "dp-sgd":
         out["who took part"] = (
             "sampling counts only for who cannot see it: clients.csv and failures.csv in this "
-            "folder have the names of every round, and so has the message to each node"
+            "folder have the numbers of every round's users, and so has the message to each node"
         )
         if said.get("sampler") == "fixed":
             out["who took part"] += "; who knows that somebody was not drawn knows more of others"

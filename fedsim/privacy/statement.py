@@ -82,6 +82,10 @@ def as_text(said: Mapping[str, Any]) -> str:
     if guarantee is None:
         return _line("NO GUARANTEE", _without(said))
     lines = [_line("DP GUARANTEE", f"against an adversary that {guarantee['adversary']}")]
+    if (said.get("noise") or {}).get("kind") == "seeded":
+        lines.append(
+            _line("  SIMULATION", "seeded noise, which whoever has config and text can subtract")
+        )
     lines.append(_line("  unit of privacy", guarantee["unit"]))
     lines.append(_line("  adjacency", guarantee["adjacency"]))
     lines.append(_line("  mechanism", _mechanism(said)))
@@ -149,6 +153,12 @@ def _mechanism(said: Mapping[str, Any]) -> str:
 
 def _sampling(said: Mapping[str, Any]) -> str:
     text = f"{said['sampler']}, {said['cohort']:,} of {said['users']:,} users a round"
+    if said.get("own"):
+        text = (
+            f"{said['sampler']}, {said['options']['report_cohort']:,} of "
+            f"{said['own']['reported_users']:,} simulated users a round ({said['cohort']:,} of the "
+            f"{said['users']:,} that are there)"
+        )
     claimed = said["guarantee"]["amplified"] and said["mechanism"] != "dp-sgd"
     amplified = "amplification claimed for it" if claimed else "no amplification claimed for it"
     return f"{text}: as implemented; {amplified}"
@@ -157,6 +167,8 @@ def _sampling(said: Mapping[str, Any]) -> str:
 def _participations(said: Mapping[str, Any]) -> str:
     guarantee, realised = said["guarantee"], said.get("realised") or {}
     text = f"{said['rounds']:,} rounds"
+    if 0 < said["rounds_done"] < said["rounds"]:
+        text += f", of which {said['rounds_done']:,} are done"
     if guarantee["participations"]:
         text += f"; accounted at most {guarantee['participations']} a user"
     if guarantee["min_separation"]:
