@@ -19,6 +19,7 @@ from fedsim.data.options import DataOptions
 from fedsim.data.private_vocabulary import STEPS, Release, person_counts, released
 from fedsim.data.shards import write_shards
 from fedsim.data.store import Corpus, open_corpus
+from fedsim.data.vocabulary import SPECIALS
 from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
 from fedsim.privacy.accountants import compose
@@ -125,7 +126,7 @@ def test_a_word_of_one_person_is_in_no_private_vocabulary(messages: Path) -> Non
     exact = open_corpus(load("default", keys).data)
     private = open_corpus(load("default", [*keys, NOISE, *SMALL]).data)
     assert any(word.startswith("own") for word in exact.vocabulary.words)
-    assert set(private.vocabulary.words[4:]) == {f"w{i}" for i in range(16)}
+    assert set(private.vocabulary.words[len(SPECIALS) :]) == {f"w{i}" for i in range(16)}
     assert private.digest != exact.digest
     release = private.vocabulary_release
     assert release is not None
