@@ -462,7 +462,8 @@ def test_a_private_cell_says_what_it_costs_with_its_search(
     guarantee = Run.open(tmp_path / found.runs.run[0]).privacy["guarantee"]
     assert (mine["epsilon"], mine["trials"]) == (guarantee["epsilon"], 2)
     deviation = 4 / guarantee["sensitivity"]
-    assert guarantee["epsilon"] < mine["epsilon_with_search"] < mine["epsilon_of_all"]
+    # Not more than one run where no trial was drawn.
+    assert guarantee["epsilon"] <= mine["epsilon_with_search"] < mine["epsilon_of_all"]
     for runs, together in ((1, mine["epsilon_with_search"]), (2, mine["epsilon_of_all"])):
         event = Event("gaussian", deviation)
         selected = select([event], 2, [event] * runs, guarantee["delta"])

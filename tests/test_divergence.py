@@ -33,7 +33,7 @@ def wild(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_a_run_that_diverged_says_so_and_why(wild: Run) -> None:
     said = diverged(wild)
     assert said.startswith("The run has diverged: the model is worse than guessing (perplexity ")
-    assert "guessing among all 124 words has 124" in said
+    assert "guessing among all 126 words has 126" in said
     assert "above that of guessing since round" in said
     assert "Lower client.lr (1000)" in said
     assert said in " ".join((wild.path / "run.log").read_text().split())

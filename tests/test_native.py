@@ -68,7 +68,7 @@ def batch_of(lengths: list[int], words: int) -> Batch:
 @pytest.mark.parametrize(
     ("words", "hidden", "width", "lengths"),
     [
-        (5, 1, 1, [0]),
+        (7, 1, 1, [0]),
         (17, 3, 5, [2, 0, 4]),
         (256, 16, 16, [3] * 16),
         (257, 31, 33, [19, 18, 18, 7, 1, 0, 0]),
@@ -178,7 +178,7 @@ def test_a_weighted_update_is_added_exactly_as_defined(native: None) -> None:
     assert 37 / RESOLUTION == 37 * 2**28
 
 
-@pytest.mark.parametrize("words", [5, 300])  # less than a block of deviates, and several
+@pytest.mark.parametrize("words", [7, 300])  # less than a block of deviates, and several
 def test_deviates_are_those_of_numpys_philox(words: int, native: None) -> None:
     flat = flat_copy(make("lstm", words, 3, 4), "native")
     flat.values.zero_()
