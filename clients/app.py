@@ -8,6 +8,7 @@ config: `shard`, a folder that `data shard` wrote.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import Mapping
@@ -88,7 +89,10 @@ class Workplace:
         """
         if not self.mechanism.clients_draw:
             return b""
-        said = repr(sorted((k, v) for k, v in work.items() if k != "users"))
+        settings = self.config.as_dict()
+        del settings["engine"]  # which must not change a result
+        told_of = sorted((k, v) for k, v in work.items() if k not in ("users", "config"))
+        said = json.dumps(settings, sort_keys=True) + repr(told_of)
         told = f"{work.get('noise', '')}/{hashlib.sha256(said.encode()).hexdigest()}"
         if self.config.privacy.options.noise == "fresh":
             return client_key(self.shard, told, parameters.digest().encode())

@@ -225,8 +225,11 @@ def test_other_settings_of_the_same_round_have_other_noise(tiny: str) -> None:
     told = config.for_clients().as_json()
     place = clients.app.Workplace(told, corpus, "")
     work = {"config": told, "corpus": corpus, "round": 1, "lr": 1.0, "noise": "run", "users": [1]}
-    found = [work, work | {"lr": 0.5}, work | {"round": 2}, work | {"config": told + " "}]
+    found = [work, work | {"lr": 0.5}, work | {"round": 2}]
     keys = [place.noise_key(one, strategy.state.parameters) for one in found]
+    clipped = private(tiny, "privacy.noise=seeded", "privacy.clip_norm=0.1", name="local")
+    other = clients.app.Workplace(clipped.for_clients().as_json(), corpus, "")
+    keys.append(other.noise_key(work, strategy.state.parameters))
     assert len(set(keys)) == 4
     assert place.noise_key(work | {"users": [1, 2]}, strategy.state.parameters) == keys[0]
 
