@@ -8,12 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 from federations import Here, write_chat, write_preset
+from hypothesis import settings
 
 import fedsim.simulation
 from fedsim.config import Config, load
 from fedsim.runs import Run
 from fedsim.simulation import simulate
 from fedsim.studies import cell_store, grid
+
+# The same examples in every run; `--hypothesis-profile=searching` looks for new ones.
+settings.register_profile("fixed", derandomize=True)
+settings.register_profile("searching", derandomize=False, print_blob=True)
+settings.load_profile("fixed")
 
 _CELLS_FOLDER = cell_store.cells_folder
 

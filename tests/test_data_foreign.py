@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from foreign_files import (
+    FORMATS,
     PEOPLE_TEXT,
     WINDOW,
     example,
@@ -339,6 +340,15 @@ def test_other_encodings_where_the_format_says_which(tmp_path: Path) -> None:
     for encoding in ("utf-8-sig", "utf-16", "utf-32"):
         (tmp_path / "a.json").write_bytes(text.encode(encoding))
         assert _read("leaf", tmp_path / "a.json") == expected
+
+
+@pytest.mark.parametrize("kind", ["sms", "sms backup"])
+def test_an_encoding_that_there_is_not_is_refused(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / FORMATS[kind].name
+    FORMATS[kind].write(path, {"7": ["hello"]})
+    path.write_bytes(path.read_bytes().replace(b"UTF-8", b"TF-8"))
+    with pytest.raises(FedsimError, match="unknown encoding"):
+        _read(FORMATS[kind].reader, path)
 
 
 def test_line_ends_of_windows_are_no_part_of_what_was_said(tmp_path: Path) -> None:

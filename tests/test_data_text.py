@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fedsim.data.emoji import EMOJI
@@ -236,6 +236,7 @@ HOW = st.builds(
 
 
 @settings(max_examples=400, deadline=None)
+@example("0&#39;0:0A", Tokenization())  # the number ends where a word begins
 @given(MESSAGES, HOW)
 def test_words_of_words_are_the_same(message: str, how: Tokenization) -> None:
     found = sentences(message, how)

@@ -75,7 +75,7 @@ def pattern(ascii_only: bool, phones: bool) -> re.Pattern[str]:
         "emoji": "(?!)" if ascii_only else EMOJI,
         "digits": (f"{ASCII_PHONE} | " if phones else "")
         + rf"""
-            (?:(?<![\w.])\.|v(?=\d+\.\d))?\d++(?:[.,:/'x\u2013-]\d++){{0,20}}+(?:{_UNITS})?(?!{more}|_)""",
+            (?:(?<![\w.])\.|v(?=\d+\.\d))?\d++(?:[.,:/'x\u2013-]\d++){{0,20}}(?:{_UNITS})?(?!{more}|_|'\d)""",
         "face": r"""
             :[-'^]{0,2}(?:[()\[\]|*]+|[/\\](?![\w/\\])|[dpox3s](?!\w))
             | ;[-'^]{0,2}(?:[()\[\]*]+|[dp](?!\w))

@@ -28,7 +28,7 @@ def xml_events(parts: Iterable[bytes]) -> Iterator[tuple[str, Element]]:
             yield from found
             found.clear()
         parser.Parse(b"", True)
-    except expat.ExpatError as error:
+    except (expat.ExpatError, LookupError) as error:  # LookupError: an encoding that there is not
         raise ValueError(str(error)) from error
     yield from found
 
