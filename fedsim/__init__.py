@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fedsim.studies.audit import audit_run as audit
 
 __all__ = ["FedsimError", "Run", "audit", "load_config", "resume", "simulate", "suggest"]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Name -> where it is. Lazy, so that `fedsim data` or a worker does not pay for what it does not
 # use.

@@ -103,8 +103,12 @@ class Reporter:
             self._bar = None
 
     def _time_left(self, number: int) -> str:
+        """Of the rounds: scores and baselines follow, and say so when they begin."""
+        if number == self._total:
+            return ""
         seconds = self._seconds_left(number)
-        return f"{seconds / 60:.0f} min left" if seconds >= 90 else f"{seconds:.0f} s left"
+        said = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+        return f"{said} of rounds left"
 
     def _seconds_left(self, number: int) -> float:
         done = max(number - self._done_at_start, 1)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import fedsim
+
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("fedsim", "clients", "server", "run_sim")
 
@@ -187,3 +189,12 @@ def test_every_package_ships() -> None:
     listed = set(settings["tool"]["setuptools"]["packages"])
     packages = {name for name, file in FILES.items() if file.name == "__init__.py"}
     assert packages <= listed
+
+
+def test_one_version_everywhere() -> None:
+    """Flower wants it in pyproject.toml, a paper in CITATION.cff, a run folder from the code."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    cited = (ROOT / "CITATION.cff").read_text("utf-8")
+    newest = (ROOT / "CHANGELOG.md").read_text("utf-8").split("\n## ")[1].splitlines()[0]
+    assert f"\nversion: {fedsim.__version__}\n" in cited
+    assert project["version"] == fedsim.__version__ == newest
