@@ -25,7 +25,7 @@ from fedsim.config import load
 from fedsim.runs import Run
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 CODE = ("run_sim.py", "clients", "datasets", "fedsim", "server")
 
 # A file that a page says to write, or to add a line to, and what follows it.
