@@ -35,7 +35,7 @@ _HOMES = {
     "Run": ("fedsim.runs", "Run"),
     "audit": ("fedsim.studies.audit", "audit_run"),
     "load_config": ("fedsim.api", "load_config"),
-    "resume": ("fedsim.simulation", "resume"),
+    "resume": ("fedsim.api", "resume"),
     "simulate": ("fedsim.api", "simulate"),
     "suggest": ("fedsim.api", "suggest"),
 }

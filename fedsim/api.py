@@ -11,7 +11,10 @@ from fedsim import simulation
 from fedsim.config import Config
 from fedsim.errors import FedsimError
 from fedsim.overrides import Given
+from fedsim.profile import Profile
+from fedsim.report import write_report
 from fedsim.runs import Run
+from fedsim.sections import EngineOptions
 from fedsim.watching import Listener
 
 Preset = str | Path | Mapping[str, Any] | Config
@@ -51,7 +54,8 @@ def simulate(
     preset, settings, sections: see `load_config`; nothing is the preset "default". out: the run's
     folder, which must not exist; by default a new one in `runs/`. quiet: nothing on stderr.
     until: a round after which the run is paused, for `resume`. progress: called after each round
-    with a `fedsim.watching.RoundProgress`; what it raises stops the run.
+    with a `fedsim.watching.RoundProgress`; what it raises stops the run. report.html is written at
+    the end.
 
     Raises FedsimError for bad input; KeyboardInterrupt leaves a run that `resume` continues.
     """
@@ -63,7 +67,36 @@ def simulate(
         config = preset  # as it is: what it leaves open stays so
     else:
         config = load_config("default" if preset is None else preset, *explicit, **sections)
-    return simulation.simulate(config, out or next(iter(folders), None), quiet, until, progress)
+    folder = out or next(iter(folders), None)
+    return _with_report(simulation.simulate(config, folder, quiet, until, progress))
+
+
+def resume(
+    path: str | Path,
+    quiet: bool = False,
+    engine: EngineOptions | None = None,
+    until: int | None = None,
+    progress: Listener | None = None,
+) -> Run:
+    """Continue an interrupted or paused run from its newest checkpoint; the result is that of an
+    unbroken one.
+
+    path: the run's folder. engine: another one, or another number of workers, from now on: they
+    do not change the result. quiet, until, progress: see `simulate`.
+
+    Raises FedsimError where there is nothing to resume.
+    """
+    return _with_report(simulation.resume(path, quiet, engine, until, progress))
+
+
+def _with_report(run: Run) -> Run:
+    """The run, with its page; one that is paused has not seen the test users and gets none."""
+    if run.status["state"] != "paused":
+        profile = Profile()
+        with profile.part("report"):
+            write_report(run)
+        run.add_profile(profile)
+    return run
 
 
 def suggest(run: Run, text: str, count: int = 3) -> list[tuple[str, float]]:

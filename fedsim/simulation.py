@@ -18,7 +18,6 @@ from fedsim.profile import Profile
 from fedsim.program import command
 from fedsim.progress import say, silent
 from fedsim.references import load as load_reference
-from fedsim.report import write_report
 from fedsim.runs import Run, new_run_folder
 from fedsim.sections import EngineOptions
 from fedsim.watching import Listener, listening
@@ -43,15 +42,13 @@ def simulate(
     quiet: bool = False,
     until: int | None = None,
     progress: Listener | None = None,
-    report: bool = True,
 ) -> Run:
     """Train a federation and return its run; without arguments the default preset.
 
     `out` is the run's folder, which must not exist; by default a new one in `runs/`. `until` is a
     round after which the run is scored on validation users and paused: `resume` goes on with the
     same bits. A run that is paused has not seen the test users, even after its last round.
-    `progress` is called after each round with a `fedsim.watching.RoundProgress`. `report`: whether
-    report.html is written at the end.
+    `progress` is called after each round with a `fedsim.watching.RoundProgress`.
     Raises FedsimError for bad input; KeyboardInterrupt leaves a run that `resume` continues.
     """
     profile = Profile()
@@ -67,7 +64,7 @@ def simulate(
     told = {"config": config.as_json(), "quiet": quiet, **_where_to(folder, until, config)}
     _require_here(config.engine, progress)
     with listening(folder, progress):
-        return _serve(config.engine, folder, told, profile, report)
+        return _serve(config.engine, folder, told, profile)
 
 
 def resume(
@@ -76,11 +73,10 @@ def resume(
     engine: EngineOptions | None = None,
     until: int | None = None,
     progress: Listener | None = None,
-    report: bool = True,
 ) -> Run:
     """Continue an interrupted or paused run from its newest checkpoint; the result is that of an
     unbroken one. `engine` may name another engine or number of workers: they do not change the
-    result. The device stays what it was. `until`, `progress`, `report`: see `simulate`."""
+    result. The device stays what it was. `until`, `progress`: see `simulate`."""
     profile = Profile()
     run = Run.open(path)
     if run.status["state"] == "finished":
@@ -92,7 +88,7 @@ def resume(
     engine = engine or run.config.engine
     _require_here(engine, progress)
     with listening(run.path, progress):
-        return _serve(engine, run.path, settings, profile, report)
+        return _serve(engine, run.path, settings, profile)
 
 
 def _require_here(engine: EngineOptions, progress: Listener | None) -> None:
@@ -140,10 +136,8 @@ def check(config: Config, notice: Callable[[str], None] = silent) -> None:
         require_memory(config, len(federation.corpus.vocabulary))
 
 
-def _serve(
-    engine: EngineOptions, folder: Path, settings: dict[str, Any], profile: Profile, report: bool
-) -> Run:
-    """Run both apps on the engine, on a new one where it is lost, and write the `report`."""
+def _serve(engine: EngineOptions, folder: Path, settings: dict[str, Any], profile: Profile) -> Run:
+    """Run both apps on the engine, on a new one where it is lost."""
     serve = load_reference(ENGINES[engine.name])
     lost_at = -1
     before = Run(folder).profile["wall_seconds"]
@@ -162,9 +156,6 @@ def _serve(
             lost_at = round
             settings = {k: v for k, v in settings.items() if k != "config"} | {"resume": True}
     run = Run.open(folder)
-    if report and run.status["state"] != "paused":
-        with profile.part("report"):
-            write_report(run)
     # The ServerApp has told of its own time: what is left is that of the engine around it.
     profile.seconds["start"] -= run.profile["wall_seconds"] - before
     run.add_profile(profile)

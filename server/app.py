@@ -40,7 +40,6 @@ from fedsim.privacy.noise_keys import NoiseKey
 from fedsim.profile import Profile
 from fedsim.progress import Reporter
 from fedsim.provenance import provenance
-from fedsim.references import load as load_reference
 from fedsim.runs import Run, new_run_folder
 from fedsim.seeding import torch_stream
 from fedsim.tracking import Tracking, require
@@ -91,9 +90,6 @@ def main(grid: Grid, context: Context) -> None:
     with run.locked():  # outside: who finds the lock taken must not touch the status
         try:
             _run(grid, run, config, federation, first, key, resumed, quiet, profile, until)
-            if not settings.get("run"):  # else who started it writes the report
-                with profile.part("report"):
-                    load_reference("fedsim.report:write_report")(run)
         except BaseException as error:
             # The newest state was saved by `_run`; what is left is to say how it ended.
             stopped = isinstance(error, KeyboardInterrupt | SystemExit)

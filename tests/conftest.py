@@ -10,7 +10,7 @@ import torch
 from federations import Here, write_chat, write_preset
 from hypothesis import settings
 
-import fedsim.simulation
+import fedsim.api
 from fedsim.config import Config, load
 from fedsim.runs import Run
 from fedsim.simulation import simulate
@@ -52,7 +52,7 @@ def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, _own_cells: None)
 def _no_reports() -> Iterator[None]:
     """Runs in tests write no report: it has tests of its own and costs more than a tiny run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fedsim.simulation, "write_report", lambda run: None)
+        patch.setattr(fedsim.api, "write_report", lambda run: None)
         yield
 
 

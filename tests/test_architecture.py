@@ -38,11 +38,11 @@ FLOORS = {
     "fedsim.deploy": 4,
     "fedsim.memory": 4,
     "fedsim.simulation": 4,
-    "fedsim.api": 4,
-    "fedsim.studies": 4,
-    "fedsim.report": 4,
-    "fedsim.cli": 4,
-    "run_sim": 5,
+    "fedsim.api": 7,
+    "fedsim.report": 6,
+    "fedsim.studies": 5,
+    "fedsim.cli": 8,
+    "run_sim": 9,
 }
 
 # Foreign library -> where it may be imported. A prefix covers the modules below it.

@@ -509,7 +509,7 @@ def test_ctrl_c_after_the_last_word_does_not_ask_for_a_resume(
     def stop(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fedsim.simulation.write_report", stop)
+    monkeypatch.setattr("fedsim.api.write_report", stop)
     outcome = fedsim("train", "--preset", tiny, "server.rounds=1", "--out", "a run")
     assert outcome.code == 130
     assert f"the run is finished, see: {command('show', 'a run')}" in outcome.err

@@ -93,10 +93,10 @@ def run_default(as_json: bool = False) -> None:
 
 def start(config: configs.Config, folder: Path, as_json: bool, profile: bool = False) -> None:
     """Run a config into a new folder and print what came out."""
-    from fedsim.simulation import simulate
+    from fedsim.api import simulate
 
     try:
-        run = simulate(config, folder)
+        run = simulate(config, out=folder)
     except KeyboardInterrupt:
         _say_how_to_resume(folder)
         raise typer.Exit(130) from None
@@ -111,9 +111,9 @@ def resume(
     as_json: Json = False,
 ) -> None:
     """Continue an interrupted run; the result is that of an unbroken one."""
+    from fedsim.api import resume as resume_run
     from fedsim.options import validated
     from fedsim.runs import Run
-    from fedsim.simulation import resume as resume_run
 
     changed = Run.open(run).config.engine.model_dump()
     changed |= {"name": engine} if engine else {}

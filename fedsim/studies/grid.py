@@ -189,11 +189,11 @@ def _make(train: Train | None, config: Config, path: Path, until: int | None) ->
             return
         engine = EngineOptions(**{**config.engine.model_dump(), **_ALONE})
         if run and train is None and rounds_kept(path / "checkpoints"):
-            resume(path, quiet=True, engine=engine, until=until, report=False)
+            resume(path, quiet=True, engine=engine, until=until)
             return
         shutil.rmtree(path, ignore_errors=True)  # of a process that was killed, or damaged
         if train is not None:
             train(config, path)
         else:
             config = replace(config, engine=engine)
-            simulate(config, path, quiet=True, until=until, report=False)
+            simulate(config, path, quiet=True, until=until)
