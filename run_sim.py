@@ -3,9 +3,10 @@
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 
-EXIT_INTERRUPTED = 130
+EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
 
 
 def main() -> None:
@@ -18,7 +19,7 @@ def main() -> None:
     from fedsim import streams
 
     streams.guard()
-    from fedsim.cli.main import main as run
+    run = _command()
 
     if ours:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -33,6 +34,25 @@ def main() -> None:
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     sys.exit(streams.exit_code(code))
+
+
+def _command() -> Callable[[], None]:
+    """The command line, with its libraries; where they cannot be loaded, one sentence."""
+    from fedsim.errors import FedsimError
+    from fedsim.namesakes import require_own_packages
+    from fedsim.shortage import require_address_space, shortage
+
+    try:
+        require_own_packages()
+        require_address_space()
+        from fedsim.cli.main import main as run
+    except Exception as error:
+        said = str(error) if isinstance(error, FedsimError) else shortage(error)
+        if said is None:
+            raise
+        print(f"Error: {said}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+    return run
 
 
 def _leave(*_: object) -> None:

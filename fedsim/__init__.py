@@ -46,6 +46,9 @@ def __getattr__(name: str) -> Any:
 
     if name not in _HOMES:
         raise AttributeError(f"module 'fedsim' has no attribute '{name}'")
+    from fedsim.namesakes import require_own_packages
+
+    require_own_packages()
     module, attribute = _HOMES[name]
     return getattr(importlib.import_module(module), attribute)
 

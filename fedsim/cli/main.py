@@ -31,6 +31,7 @@ from fedsim.cli import (
 from fedsim.cli.surplus import surplus
 from fedsim.engines import starting
 from fedsim.errors import FedsimError
+from fedsim.shortage import shortage
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -125,20 +126,19 @@ def main() -> None:
         code = _run(command_line())
     except FedsimError as error:
         code = _refused(str(error))
-    except MemoryError as error:
-        said = f" ({error})" if str(error) else ""
-        code = _refused(
-            f"There is not enough memory for this{said}; free some or raise its limit (ulimit -v), "
-            "lower engine.workers, or make the model or the cohort smaller."
-        )
     except OSError as error:
         if error.errno not in _OF_THE_SYSTEM:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        code = _refused(f"The system refuses: {where}{error.strerror}.")
+        code = _refused(shortage(error) or f"The system refuses: {where}{error.strerror}.")
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         code = EXIT_INTERRUPTED
+    except Exception as error:
+        said = shortage(error)
+        if said is None:
+            raise
+        code = _refused(said)
     sys.exit(code)
 
 
