@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from pathlib import Path
 
 from fedsim.errors import FedsimError
-
-# Marks that make text be shown in another order than it is written in.
-BIDIRECTIONAL = frozenset(
-    map(chr, (0x061C, *range(0x200E, 0x2010), *range(0x202A, 0x202F), *range(0x2066, 0x206A)))
-)
+from fedsim.showing import first_hidden
 
 
 def expanded(path: str, key: str) -> Path:
@@ -37,12 +32,11 @@ def check_new(path: Path, key: str = "--out") -> None:
     """
     if not path.name:
         raise FedsimError(f"{key} '{path}' names no new folder; give it a name.")
-    for char in str(path):
-        if unicodedata.category(char) == "Cc" or char in BIDIRECTIONAL:
-            raise FedsimError(
-                f"{key} {path} has a character that is not shown (U+{ord(char):04X}); choose "
-                "another name."
-            )
+    if char := first_hidden(str(path)):
+        raise FedsimError(
+            f"{key} {path} has a character that is not shown (U+{ord(char):04X}); choose another "
+            "name."
+        )
     try:
         there = next(above for above in (path, *path.absolute().parents) if above.exists())
     except OSError as error:  # a name that is too long, a folder that may not be looked into

@@ -7,7 +7,6 @@ import sys
 import time
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,6 +17,7 @@ from rich.progress import (
 )
 from rich.table import Column
 
+from fedsim.consoles import new_console
 from fedsim.watching import RoundProgress, listener_of
 
 
@@ -36,7 +36,7 @@ class Reporter:
     def __init__(
         self, total: int, done: int, quiet: bool = False, folder: Path | None = None
     ) -> None:
-        self.console = Console(stderr=True, highlight=False)
+        self.console = new_console(stderr=True)
         self.quiet = quiet
         self._total = total
         self._started, self._done_at_start = time.monotonic(), done
@@ -94,7 +94,7 @@ class Reporter:
     def say(self, text: str) -> None:
         """One line, above the bar where there is one."""
         if not self.quiet:
-            self.console.print(text, markup=False, soft_wrap=True)
+            self.console.print(text, soft_wrap=True)
 
     def close(self) -> None:
         """Leave the terminal as it was."""

@@ -28,6 +28,7 @@ from fedsim.locks import lock
 from fedsim.profile import Profile, added
 from fedsim.program import command
 from fedsim.run_reading import PROFILE, STATEMENT, RunReader
+from fedsim.showing import shown
 from fedsim.soundness import require_sound
 from fedsim.table_files import columns_for, header, rows_text
 from fedsim.tables import TABLES
@@ -153,7 +154,7 @@ class Run(RunReader):
     def log(self, text: str) -> None:
         """Add to `run.log`, with the time."""
         with self._writing("run.log") as path, path.open("a", encoding="utf-8") as file:
-            file.write(f"{datetime.now().isoformat(timespec='seconds')} {text.rstrip()}\n")
+            file.write(f"{datetime.now().isoformat(timespec='seconds')} {shown(text.rstrip())}\n")
 
     def save_checkpoint(
         self,

@@ -11,7 +11,9 @@ import errno
 import io
 import os
 import sys
-from typing import TextIO, cast
+from typing import IO, Any, TextIO, cast
+
+from fedsim.showing import shown
 
 EXIT_NOT_PRINTED = 2
 EXIT_CLOSED_PIPE = 141  # as a shell reports a program that ended with SIGPIPE
@@ -49,8 +51,36 @@ class Outlet(io.RawIOBase):
             return len(view)
 
 
+class Screened(io.TextIOWrapper):
+    """A stream to which text is written as `shown`, since much of it comes from others' files."""
+
+    def write(self, text: str, /) -> int:
+        """See `io.TextIOWrapper`."""
+        return super().write(shown(text))
+
+    def write_as_is(self, text: str) -> int:
+        """The same with terminal controls, for a console that has made them."""
+        return super().write(text)
+
+
+class _AsIs:
+    """A `Screened` stream for such a console."""
+
+    def __init__(self, stream: Screened) -> None:
+        self._stream = stream
+        self.write = stream.write_as_is
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def as_is(stream: TextIO) -> IO[str]:
+    """The stream for who writes terminal controls, and screens what others wrote."""
+    return cast(IO[str], _AsIs(stream)) if isinstance(stream, Screened) else stream
+
+
 def guard() -> None:
-    """Put both standard streams behind an `Outlet`.
+    """Put both standard streams behind an `Outlet`, and screen what is written to them.
 
     A descriptor that was closed is opened first: else the next file that is opened would take its
     number, and get what is printed.
@@ -86,7 +116,7 @@ def _guarded(descriptor: int, stream: TextIO | None, line_buffering: bool) -> Te
         stream.flush()
     buffer = io.BufferedWriter(Outlet(descriptor))
     # A character that the terminal does not have is no reason to fail either.
-    return io.TextIOWrapper(buffer, encoding, "backslashreplace", None, line_buffering)
+    return Screened(buffer, encoding, "backslashreplace", None, line_buffering)
 
 
 def _to_nowhere(descriptor: int) -> None:

@@ -42,6 +42,7 @@ from fedsim.progress import Reporter
 from fedsim.provenance import provenance
 from fedsim.runs import Run, new_run_folder
 from fedsim.seeding import torch_stream
+from fedsim.showing import one_line
 from fedsim.tracking import Tracking, require
 from server.baselines import baselines
 from server.optimizers import OPTIMIZERS
@@ -342,4 +343,4 @@ def finish(
     if said := diverged(run):
         run.log(said)
         reporter.say(said)
-    reporter.say(f"model {digest[:16]}  {run.path}")
+    reporter.say(f"model {digest[:16]}  {one_line(run.path)}")

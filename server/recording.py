@@ -24,6 +24,7 @@ from fedsim.profile import Profile
 from fedsim.progress import Reporter
 from fedsim.references import load as load_reference
 from fedsim.runs import Run
+from fedsim.showing import shown
 from fedsim.suggesting import openings
 from fedsim.tables import SCORES, USERS
 from fedsim.tracking import Tracking
@@ -76,7 +77,7 @@ class Recorder:
     def clients_failed(self, round: int, cohort: np.ndarray, failures: dict[int, str]) -> None:
         """A row for each failed user, and its traceback in the log."""
         rows = [
-            {"round": round, "user": user, "reason": last_line(failures[user])}
+            {"round": round, "user": user, "reason": shown(last_line(failures[user]))}
             for user in sorted(failures)
         ]
         self.run.append("failures", rows)

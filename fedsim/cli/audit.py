@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from fedsim.cli.report import UNMASK
+from fedsim.consoles import new_console, print_report
 from fedsim.errors import FedsimError
 from fedsim.program import command
 
@@ -77,7 +77,7 @@ def audit(
     else:
         for done in found:
             _print(done, len(done.table) if full else MOST)
-        Console().print(f"report: {page}", highlight=False, soft_wrap=True)
+        print_report(page)
         print(f"{opened.path / 'audit'} holds people's sentences in clear: keep it to yourself.")
     broken = [done.broken for done in found if done.broken]
     for sentence in broken:
@@ -152,7 +152,7 @@ def _print(done: Audited, most: int) -> None:
     from fedsim.report.leakage_rules import conclusion
     from fedsim.report.leakage_words import of_whom, phrase, value
 
-    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+    console = new_console(width=None if sys.stdout.isatty() else WIDTH, markup=True)
     rows = rows_of(done.table)
     found = conclusion(done.name, rows)
     console.print(f"[bold]{title_of(done.name)}[/bold]  {escape(found.text)}")

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedsim.cli.train import Json
+from fedsim.consoles import new_console
 from fedsim.errors import FedsimError
 
 if TYPE_CHECKING:
@@ -137,5 +138,5 @@ def _bytes(text: str) -> float:
 
 
 def _console() -> Console:
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=10_000)
+    console = new_console()
+    return console if console.is_terminal else new_console(width=10_000)

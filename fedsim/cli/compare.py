@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from fedsim.cli.studying import Jobs, Out, Preset, Seeds, resumable, told
+from fedsim.consoles import new_console, print_report
 from fedsim.errors import FedsimError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def compare(
         print(json.dumps(_as_json(found, table, findings(found, table), folder), indent=2))
         return
     _show(found, table, findings(found, table))
-    Console().print(f"report: {page}", highlight=False, soft_wrap=True)
+    print_report(page)
     if checklist:
         print(f"\n{asked_by_conferences}")
 
@@ -159,11 +159,11 @@ def _as_json(
 
 
 def _show(found: Comparison, table: pd.DataFrame, findings: list[str]) -> None:
-    console = Console()
+    console = new_console()
     console.print(_recalls(found, table))
     console.print(_costs(found, table))
     for sentence in findings:
-        console.print(sentence, highlight=False, soft_wrap=True)
+        console.print(sentence, soft_wrap=True)
     if len(found.chosen):
         console.print(_tuned(found))
 

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 import typer
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from fedsim.config import load
+from fedsim.consoles import new_console
 from fedsim.data.catalogue import entries, origin, sample_sentences, statistics
 from fedsim.data.drops import UNITS
 from fedsim.data.options import DataOptions
@@ -24,6 +24,7 @@ from fedsim.data.store import Corpus, open_corpus
 from fedsim.data.synthetic import synthesise
 from fedsim.errors import FedsimError
 from fedsim.options import validated
+from fedsim.program import quoted
 
 app = typer.Typer(help="List the data sets, show one, or write a synthetic one.")
 
@@ -40,8 +41,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables
 
 def _console() -> Console:
     """A console that never wraps or colours what goes into a file or a pipe."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=10_000)
+    console = new_console()
+    return console if console.is_terminal else new_console(width=10_000)
 
 
 def _table(console: Console, *columns: str, numbers: tuple[str, ...] = ()) -> Table:
@@ -72,11 +73,11 @@ def list_data_sets(context: typer.Context, as_json: Json = False) -> None:
     )
     for entry in found:
         row = (entry.name, _count(entry.users), _count(entry.words), entry.licence)
-        table.add_row(*(escape(cell) for cell in (*row, entry.state, entry.title)))
+        table.add_row(*row, entry.state, entry.title)
     console.print(table)
     for entry in found:
         if entry.note:
-            console.print(f"{entry.name}: {entry.note}", markup=False)
+            console.print(f"{entry.name}: {entry.note}")
 
 
 @app.command()
@@ -160,12 +161,12 @@ def _in_options(advice: str) -> str:
 
 def _print_statistics(numbers: dict[str, Any]) -> None:
     console = _console()
-    console.print(f"{numbers['name']}: {numbers['title']}", markup=False)
+    console.print(f"{numbers['name']}: {numbers['title']}")
     for key in ("licence", "citation", "homepage", "digest"):
-        console.print(f"{key:<10} {numbers[key]}", markup=False)
+        console.print(f"{key:<10} {numbers[key]}")
     if found := numbers["origin"]:
         _print_origin(console, found)
-    console.print(f"{'vocabulary':<10} {numbers['vocabulary']:,}\n", markup=False)
+    console.print(f"{'vocabulary':<10} {numbers['vocabulary']:,}\n")
     columns = ("users", "sentences", "words", "out of vocabulary")
     table = _table(console, "split", *columns, numbers=columns)
     for part, counts in numbers["split"].items():
@@ -175,18 +176,18 @@ def _print_statistics(numbers: dict[str, Any]) -> None:
     table.add_row("all", *(_count(numbers[key]) for key in columns[:3]), "")
     console.print(table)
     deciles = "  ".join(_count(value) for value in numbers["words_per_user_deciles"])
-    console.print(f"\nwords per user, deciles from least to most: {deciles}", markup=False)
+    console.print(f"\nwords per user, deciles from least to most: {deciles}")
     if numbers["account"]:
         _print_account(console, numbers["account"])
     if numbers["samples"]:
         console.print("\nsentences of training users, as the model sees them:")
     for sentence in numbers["samples"]:
-        console.print(f"  {sentence}", markup=False)
+        console.print(f"  {sentence}")
 
 
 def _print_account(console: Console, account: dict[str, Any]) -> None:
     """What was read, what of it is in the corpus, and why the rest is not."""
-    console.print("\nwhat became of the text (read = kept + dropped):", markup=False)
+    console.print("\nwhat became of the text (read = kept + dropped):")
     columns = ("read", "kept", "dropped")
     table = _table(console, "", *columns, "which", numbers=columns)
     for unit in UNITS:
@@ -194,24 +195,24 @@ def _print_account(console: Console, account: dict[str, Any]) -> None:
         dropped = sum(part["dropped"].values())
         table.add_row(unit, *(_count(n) for n in (part["read"], part["kept"], dropped)), "")
         for reason, count in part["dropped"].items():
-            table.add_row("", "", "", _count(count), escape(reason))
+            table.add_row("", "", "", _count(count), reason)
     console.print(table)
     for kind, heading in _NOTES.items():
         for what, count in account[kind].items():
-            console.print(f"{heading} {_count(count)} {what}", markup=False)
+            console.print(f"{heading} {_count(count)} {what}")
     for hint in account.get("hints", []):
-        console.print(f"note: {_in_options(hint)}", markup=False)
+        console.print(f"note: {_in_options(hint)}")
 
 
 def _print_origin(console: Console, found: dict[str, Any]) -> None:
     """What the user's files were taken for, and what of a folder was left out."""
     files = f"{_count(found['files'])} file{'s' if found['files'] > 1 else ''}"
-    console.print(f"{'read as':<10} {found['read_as']}: {found['why']}; {files}", markup=False)
+    console.print(f"{'read as':<10} {found['read_as']}: {found['why']}; {files}")
     if found["left_out"]:
         names = ", ".join(found["left_out"][:_NAMED])
         more = len(found["left_out"]) - _NAMED
         names += f" and {_count(more)} more" if more > 0 else ""
-        console.print(f"{'left out':<10} {names}", markup=False)
+        console.print(f"{'left out':<10} {names}")
 
 
 @app.command()
@@ -233,7 +234,7 @@ def synth(
         typer.echo(json.dumps(facts, indent=1))
     else:
         counts = ", ".join(f"{_count(corpus.counts[key])} {key}" for key in ("users", "words"))
-        _console().print(f"{out}: {counts}; use it with data.path={out}", markup=False)
+        _console().print(f"{out}: {counts}; use it with {quoted(f'data.path={out}')}")
 
 
 @app.command()
@@ -259,9 +260,7 @@ def shard(
         return
     for name, counts in facts.items():
         users, words = _count(counts["users"]), _count(counts["words"])
-        _console().print(f"{name}: {users} users, {words} words", markup=False)
-    _console().print(
-        f"{out / SERVER}: the vocabulary and no sentences, for the server", markup=False
-    )
+        _console().print(f"{name}: {users} users, {words} words")
+    _console().print(f"{out / SERVER}: the vocabulary and no sentences, for the server")
     if told:
-        _console().print(told, markup=False)
+        _console().print(told)

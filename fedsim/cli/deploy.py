@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from fedsim import config as configs
 from fedsim.cli.train import Json, Overrides, start
+from fedsim.consoles import new_console
 from fedsim.errors import FedsimError
 from fedsim.program import command
 
@@ -49,9 +49,9 @@ def up(
     from fedsim.deploy.deployment import STATE, Deployment
 
     def say(text: str) -> None:
-        console.print(text, markup=False)
+        console.print(text)
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = new_console(stderr=True, soft_wrap=True)
     if (folder / STATE).is_file():
         if overrides:
             raise FedsimError(
@@ -133,13 +133,13 @@ def status(folder: Folder = HERE, as_json: Json = False) -> None:
         told = {"superlink": deployment.address, "processes": runs, "online": online}
         print(json.dumps({**told, "nodes": deployment.nodes, "tls": deployment.tls}, indent=2))
         return
-    console = Console(highlight=False)
+    console = new_console()
     for name, alive in runs.items():
-        console.print(f"{name:<12} {'running' if alive else 'ended'}", markup=False)
-    console.print(f"{online} of {deployment.nodes} nodes are online", markup=False)
+        console.print(f"{name:<12} {'running' if alive else 'ended'}")
+    console.print(f"{online} of {deployment.nodes} nodes are online")
     if not all(runs.values()):
         again = command("deploy", "up", "--folder", folder)
-        console.print(f"start again what has ended: {again}", markup=False)
+        console.print(f"start again what has ended: {again}")
 
 
 @app.command()

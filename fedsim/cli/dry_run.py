@@ -6,9 +6,10 @@ import json
 import time
 
 import numpy as np
-from rich.console import Console
+from rich.text import Text
 
 from fedsim.config import Config
+from fedsim.consoles import new_console
 from fedsim.device import available_cores, threads
 from fedsim.federation import Federation, open_federation
 from fedsim.models import build
@@ -38,17 +39,17 @@ def print_plan(config: Config, as_json: bool) -> None:
         more = {"privacy": privacy} if privacy else {}
         print(json.dumps({"config": config.as_dict(), "plan": plan, **more}, indent=2))
         return
-    console = Console()
+    console = new_console()
     for section, values in config.as_dict().items():
         if isinstance(values, dict):
-            console.print(f"[bold]{section}[/bold]")
+            console.print(section, style="bold")
             for key, value in values.items():
-                console.print(f"  {key} = {json.dumps(value)}", highlight=False)
+                console.print(f"  {key} = {json.dumps(value)}")
         else:
-            console.print(f"[bold]{section}[/bold] = {values}")
-    console.print("[bold]cost[/bold]")
+            console.print(Text.assemble((section, "bold"), f" = {values}"))
+    console.print("cost", style="bold")
     for key, value in plan.items():
-        console.print(f"  {key.replace('_', ' ')}: {value:,}", highlight=False)
+        console.print(f"  {key.replace('_', ' ')}: {value:,}")
     if privacy:
         print(as_text(privacy))
 

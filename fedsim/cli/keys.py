@@ -6,11 +6,11 @@ import json
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from fedsim import config as configs
 from fedsim.cli.train import Json, Overrides
+from fedsim.consoles import new_console
 from fedsim.options import Options
 from fedsim.references import load as load_reference
 from fedsim.sections import NAMED_SECTIONS, PLAIN_SECTIONS
@@ -26,7 +26,7 @@ def keys(
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    console = Console(highlight=False)
+    console = new_console(markup=True)
     for row in rows:
         value = json.dumps(row["value"])
         what = f"  [dim]{escape(row['description'])}[/dim]" if row["description"] else ""

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
 from fedsim.cli.studying import Jobs, Out, resumable, told
 from fedsim.cli.train import Json
+from fedsim.consoles import new_console, print_report
 from fedsim.errors import FedsimError
+from fedsim.program import quoted
 
 if TYPE_CHECKING:
     from fedsim.studies.findings.base import Finding
@@ -84,7 +84,7 @@ def _one(
     outcome = finding.judge_asked(measured.rows, asked)
     many = f"Seeds 1 to {len(asked.seeds)}" if len(asked.seeds) > 1 else "Seed 1"
     own = (
-        f", with {shlex.join(overrides)}: not the settings that the finding is about"
+        f", with {' '.join(map(quoted, overrides))}: not the settings that the finding is about"
         if overrides
         else ", at the finding's own settings"
     )
@@ -101,7 +101,7 @@ def _one(
         for sentence in outcome.sentences:
             print(sentence)
         print(f"\nVerdict: {outcome.verdict}")
-        Console().print(f"report: {page}", highlight=False, soft_wrap=True)
+        print_report(page)
     return {
         "finding": name,
         "verdict": outcome.verdict,
@@ -129,7 +129,7 @@ def _list(as_json: bool) -> None:
     if as_json:
         print(json.dumps([_described(name, FINDINGS[name]) for name in FINDINGS], indent=2))
         return
-    console = Console(highlight=False)
+    console = new_console()
     for name in FINDINGS:
         finding = FINDINGS[name]
         console.print(f"{name}: {finding.title}", style="bold")

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from fedsim.consoles import new_console, print_report
 from fedsim.divergence import diverged
 from fedsim.locks import holder
 from fedsim.profile import PARTS
@@ -40,7 +40,7 @@ def print_run(run: Run, as_json: bool, profile: bool = False) -> None:
         print(json.dumps({**summary(run), **more}, indent=2))
         return
     # A pipe has no width of its own; 80 columns would break the headings.
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    console = new_console(width=None if sys.stdout.isatty() else WIDTH)
     # All is read before anything is printed: a damaged table leaves no half of an answer.
     results, exposure, status = run.results, last_exposure(run), run.status
     leakage = leakage_lines(run)
@@ -51,20 +51,19 @@ def print_run(run: Run, as_json: bool, profile: bool = False) -> None:
     if len(exposure):
         console.print(_exposure_table(exposure))
     console.print(
-        f"{status['state']} after {status['round']} rounds; model {run.digest[:16] or '-'}",
-        highlight=False,
+        f"{status['state']} after {status['round']} rounds; model {run.digest[:16] or '-'}"
     )
     if wrong:
-        console.print(wrong, highlight=False, markup=False, soft_wrap=True)
-    console.print(privacy_line(run), highlight=False, soft_wrap=True)
+        console.print(wrong, soft_wrap=True)
+    console.print(privacy_line(run), soft_wrap=True)
     for line in leakage:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     if missing:
-        console.print(missing, highlight=False, markup=False, soft_wrap=True)
+        console.print(missing, soft_wrap=True)
     if profile:
         console.print(_profile_table(run.profile))
     if (run.path / "report.html").is_file():
-        console.print(f"report: {run.path / 'report.html'}", highlight=False, soft_wrap=True)
+        print_report(run.path / "report.html")
 
 
 def privacy_line(run: Run) -> str:

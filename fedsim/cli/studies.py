@@ -7,10 +7,10 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from fedsim.cli.studying import Jobs, Out, Preset, Seeds, resumable, told
 from fedsim.cli.train import Json, Overrides, pretrain_key
+from fedsim.consoles import print_report
 
 app = typer.Typer(help="Several runs that answer one question, with intervals over seeds.")
 
@@ -50,7 +50,7 @@ def finetuning(
         return
     for sentence in said:
         print(sentence)
-    Console().print(f"report: {page}", highlight=False, soft_wrap=True)
+    print_report(page)
 
 
 @app.command("memorization")
@@ -107,4 +107,4 @@ def memorization(
         )
         return
     print(as_text(found, asked.private))
-    Console().print(f"report: {page}", highlight=False, soft_wrap=True)
+    print_report(page)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from fedsim.cli.studying import Jobs, Out, Preset, Seeds, resumable, told
+from fedsim.consoles import print_report
 from fedsim.errors import FedsimError
 from fedsim.program import command
 
@@ -87,4 +87,4 @@ def study(
     for sentence in said:
         print(sentence)
     print(markdown(table, []))
-    Console().print(f"report: {page}", highlight=False, soft_wrap=True)
+    print_report(page)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from fedsim import config as configs
 from fedsim import config_tree
 from fedsim.cli.show import print_run, resume_command
+from fedsim.consoles import new_console
 from fedsim.errors import FedsimError
 from fedsim.program import command
 from fedsim.sections import EngineOptions
@@ -135,7 +135,7 @@ def presets(as_json: Json = False) -> None:
     table = Table("preset", "what it is for", box=None)
     for name, purpose in found.items():
         table.add_row(name, purpose)
-    Console().print(table)
+    new_console().print(table)
 
 
 def _say_how_to_resume(folder: Path) -> None:

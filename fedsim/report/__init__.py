@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fedsim.files import remove_temporaries, write_atomically
 from fedsim.runs import Run
+from fedsim.showing import shown
 
 
 def write_report(run: Run, unmask: bool = False) -> Path:
@@ -20,5 +21,5 @@ def write_report(run: Run, unmask: bool = False) -> Path:
 
     path = run.path / "report.html"
     remove_temporaries(run.path, path.name)
-    write_atomically(path, render(run, unmask).encode("utf-8"))
+    write_atomically(path, shown(render(run, unmask)).encode("utf-8"))
     return path

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from typing import Any
 
-from fedsim.program import command_for_pages
+from fedsim.program import command_for_pages, quoted
 from fedsim.report.comparison_cells import Cells, shown
 from fedsim.report.comparison_findings import privacy, selected_privately
 from fedsim.report.comparison_rows import BOLD, as_markdown, chosen
@@ -170,7 +169,7 @@ def _software(made: dict[str, Any]) -> Iterator[str]:
     yield f"- Code: commit {commit}{changed}" if commit else f"- Code: {UNKNOWN}"
     command = made.get("command")
     if isinstance(command, list | tuple):
-        command = shlex.join(map(str, command))
+        command = " ".join(quoted(str(word)) for word in command)
     yield f"- Command: `{command}`" if command else f"- Command: {UNKNOWN}"
     for key in ("preset", "overrides", "fedsim", "python"):
         if made.get(key):

@@ -9,6 +9,7 @@ import jinja2
 from markupsafe import Markup
 
 from fedsim.report.style_template import STYLE
+from fedsim.showing import shown
 
 
 class Section(NamedTuple):
@@ -35,14 +36,16 @@ def study_page(
     """The whole page as HTML; what to bear in mind stands out from the findings."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined,
                                      trim_blocks=True, lstrip_blocks=True)  # fmt: skip
-    return environment.from_string(_PAGE.lstrip()).render(
-        style=Markup(STYLE.lstrip()),
-        title=title,
-        findings=findings,
-        plots=plots,
-        caption=caption,
-        sections=sections,
-        caveats=caveats,
+    return shown(
+        environment.from_string(_PAGE.lstrip()).render(
+            style=Markup(STYLE.lstrip()),
+            title=title,
+            findings=findings,
+            plots=plots,
+            caption=caption,
+            sections=sections,
+            caveats=caveats,
+        )
     )
 
 
