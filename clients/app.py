@@ -25,6 +25,7 @@ from clients.training import Training, averaging, exact_gradient, train_chunk
 from fedsim.config import client_config
 from fedsim.device import resolve_device, threads
 from fedsim.engines.wire import (
+    about_round,
     correction_in,
     encode_update,
     from_record,
@@ -168,7 +169,8 @@ def _train(message: Message, context: Context, exact: bool) -> Message:
     place.federation.corpus.forget_pages()
     # A process is a worker, but for nodes: a SuperNode starts one for each message.
     worker = context.node_id if context.node_config.get("shard") else os.getpid()
-    return Message(timed(encode_update(update), worker, seconds), reply_to=message)
+    reply = about_round(timed(encode_update(update), worker, seconds), work["round"])
+    return Message(reply, reply_to=message)
 
 
 @app.train()
@@ -197,7 +199,7 @@ def evaluate(message: Message, context: Context) -> Message:
     place.federation.corpus.forget_pages()
     columns: dict[str, Any] = {n: [row[n] for row in rows] for n in ("user", *COUNTS)}
     content = RecordDict({"metrics": MetricRecord(columns)})
-    return Message(content, reply_to=message)
+    return Message(about_round(content, work["round"]), reply_to=message)
 
 
 @app.query()

@@ -106,7 +106,9 @@ class Dispatch:
                 if beside:
                     _strip(message)
                 content = inspected(message, reply, self._size, contribution, known)
-                failures |= failures_in(content)
+                failed = failures_in(content)
+                self._told_of(message, failed)
+                failures |= failed
                 if (timing := timing_in(content)) is not None:
                     self._profile.heard(*timing)
                 yield Message(content, reply_to=message)
@@ -130,6 +132,11 @@ class Dispatch:
             return {}
         users = (user for message in messages for user in _users(message))
         return {user: self._sequences[user] for user in users}
+
+    def _told_of(self, message: Message, failed: Mapping[int, str]) -> None:
+        """Who failed somewhere is asked again elsewhere, where another node has the text too."""
+        if failed and self._nodes is not None:
+            self._nodes.failed(message.metadata.dst_node_id, failed)
 
     def _timed(self, pairs: Iterator[Pair]) -> Iterator[Pair]:
         """The same pairs; the time until each is there counts as waiting."""

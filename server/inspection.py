@@ -18,6 +18,7 @@ from fedsim.engines.wire import (
     failed,
     failures_in,
     record_of,
+    round_of,
     timing_in,
     users_in,
 )
@@ -42,11 +43,13 @@ def inspected(
     `size` is the number of the model's parameters, `contribution` what a user may add to a sum,
     `known` how many sequences users train on, as far as the server knows: nobody claims more.
     """
-    asked: Any = record_of(message.content, "config", ConfigRecord)["users"]
+    work: Any = record_of(message.content, "config", ConfigRecord)
+    asked = work["users"]
     if reply.has_error():
         reason = reply.error.reason or f"the node replied with error code {reply.error.code}"
         return failed(dict.fromkeys(asked, reason))
     try:
+        _check_round(reply.content, work["round"])
         if message.metadata.message_type == "evaluate":
             _check_scores(reply.content, list(asked))
         else:
@@ -60,6 +63,14 @@ def inspected(
         reason = f"the node sent a malformed reply: {type(error).__name__} {error}"
         return failed(dict.fromkeys(asked, reason))
     return reply.content
+
+
+def _check_round(content: RecordDict, asked: int) -> None:
+    """A reply of an earlier round, sent once more, is not one of this round."""
+    if "about" not in content:
+        raise Malformed("it does not say which round it is about")
+    if round_of(content) != asked:
+        raise Malformed(f"it is about round {round_of(content)}, not {asked}")
 
 
 def _check_users(content: RecordDict, asked: list[int], records: set[str]) -> None:
@@ -77,7 +88,7 @@ def _check_users(content: RecordDict, asked: list[int], records: set[str]) -> No
 def _check_update(
     content: RecordDict, asked: list[int], size: int, contribution: Contribution
 ) -> None:
-    _check_users(content, asked, {"failures", "results", "update", "timing"})
+    _check_users(content, asked, {"about", "failures", "results", "update", "timing"})
     timing = timing_in(content)
     if timing is not None and not 0 <= timing[1] < math.inf:
         raise Malformed(f"its clients trained for {timing[1]} seconds")
@@ -143,7 +154,7 @@ def _reach(update: ChunkUpdate, contribution: Contribution) -> float:
 
 
 def _check_scores(content: RecordDict, asked: list[int]) -> None:
-    _check_users(content, asked, {"failures", "metrics"})
+    _check_users(content, asked, {"about", "failures", "metrics"})
     if "metrics" not in content:
         return
     columns = record_of(content, "metrics", MetricRecord)

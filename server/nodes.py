@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,7 @@ class Nodes:
         self._hosted: dict[int, np.ndarray | None] = {}  # node -> flag of each user; None: all
         self._unfit: dict[int, str] = {}  # node -> why it cannot take part
         self._seen = np.zeros(users, bool)  # whom a node has hosted at any time
+        self._failed: dict[int, set[int]] = {}  # user -> nodes where the user has failed
 
     @property
     def count(self) -> int:
@@ -90,6 +91,11 @@ class Nodes:
         given = self._by_host(users.tolist(), set(homeless))
         return _one_by_one(given) if alone else given
 
+    def failed(self, node: int, users: Iterable[int]) -> None:
+        """Users failed there: the node may be gone, or not have their text as it says."""
+        for user in users:
+            self._failed.setdefault(user, set()).add(node)
+
     def _give_up(self) -> None:
         for node, reason in self._unfit.items():
             raise FedsimError(f"Node {node} cannot take part: {reason}")
@@ -101,6 +107,7 @@ class Nodes:
         given: dict[int, list[int]] = {}
         for user in users:
             hosts = [n for n, flags in self._hosted.items() if flags is not None and flags[user]]
+            hosts = [n for n in hosts if n not in self._failed.get(user, ())] or hosts
             node = NOWHERE if user in homeless else hosts[user % len(hosts)]
             given.setdefault(node, []).append(user)
         return list(given.items())

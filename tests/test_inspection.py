@@ -9,19 +9,20 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from fedsim.engines.flower_compat import set_identity
-from fedsim.engines.wire import SUM, encode_update, failures_in, timed
+from fedsim.engines.wire import SUM, about_round, encode_update, failures_in, timed
 from fedsim.evaluation import COUNTS
 from fedsim.updates import RESOLUTION, ChunkUpdate, UserResult
 from server.inspection import inspected
 
 SIZE = 6
 USERS = [3, 5]
+ROUND = 4
 
 
 def asked(kind: str) -> Message:
     """A message about the users."""
     set_identity()
-    content = RecordDict({"config": ConfigRecord({"users": USERS})})
+    content = RecordDict({"config": ConfigRecord({"users": USERS, "round": ROUND})})
     return Message(content, dst_node_id=2, message_type=kind)
 
 
@@ -30,13 +31,13 @@ def update() -> RecordDict:
     delta = np.array([3, 4, 0, 0, 0, 0], np.int64)
     total = (delta * (2 + 7) / RESOLUTION).astype(np.int64)
     results = [UserResult(3, 2, 9, 1.5, 5.0), UserResult(5, 7, 9, 1.5, 5.0)]
-    return encode_update(ChunkUpdate(total, results))
+    return about_round(encode_update(ChunkUpdate(total, results)), ROUND)
 
 
 def scores() -> RecordDict:
     """A sound reply to an evaluation."""
     columns = {"user": USERS, **{name: [4.0, 6.0] for name in COUNTS}}
-    return RecordDict({"metrics": MetricRecord(columns)})
+    return about_round(RecordDict({"metrics": MetricRecord(columns)}), ROUND)
 
 
 def verdict(kind: str, content: RecordDict) -> dict[int, str]:
@@ -53,7 +54,8 @@ def test_sound_replies_pass() -> None:
     diverged = scores()
     diverged.metric_records["metrics"]["nats"] = [float("nan"), float("inf")]
     assert verdict("evaluate", diverged) == {}
-    failed = encode_update(ChunkUpdate(np.zeros(0, np.int64), [], {3: "no text", 5: "no text"}))
+    failures = {3: "no text", 5: "no text"}
+    failed = about_round(encode_update(ChunkUpdate(np.zeros(0, np.int64), [], failures)), ROUND)
     assert verdict("train", failed) == {3: "no text", 5: "no text"}
 
 
@@ -92,7 +94,15 @@ def without_reasons(content: RecordDict) -> None:
     with_column("user", [5])(content)
 
 
+# What a node that repeats itself sends: sound, of another round.
+REPEATED = {
+    "an earlier round": lambda content: about_round(content, ROUND - 1),
+    "a later round": lambda content: about_round(content, ROUND + 1),
+    "no round": without("about"),
+    "the round as another record": lambda c: c.__setitem__("about", MetricRecord({"round": 4})),
+}
 TRAIN = {
+    **REPEATED,
     "results renamed": renamed,
     "no update": without("update"),
     "no results": without("results"),
@@ -142,6 +152,7 @@ def test_a_score_that_was_asked_for_is_a_positive_number(nats: float) -> None:
 
 
 SCORES = {
+    **REPEATED,
     "results": lambda c: c.__setitem__("results", MetricRecord({"user": USERS})),
     "no counts": lambda c: c.__delitem__("metrics"),
     "NaN": lambda c: c.metric_records["metrics"].__setitem__("words", [float("nan"), 1.0]),

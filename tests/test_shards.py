@@ -302,3 +302,35 @@ class Blinking(ShardGrid):
             self.looks += 1
             return nodes[1:] if self.looks <= 3 else nodes
         return nodes
+
+
+class Boasting(ShardGrid):
+    """The second node says that it hosts everybody."""
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """What it hosts becomes all."""
+        for reply in super().pull_messages(message_ids):
+            hosted = reply.content.get("hosted") if reply.has_content() else None
+            if hosted is not None and reply.metadata.src_node_id == FIRST_NODE + 1:
+                hosted["flags"] = b"\xff" * len(hosted["flags"])
+            yield reply
+
+
+def test_a_node_that_claims_others_users_loses_nobody(
+    tiny: str, config: Config, shards: list[Path]
+) -> None:
+    """Users that it does not have fail there, and are asked again where their text is."""
+    grid = Boasting(shards)
+    played, notes = play(load(tiny), grid, rounds=3)
+    expected, _ = play(config, rounds=3)
+    assert played.state.parameters.digest() == expected.state.parameters.digest()
+    assert not notes.failures
+    theirs = Corpus(shards[1]).hosted
+    claimed = [
+        u
+        for m in grid.asked("train")
+        for u in m.content["config"]["users"]
+        if m.metadata.dst_node_id == FIRST_NODE + 1 and u < len(theirs) and not theirs[u]
+    ]
+    assert claimed, "it was believed at first"
+    assert len(claimed) == len(set(claimed)), "and about each user once"

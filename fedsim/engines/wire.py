@@ -132,6 +132,18 @@ def timed(content: RecordDict, worker: int, seconds: float) -> RecordDict:
     return content
 
 
+def about_round(content: RecordDict, round: int) -> RecordDict:
+    """The reply with the round that it belongs to, so that no earlier one passes for it."""
+    content["about"] = ConfigRecord({"round": round})
+    return content
+
+
+def round_of(content: RecordDict) -> int:
+    """The round that a reply says it belongs to; KeyError where it says none."""
+    told: Any = record_of(content, "about", ConfigRecord)
+    return told["round"]
+
+
 def timing_in(content: RecordDict) -> tuple[str, float] | None:
     """The worker of a reply and the seconds that its clients trained, where it says so."""
     if "timing" not in content:
