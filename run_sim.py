@@ -17,8 +17,10 @@ def main() -> None:
     if ours:
         signal.signal(signal.SIGINT, _leave)
     from fedsim import streams
+    from fedsim.shortage import shortage
 
     streams.guard()
+    last_words = f"Error: {shortage(MemoryError())}\n".encode()  # made while there is memory
     run = _command()
 
     if ours:
@@ -33,6 +35,9 @@ def main() -> None:
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except MemoryError:  # once more, while the first was being said
+        os.write(2, last_words)
+        code = EXIT_USER_ERROR
     sys.exit(streams.exit_code(code))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 try:
@@ -14,15 +16,36 @@ _SAID = ("failed to map segment", "cannot allocate memory", "can't allocate memo
          "can't start new thread", "bad_alloc", "failed to create thread")  # fmt: skip
 # What an extension says that could not even make its MemoryError.
 _SPEECHLESS = "without setting an exception", "without exception set"
-# Less address space than NumPy's own threads take: OpenBLAS would end the process from inside.
-LEAST_KB = 400_000
+# Some libraries end the process from inside where they cannot be loaded, or wait for ever.
+_LIBRARIES = "import torch, pandas, pyarrow, scipy, matplotlib.pyplot"
+_MARGIN_KB = 300_000  # for what a command needs beside them, at the least
+_LONGEST_S = 120
 
 
 def require_address_space() -> None:
-    """Raise MemoryError, before any library is loaded, where none of them could be."""
+    """Raise MemoryError where there is a limit into which the libraries do not fit.
+
+    A process of its own tries to load them first, since it may not survive that.
+    """
     limit = _limit_kb()
-    if limit is not None and limit < LEAST_KB:
+    if limit is not None and not _libraries_fit(limit - _MARGIN_KB):
         raise MemoryError
+
+
+def _libraries_fit(limit_kb: int) -> bool:
+    limited = f"import resource as r; r.setrlimit(r.RLIMIT_AS, ({max(limit_kb, 0) * 1024},) * 2)"
+    try:
+        tried = subprocess.run(
+            [sys.executable, "-c", f"{limited}; {_LIBRARIES}"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_LONGEST_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return tried.returncode == 0
 
 
 def shortage(error: BaseException) -> str | None:

@@ -54,17 +54,23 @@ def test_what_a_library_made_of_it_is_one_too(limit: None) -> None:
     wrapped.__cause__ = ImportError(MAPPED)
     assert shortage(wrapped) is not None
     assert shortage(SystemError("error return without exception set")) is not None
-    require_address_space()
 
 
-@pytest.mark.parametrize("limit", [399_999], indirect=True)
-def test_where_nothing_can_be_loaded_nothing_is(limit: None) -> None:
+@pytest.mark.parametrize("limit", [600_000], indirect=True)
+def test_libraries_that_would_not_survive_are_not_loaded(limit: None) -> None:
+    """They are tried in another process, which may end as it likes."""
     with pytest.raises(MemoryError):
         require_address_space()
 
 
+@pytest.mark.parametrize("limit", [None], indirect=True)
+def test_without_a_limit_nothing_is_tried(limit: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_libraries_fit", None)
+    require_address_space()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("megabytes", [100, 300, 500, 1000, 2000, 4000])
+@pytest.mark.parametrize("megabytes", [100, 500, 1000, 2000, 4000])
 @pytest.mark.parametrize("words", ["show {run}", "data show own --path {chat}", "train --preset "
                                    "{tiny} --engine local --out {out}"])  # fmt: skip
 def test_a_limit_on_address_space_is_one_sentence(
@@ -76,13 +82,13 @@ def test_a_limit_on_address_space_is_one_sentence(
         ["bash", "-c", f"ulimit -v {megabytes}000; {command}"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         env={**os.environ, "PYTHONWARNINGS": "ignore"},
     )
     assert "Traceback" not in done.stderr
     assert done.returncode in (0, 2), done.stderr
-    if megabytes < 400:
-        assert done.stderr.count("\n") == 1
+    if megabytes <= 500:
+        assert done.stderr.count("\n") == 1, done.stderr
     if done.returncode:
         last = done.stderr.splitlines()[-1]
         assert last.startswith(f"Error: This needs more address space than `ulimit -v {megabytes}")
@@ -91,4 +97,4 @@ def test_a_limit_on_address_space_is_one_sentence(
         assert state.get("state") != "running"
     else:
         assert done.stdout
-        assert megabytes >= 500
+        assert megabytes > 500
