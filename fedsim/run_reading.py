@@ -148,6 +148,8 @@ class RunReader:
 
         file = self.path / "model.safetensors"
         if not file.is_file() or not self.digest:
+            if self.status["state"] == "finished":
+                raise FedsimError(f"{file} is missing; restore it from a copy.")
             raise FedsimError(
                 f"{self.path} has no model yet; it is saved at the end of the run: "
                 f"`{command('resume', self.path)}`."

@@ -35,6 +35,7 @@ from fedsim.tables import TABLES
 
 # What does not change any more once a run is finished.
 SEALED = ("config.json", "provenance.json", STATEMENT, "privacy.txt", "vocabulary.txt",
+          "model.safetensors",
           *(f"{name}.csv" for name in TABLES))  # fmt: skip
 FOLDERS = ("checkpoints", "audit", "clients")
 

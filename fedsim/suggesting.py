@@ -25,7 +25,7 @@ class Suggestions:
     context: the words before, as the model reads them; unknown: those of them that it does not
     know. typed: the letters of a word that is being typed, "" where the next word is asked for.
     offers: (word, probability). beginning_so: of all words that begin with `typed`; end: that the
-    message ends here; unknown_word: of all words that are not in the vocabulary.
+    sentence ends here; unknown_word: of all words that are not in the vocabulary.
     """
 
     context: tuple[str, ...]

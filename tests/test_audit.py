@@ -233,6 +233,8 @@ def test_a_run_that_is_not_finished_has_no_model_to_audit(
     own: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (own.path / "model.safetensors").unlink()
+    (own.path / "checksums.json").unlink()
+    (own.path / "status.json").write_text('{"state": "interrupted", "round": 1}')
     assert command("audit", own.path) == 2
     assert "has no model yet" in capsys.readouterr().err
 

@@ -384,14 +384,14 @@ def test_suggest_offers_the_word_that_the_model_learned(
             assert found["offers"][0]["probability"] > 0.5
     plain = fedsim("suggest", "run", "See YOU, at ", "--count", "1")
     assert plain.out.split()[0] == "the"
-    assert "\nend of the message " in plain.out
+    assert "\nend of the sentence " in plain.out
     ended = json.loads(fedsim("suggest", "run", " ".join(sentence) + " ", "--json").out)
     assert ended["end"] > 0.5, "which no offer hides"
     every = json.loads(fedsim("suggest", "run", "--count", "99", "--json").out)
     offered = [offer["word"] for offer in every["offers"]]
     assert sorted(offered) == sorted(Run.open("run").vocabulary()[N_SPECIALS:])
     shares = sum(offer["probability"] for offer in every["offers"])
-    assert shares < 1, "of which the end of the message has its part"
+    assert shares < 1, "of which the end of the sentence has its part"
     assert every["beginning_so"] == pytest.approx(shares)
 
 

@@ -19,7 +19,6 @@ from fedsim.data.text import (
     pieces,
     sentences,
     typed_length,
-    typed_so_far,
     words,
 )
 from fedsim.data.vocabulary import BOS, EOS, NUMBER, PAD, SPECIALS, UNK, Vocabulary, specials_of
@@ -188,12 +187,6 @@ def test_what_a_message_loses_is_counted() -> None:
         "in HTML tags": 7,
         "other than letters, digits, emoji": 4,  # & , ( )
     }
-
-
-def test_what_is_typed_so_far_is_the_sentence_that_has_not_ended() -> None:
-    assert typed_so_far("") == typed_so_far("One. Two!") == []
-    assert typed_so_far("One. Two thr") == ["two", "thr"]
-    assert typed_so_far("see you at 8") == ["see", "you", "at", "<number>"]
 
 
 def test_an_emoji_is_one_key() -> None:

@@ -311,6 +311,8 @@ ALTERED: dict[str, Callable[[Run], None]] = {
     **{f"{name} cut": cut(name, 100) for name in RECORD},
     **{f"{name} changed": change(name) for name in RECORD},
     **{f"{name} longer": add_a_row(name) for name in RECORD if name.endswith(".csv")},
+    "model.safetensors removed": remove("model.safetensors"),
+    "model.safetensors cut": cut("model.safetensors", 100),
     "config.json = []": write("config.json", "[]"),
     "config.json of brackets": write("config.json", "[" * 100_000),
     "config.json changed": edit("config.json", seed=7),
@@ -558,7 +560,7 @@ def test_nothing_is_ever_unpickled(dump: Callable[..., None], run: Run, tmp_path
 # -- models ---------------------------------------------------------------------------------------
 
 MODELS: dict[str, tuple[Callable[[Run], None], str]] = {
-    "no model": (remove("model.safetensors"), "no model yet"),
+    "no model": (remove("model.safetensors"), "model.safetensors is missing; restore it"),
     "half a model": (cut("model.safetensors", 3000), "model.safetensors is damaged"),
     "a foreign model": (
         write("model.safetensors", save({"w": np.zeros(3, np.float32)})),

@@ -199,8 +199,9 @@ def _exposure_table(exposure: Any) -> Table:
     table = Table(
         title=f"Canaries after round {exposure['round'].iloc[0]}: what the model memorized",
         title_justify="left",
-        caption=f"mean sampled exposure, at most {ceiling:.2f} bits here; a sentence never seen "
-        "averages 1.44\nby chance: how often as many sentences never seen have such a mean",
+        caption="mean sampled exposure of those that were trained on, at most "
+        f"{ceiling:.2f} bits here; a sentence never seen averages 1.44\n"
+        "by chance: how often as many sentences never seen have such a mean",
         caption_justify="left",
     )
     for heading in ("held by", "copies each", "canaries", "bits", "by chance", "extracted",
@@ -215,10 +216,10 @@ def _exposure_table(exposure: Any) -> Table:
         table.add_row(
             held,
             str(repeats),
-            str(len(rows)),
+            f"{len(seen)} of {len(rows)}" if len(seen) < len(rows) else str(len(rows)),
             f"{bits.mean():.2f}" if len(seen) else "never took part",
             chance(chance_of(bits)) if len(seen) and kind != "held_out" else "",
             f"{int(seen.extracted.sum())} of {len(seen)}",
-            f"{rows.holder_participations.mean():.1f}",
+            f"{seen.holder_participations.mean():.1f}" if len(seen) else "0",
         )
     return table

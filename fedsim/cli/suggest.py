@@ -48,7 +48,7 @@ def _print(found: Suggestions) -> None:
     rows = list(found.offers)
     if found.typed:
         rows.append((f"all that begin with '{found.typed}'", found.beginning_so))
-    rows.append(("end of the message", found.end))
+    rows.append(("end of the sentence", found.end))
     rows.append(("any unknown word", found.unknown_word))
     width = max(16, *(len(name) for name, _ in rows))
     for name, share in rows:

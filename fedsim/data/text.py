@@ -169,11 +169,6 @@ def words(message: str, how: Tokenization | None = None) -> list[str]:
     return [word for sentence in sentences(message, how) for word in sentence]
 
 
-def typed_so_far(message: str, how: Tokenization | None = None) -> list[str]:
-    """The words of the sentence that is being typed; none where the last one has ended."""
-    return sentences(f"{message} x", how)[-1][:-1]
-
-
 def typed_length(word: str) -> int:
     """How many keys a word takes: its characters, and one for an emoji."""
     return 1 if is_emoji(word) else len(word)

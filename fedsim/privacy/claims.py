@@ -71,11 +71,6 @@ class Claim:
         )
 
     @classmethod
-    def of_plan(cls, guarantee: Mapping[str, Any], users: int) -> Claim:
-        """That of a run that is only planned, from the values of its `Guarantee`."""
-        return cls._of_guarantee(guarantee, own_users=users)
-
-    @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> Claim | None:
         """From `columns`, as a table keeps them; None where the row has no guarantee."""
         if any(_missing(row.get(name)) for name in ("epsilon", "adversary", "own_users")):
