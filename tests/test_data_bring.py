@@ -65,10 +65,52 @@ class TestQuotes:
         text = "\n".join(said)
         file.write_text(
             f'user{delimiter}text\nann{delimiter}"{text}"\nbob{delimiter}"so\nwe go, ann"\n'
-            f'ann{delimiter}"hello all\nbob{delimiter} are you there?"\n'
+            f'ann{delimiter}"Dear bob,\nit is ""late""{delimiter}\nRegards,\nann"\n'
         )
         assert read(file, quoting="csv") == read(file)
         assert read(file)[0] == ("ann", text)
+
+    # Files without quoting in which two quotes stand that look like those around one message.
+    MERGED = {  # noqa: RUF012
+        "a space": 'ann,"so\nbob, i will be late\ncat,ok"\nbob,x\n',
+        "the user's other rows": 'ann,"so\nann,ok\nbob,my code is blue\nbob,see you"\ncat,x\n',
+        "only rows": 'ann,"so\nbob,my code\ncat,that was it"\nann,one\n',
+        "among other lines": 'ann,"so\nann,well, ok\nbob,see you\ncat,fine"\nbob,z\n',
+        "users of no other row": 'ann,"so\nbob,well, ok\ncat,see you\ndan,fine"\nann,z\n',
+        "rows with spaces": 'eve, hi\nann, hi\nann,"so\nbob, my code\ncat, it"\n',
+    }
+
+    @pytest.mark.parametrize("case", MERGED)
+    def test_a_lone_quote_is_refused_with_a_cure_that_works(
+        self, case: str, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "a.csv"
+        file.write_text("user,text\n" + self.MERGED[case])
+        with pytest.raises(FedsimError, match=r"lines \d to \d: .* opens in the first") as caught:
+            read(file)
+        said = str(caught.value)
+        if "data.quoting=none" in said:
+            assert len(read(file, quoting="none")) == self.MERGED[case].count("\n")
+        else:  # a text with a comma in it: no row without quotes
+            assert "remove the two quotes, or put each text that holds a quote or" in said
+            mended = self.MERGED[case].replace('"', "").replace("well, ok", '"well, ok"')
+            file.write_text("user,text\n" + mended)
+            assert len(read(file)) == mended.count("\n")
+
+    def test_a_lone_quote_before_the_user(self, tmp_path: Path) -> None:
+        file = tmp_path / "a.csv"
+        start = "id,text,user\n1,hi,ann\n2,hi,bob\n"
+        file.write_text(start + '3,"so,ann\n4,well,bob\n5,ok",cat\n')
+        with pytest.raises(FedsimError, match=r"lines 4 to 6: .*data\.quoting=none"):
+            read(file)
+        file.write_text(start + '3,"Dear bob,\nwell, bob\nok",cat\n')
+        assert read(file)[-1] == ("cat", "Dear bob,\nwell, bob\nok")
+
+    def test_a_list_of_several_lines_is_one_message(self, tmp_path: Path) -> None:
+        file = tmp_path / "a.csv"
+        for text in ("buy:\nmilk, eggs\nbread, butter", "1,000 each\n2,000 in all\nDear Bob,\nok"):
+            file.write_text(f'user,text\nann,hi\nbob,"{text}"\n')
+            assert read(file)[-1] == ("bob", text)
 
     def test_what_only_looks_like_rows_is_read_when_said(self, tmp_path: Path) -> None:
         file = tmp_path / "a.csv"

@@ -171,40 +171,65 @@ def written(kind: str, folder: Path) -> Path:
     return folder / FORMATS[kind].name
 
 
-quoteful = st.lists(
-    st.tuples(
-        st.sampled_from(["ann", "bob", "cat"]),
-        st.text(st.sampled_from('ab "\\'), max_size=6)
-        .map(str.strip)
-        .filter(re.compile("[ab]").search),
-    ),
-    max_size=12,
-)
+def quoteful(letters: str) -> st.SearchStrategy[list[tuple[str, str]]]:
+    """Rows of three people whose texts are of these letters, quotes among them."""
+    texts = st.text(st.sampled_from(letters), max_size=6).filter(re.compile("[ab]").search)
+    return st.lists(st.tuples(st.sampled_from(["ann", "bob", "cat"]), texts), min_size=1,
+                    max_size=12)  # fmt: skip
 
 
 @pytest.mark.parametrize("delimiter", ["\t", ",", ";", "|"])
-@settings(quick, max_examples=200)
-@given(found=quoteful)
+@settings(quick, max_examples=300)
+@given(found=quoteful('ab"\\'))
 @example(found=[("ann", '"a'), ("bob", "b"), ("cat", 'a"'), ("ann", "b")])
+@example(found=[("ann", '"a'), ("bob", 'b"')])
 def test_no_quote_gives_one_persons_text_to_another(
     found: list[tuple[str, str]], delimiter: str, tmp_path: Path
 ) -> None:
     """A file without quoting is read as it is, or refused: its lines are never merged."""
-    rows_found = [("ann", "x"), ("bob", "x"), ("cat", "x"), *found]
-    lines = [delimiter.join(row) for row in [("user", "text"), *rows_found]]
+    lines = [delimiter.join(row) for row in [("user", "text"), *found]]
     file = tmp_path / "a.csv"
     file.write_text("\n".join(lines))
-    assert list(READERS["table"].model_validate({"quoting": "none"}).read([file])) == rows_found
+    assert list(READERS["table"].model_validate({"quoting": "none"}).read([file])) == found
     try:
         read = list(READERS["table"]().read([file]))
     except FedsimError as refusal:
-        read, said = rows_found, str(refusal)
+        read, said = found, str(refusal)
     else:
         said = "data.quoting="
     assert "data.quoting=" in said
     letters = re.compile("[abx]")
-    expected = [(user, letters.findall(text)) for user, text in rows_found]
+    expected = [(user, letters.findall(text)) for user, text in found]
     assert [(user, letters.findall(text)) for user, text in read] == expected
+
+
+@pytest.mark.parametrize("delimiter", ["\t", ",", ";", "|"])
+@settings(quick, max_examples=300)
+@given(data=st.data())
+@example(data=None)
+def test_nobody_with_rows_elsewhere_is_merged(
+    data: st.DataObject | None, delimiter: str, tmp_path: Path
+) -> None:
+    """Texts with delimiters and spaces, quotes anywhere: what is read as one message of several
+    lines holds no row of anybody who has written another, and with tabs no row at all."""
+    found = (
+        [("ann", '"a'), ("bob", f"a{delimiter}b"), ("cat", " b"), ("bob", 'b"'), ("cat", "a")]
+        if data is None
+        else data.draw(quoteful(f'ab" {delimiter}'))
+    )
+    lines = [delimiter.join(row) for row in [("user", "text"), *found]]
+    file = tmp_path / "a.csv"
+    file.write_text("\n".join(lines))
+    try:
+        read = list(READERS["table"]().read([file]))
+    except FedsimError:
+        return
+    users = {user for user, _ in read}
+    for _, text in read:
+        for line in text.split("\n")[1:]:
+            cells = [cell.strip('" ') for cell in line.split(delimiter)]
+            is_row = len(cells) == 2 and all(cells)
+            assert not (is_row and (delimiter == "\t" or cells[0] in users)), read
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -55,6 +55,7 @@ _CLEANING = (
     "deduplicate",
     "drop_users",
 )  # of a recipe, which options may change
+_READERS = 2  # raised where readers make other text of the same files, so that it is read again
 _RELEASE = ("vocabulary_noise", "vocabulary_words", "vocabulary_delta", "vocabulary_seed")
 # Options that decide how a file is read, and what the readers call them.
 _READING = {"user_column": "user", "text_column": "text", "encoding": "encoding",
@@ -274,7 +275,7 @@ def plan(recipe: Recipe, options: DataOptions) -> tuple[Path, Callable[[Path], N
 
     # The ending chooses the format of a table, and a folder may be called user=ann.
     names = [[bare_suffix(file), folder_values(file)] for file in files]
-    key = [FORMAT, content_digest(files), names, recipe.key(), made]
+    key = [FORMAT, _READERS, content_digest(files), names, recipe.key(), made]
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     return cache_folder() / "corpora" / f"{recipe.name}-{digest[:20]}", make
 

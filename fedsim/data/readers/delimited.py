@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from fedsim.data.readers.lines import LONGEST_BYTES
+from fedsim.data.readers.lone_quotes import AS_TEXT, SPARK, LoneQuotes
 from fedsim.errors import FedsimError
 
 Quoting = Literal["csv", "backslash", "none"]
@@ -18,10 +19,6 @@ DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
 _EXCEL = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _ESCAPED = re.compile(r'(\\+)"')
 _MOST_LINES = 10_000  # of one row; more are not one message but a quote that was never closed
-_AS_TEXT = "takes quotes as part of the text"
-_SPARK = (
-    "escapes a double quote with a backslash, as Spark writes CSV: write data.quoting=backslash."
-)
 
 
 @dataclass
@@ -126,7 +123,7 @@ def _quoted(
     if quoting == "backslash":
         lines = ((number, _ESCAPED.sub(_doubled, line)) for number, line in lines)
     taken = _Taken()
-    doubts = _Doubts(header, user, file)
+    doubts = LoneQuotes(len(header.names), header.delimiter, user, file)
     table = csv.reader(taken.of(lines), delimiter=header.delimiter, strict=True)
     while True:
         taken.lines.clear()
@@ -135,6 +132,7 @@ def _quoted(
         except csv.Error as error:
             raise _fault(error, taken.lines, header, file, quoting) from error
         if row is None:
+            doubts.end()
             return
         if not row:
             continue
@@ -149,60 +147,6 @@ def _doubled(escaped: re.Match[str]) -> str:
     return "\\" * pairs + ('""' if odd else '"')
 
 
-class _Doubts:
-    """Fields over several lines that each look like a row of their own.
-
-    Each line has the header's number of delimiters, and no more of a space after them than rows
-    have. With tabs that is certain enough; a comma is common in text, so there the names where a
-    user would stand have to be names of users, whether these come before or after.
-    """
-
-    def __init__(self, header: Header, user: int | None, file: Path) -> None:
-        self._header, self._user, self._file = header, user, file
-        self._users: set[str] = set()
-        self._waiting: dict[str, FedsimError] = {}
-
-    def check(self, row: list[str], lines: list[tuple[int, str]]) -> None:
-        """FedsimError naming the first and the last line of a doubtful field."""
-        if len(row) != len(self._header.names):
-            return
-        if self._user is not None:
-            name = row[self._user]
-            if name in self._waiting:
-                raise self._waiting[name]
-            self._users.add(name)
-        if len(lines) > 1 and (inner := self._users_inside(lines)):
-            if self._header.delimiter == "\t" or inner <= self._users:
-                raise self._refusal(lines)
-            self._waiting |= dict.fromkeys(inner - self._users, self._refusal(lines))
-
-    def _users_inside(self, lines: list[tuple[int, str]]) -> set[str]:
-        """Who wrote the lines after the first, if all were rows; empty where one cannot be."""
-        found = set()
-        for index, (_, line) in enumerate(lines):
-            fields = line.rstrip("\r\n").split(self._header.delimiter)
-            if fields == [""]:
-                continue
-            if len(fields) != len(self._header.names):
-                return set()
-            if index:
-                if any(one.startswith(" ") for one in fields):
-                    return set()
-                found.add(fields[self._user or 0].strip('"'))
-        return found
-
-    def _refusal(self, lines: list[tuple[int, str]]) -> FedsimError:
-        place = f"{self._file}, lines {lines[0][0]} to {lines[-1][0]}"
-        if '\\"' in lines[0][1]:
-            return FedsimError(f"{place}: {_SPARK}")
-        return FedsimError(
-            f"{place}: a double quote opens in the first and closes in the last, but the lines "
-            "between look like rows of their own, whose text would all be one person's: write "
-            f"data.quoting=none, which {_AS_TEXT}; or data.quoting=csv where one message really "
-            "has these lines."
-        )
-
-
 def _fault(
     error: csv.Error,
     lines: list[tuple[int, str]],
@@ -215,9 +159,7 @@ def _fault(
     place = f"{file}, line {first}" if first == last else f"{file}, lines {first} to {last}"
     said = str(error)
     naive = len(start.rstrip("\r\n").split(header.delimiter))
-    as_text = (
-        f", or write data.quoting=none, which {_AS_TEXT}" if naive == len(header.names) else ""
-    )
+    as_text = f", or write data.quoting=none, which {AS_TEXT}" if naive == len(header.names) else ""
     if "field limit" in said or "unexpected end of data" in said:
         return FedsimError(
             f"{file}, line {first}: is not valid CSV (the double quote that opens there is not "
@@ -229,7 +171,7 @@ def _fault(
             "file with line ends as Windows or Linux write them."
         )
     if quoting is None and '\\"' in start + end:
-        return FedsimError(f"{place}: {_SPARK}")
+        return FedsimError(f"{place}: {SPARK}")
     return FedsimError(
         f"{place}: is not valid CSV (text after the double quote that closes a field): write a "
         f"quote inside of a quoted field twice{as_text}."
