@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from fedsim.compression import COPIES, Compressed, Original, distilled, int8, pruned
+from fedsim.config import load
 from fedsim.data.sequences import Sequences
 from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
@@ -23,6 +25,7 @@ from fedsim.models.batch import Batch
 from fedsim.parameters import Parameters
 from fedsim.runs import Run
 from fedsim.seeding import stream, torch_stream
+from fedsim.simulation import simulate
 
 KINDS = [
     CifgOptions(hidden=12, embedding=8),
@@ -221,6 +224,23 @@ def test_untrained_canaries_are_not_called_measured() -> None:
     (row,) = compression.leakage("copy=none", table, table)
     assert np.isnan(row.estimate)
     assert "no canary was trained on" in row.note
+
+
+def test_a_run_without_canaries_has_the_accuracy_of_its_copies(tiny: str, tmp_path: Path) -> None:
+    run = simulate(load(tiny, ["canaries=none", "server.rounds=1"]), tmp_path / "run", quiet=True)
+    federation = open_federation(run.config)
+    participations = np.bincount(run.clients.user, minlength=federation.users)
+    bare = Subject(run.model(), run.config, federation, participations, seed=4)
+    found = compression.Compression(copies=("int8",)).measure(bare)
+    assert set(found.details) == {"users"}
+    rows = {(row.group, row.quantity): row for row in found.rows}
+    for group in ("copy=none", "copy=int8"):
+        assert rows[group, "top1_recall"].low <= rows[group, "top1_recall"].estimate
+        assert rows[group, "perplexity"].estimate > 1
+        assert rows[group, "model_bytes"].estimate > 0
+        assert np.isnan(rows[group, "exposure_bits"].estimate)
+        assert "canaries=none" in rows[group, "exposure_bits"].note
+    assert len(rows) == len(found.rows) == 10
 
 
 # -- the self-check -------------------------------------------------------------------------------

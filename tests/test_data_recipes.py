@@ -184,6 +184,8 @@ def test_options_without_effect_are_refused(tmp_path: Path) -> None:
         open_corpus(DataOptions(name="chitchat", path="x.jsonl"))
     with pytest.raises(FedsimError, match=r"data\.min_words has no effect with the generated"):
         open_corpus(DataOptions(name="synthetic", min_words=3))
+    with pytest.raises(FedsimError, match=r"data\.segment has no effect with the generated"):
+        open_corpus(DataOptions(name="synthetic", segment="spaces"))
     file = write_jsonl(tmp_path / "own.jsonl", people())
     with pytest.raises(FedsimError, match=r"data\.cap_words=10 is below data\.min_words=50"):
         open_corpus(DataOptions(path=str(file), cap_words=10))

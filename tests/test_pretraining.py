@@ -84,9 +84,9 @@ def test_another_language_is_refused(tiny: str, tmp_path: Path) -> None:
 
 
 def test_the_first_corpus_is_cut_as_the_runs_own() -> None:
-    own = DataOptions(case="keep", numbers="keep", max_words=7)
+    own = DataOptions(case="keep", numbers="keep", segment="spaces", max_words=7)
     first = PretrainOptions(path="first.csv", min_words=3).like(own)
-    assert first.text == own.text
+    assert (first.text, first.segment) == (own.text, "spaces")
     assert (first.path, first.min_words, first.max_words) == ("first.csv", 3, 30)
 
 

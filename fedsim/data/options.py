@@ -177,6 +177,7 @@ class PretrainOptions(Options):
         """The first corpus in the form of the section `data`; its text is cut as the run's own."""
         return DataOptions(
             **{name: getattr(own, name) for name in TEXT_OPTIONS},
+            segment=own.segment,
             name=self.name,
             path=self.path,
             user_column=self.user_column,

@@ -322,7 +322,7 @@ def _reading(recipe: Recipe, options: DataOptions) -> dict[str, str]:
 
 
 def _refuse_reading(recipe: Recipe, options: DataOptions) -> None:
-    for key in (*_CLEANING, *TEXT_OPTIONS, _RELEASE[0]):
+    for key in (*_CLEANING, *TEXT_OPTIONS, "segment", _RELEASE[0]):
         if getattr(options, key) != DataOptions.model_fields[key].default:
             raise FedsimError(
                 f"data.{key} has no effect with the generated data set '{recipe.name}': "

@@ -14,7 +14,6 @@ from pydantic import Field
 
 from fedsim.compression import COPIES, Original
 from fedsim.compression.distilled import public_text
-from fedsim.errors import FedsimError
 from fedsim.evaluation import SUGGESTIONS, Keyboard, evaluate_user
 from fedsim.leakage.base import MEASURES, NAN, Finding, Findings, Measure, Subject
 from fedsim.leakage.exposure import measure_exposure
@@ -64,14 +63,16 @@ class Compression(Measure):
             made = COPIES[name](**settings).make(original)
             models[group] = (made.model, made.nbytes)
         users = drawn_users(subject, self.users)
-        canaries = {group: canary_table(subject, model) for group, (model, _) in models.items()}
+        tables = {group: canary_table(subject, model) for group, (model, _) in models.items()}
+        canaries = {group: table for group, table in tables.items() if table is not None}
         counts = {group: count(subject, model, users) for group, (model, _) in models.items()}
         rows = []
         for group, (_, nbytes) in models.items():
             rows += accuracy(group, counts[group], subject.seed)
-            rows += leakage(group, canaries[group], canaries[ORIGINAL])
+            rows += leakage(group, canaries.get(group), canaries.get(ORIGINAL))
             rows.append(Finding("model_bytes", nbytes, group, control=size))
-        return Findings(rows, {"canaries": _joined(canaries), "users": _joined(counts)})
+        details = {"canaries": _joined(canaries)} if canaries else {}
+        return Findings(rows, {**details, "users": _joined(counts)})
 
     def _wanted(self) -> list[tuple[str, str, dict[str, float | int]]]:
         """(group, name, options) of each copy."""
@@ -105,10 +106,10 @@ def count(subject: Subject, model: LanguageModel, users: np.ndarray) -> pd.DataF
     return pd.DataFrame(rows)
 
 
-def canary_table(subject: Subject, model: LanguageModel) -> pd.DataFrame:
-    """One row a canary, as in a run's table of exposure. Raises FedsimError where none is there."""
+def canary_table(subject: Subject, model: LanguageModel) -> pd.DataFrame | None:
+    """One row a canary, as in a run's table of exposure; None of a run with canaries=none."""
     if not subject.federation.planted.canaries:
-        raise FedsimError("This run has canaries=none; train without it.")
+        return None
     holders = subject.federation.holder_participations(subject.participations)
     prefix = subject.config.canaries.prefix_words
     return measure_exposure(model, subject.federation.planted, prefix, holders, model.device)
@@ -136,9 +137,14 @@ def _ratio(a: np.ndarray, b: np.ndarray) -> float:
     return float(a.sum() / b.sum()) if b.sum() else NAN
 
 
-def leakage(group: str, canaries: pd.DataFrame, before: pd.DataFrame) -> list[Finding]:
+def leakage(
+    group: str, canaries: pd.DataFrame | None, before: pd.DataFrame | None
+) -> list[Finding]:
     """Exposure and greedy extraction of the trained canaries, held-out ones as control, and how
-    much the exposure of each changed by compressing."""
+    much the exposure of each changed by compressing. Without canaries one row says so."""
+    if canaries is None or before is None:
+        note = "this run has canaries=none: what copies remember cannot be told from it"
+        return [Finding("exposure_bits", NAN, group, note=note)]
     trained = (canaries.holder_participations > 0).to_numpy()
     held_out = (canaries.kind == "held_out").to_numpy()
     n = int(trained.sum())
