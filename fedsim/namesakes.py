@@ -19,7 +19,7 @@ def require_own_packages() -> None:
     home = Path(__file__).resolve().parents[1]
     for name in BESIDE:
         found = _found(name)
-        if found is not None and found.resolve() != home / name:
+        if found is not None and found.resolve() != (home / name).resolve():
             raise FedsimError(
                 f"Python takes {found} for fedsim's own package '{name}' ({home / name}): rename "
                 f"it, or start in another folder or without {found.parent} on PYTHONPATH."

@@ -36,7 +36,7 @@ def _libraries_fit(limit_kb: int) -> bool:
     limited = f"import resource as r; r.setrlimit(r.RLIMIT_AS, ({max(limit_kb, 0) * 1024},) * 2)"
     try:
         tried = subprocess.run(
-            [sys.executable, "-c", f"{limited}; {_LIBRARIES}"],
+            [sys.executable, "-P", "-c", f"{limited}; {_LIBRARIES}"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
