@@ -215,11 +215,32 @@ def _built(tree: Mapping[str, Any], sections: Iterable[str]) -> dict[str, Any]:
         if not isinstance(name, str):
             raise FedsimError(f"{section} = {short(name)} is not accepted: it should be a name.")
         registry: Registry[Any] = load_reference(NAMED_SECTIONS[section])
+        _check_owner(section, name, values, registry)
         built[section] = Named(name, validated(_options_of(registry[name]), values, section))
     for section in sections:
         if section in PLAIN_SECTIONS:
             built[section] = validated(_plain_options(section), section_of(tree, section), section)
     return built
+
+
+def _check_owner(
+    section: str, name: str, values: Mapping[str, Any], registry: Registry[Any]
+) -> None:
+    """Raise for a key that what was chosen for the section has not, and another choice has."""
+    for key in values:
+        if key in _options_of(registry[name]).model_fields:
+            continue
+        others = [n for n in registry if key in _options_of(registry[n]).model_fields]
+        if not others:
+            continue  # a mistyped one
+        chosen, advice = getattr(registry[name], "instead", (others[0], ""))
+        if not advice or chosen not in others:
+            advice = f"{section}={others[0]}"
+        raise FedsimError(
+            f"Unknown key '{section}.{key}': {section} = '{name}' has none such, "
+            f"{' and '.join(filter(None, (', '.join(others[:-1]), others[-1])))} "
+            f"{'has' if len(others) == 1 else 'have'}; leave it out, or set {advice}."
+        )
 
 
 def _options_of(entry: Any) -> Any:

@@ -22,7 +22,7 @@ from fedsim.runs import Run, new_run_folder
 from fedsim.sections import EngineOptions
 from fedsim.watching import Listener, listening
 from server.pretraining import first_corpus
-from server.privacy import resolved
+from server.privacy import nothing_guaranteed, resolved, what_is_guaranteed
 
 CLIENT_APP = "clients.app:app"
 SERVER_APP = "server.app:app"
@@ -57,6 +57,8 @@ def simulate(
     check_new(folder)
     with profile.part("data"):
         check(config, silent if quiet else say)
+        if not quiet:
+            say_guarantee(config, say)
     if folder.exists():
         raise FedsimError(
             f"{folder} exists; choose another folder, or `{command('resume', folder)}`."
@@ -83,6 +85,8 @@ def resume(
         raise FedsimError(f"{path} is finished; there is nothing to resume.")
     with profile.part("data"):
         check(run.config, silent if quiet else say)
+        if not quiet and (nothing := nothing_guaranteed(run.config)):
+            say(nothing)
     told = {"resume": True, "quiet": quiet}
     settings = {**told, **_where_to(run.path, until, run.config)}
     engine = engine or run.config.engine
@@ -98,6 +102,13 @@ def _require_here(engine: EngineOptions, progress: Listener | None) -> None:
             "A progress callback is called where the server runs, and engine 'deploy' runs it in "
             "another process; read the run's table `rounds` meanwhile."
         )
+
+
+def say_guarantee(config: Config, notice: Callable[[str], None]) -> None:
+    """Tell what a new run of a checked config guarantees, before anything is trained."""
+    federation = open_federation(config)
+    first = first_corpus(config, federation)
+    notice(what_is_guaranteed(resolved(config, federation), federation, config, first))
 
 
 def check(config: Config, notice: Callable[[str], None] = silent) -> None:

@@ -38,7 +38,7 @@ from fedsim.parameters import Parameters
 from fedsim.privacy import noise_keys
 from fedsim.privacy.noise_keys import NoiseKey
 from fedsim.profile import Profile
-from fedsim.progress import Reporter
+from fedsim.progress import Reporter, say
 from fedsim.provenance import provenance
 from fedsim.runs import Run, new_run_folder
 from fedsim.seeding import torch_stream
@@ -47,7 +47,15 @@ from fedsim.tracking import Tracking, require
 from server.baselines import baselines
 from server.optimizers import OPTIMIZERS
 from server.pretraining import first_corpus, pretrained
-from server.privacy import key_of, mechanism_of, new_key, resolved, write_statement
+from server.privacy import (
+    key_of,
+    mechanism_of,
+    new_key,
+    nothing_guaranteed,
+    resolved,
+    what_is_guaranteed,
+    write_statement,
+)
 from server.recording import Recorder, released_model, scores_row, suggestion_rows, user_rows
 from server.state import ServerState, sealed
 from server.strategies import STRATEGIES
@@ -79,15 +87,17 @@ def main(grid: Grid, context: Context) -> None:
             if not settings.get("run"):  # else who started it has tried the model
                 check_agreement(config.model.name, config.model.options)
             federation = open_federation(config)
-            config = resolved(config, federation)
+            given, config = config, resolved(config, federation)
             corpus, first = federation.corpus, first_corpus(config, federation)
+            if not quiet and not settings.get("run"):  # else who started it has said it
+                say(what_is_guaranteed(config, federation, given, first))
             folder = str(settings.get("run") or settings.get("out") or _folder_at_home())
             key = new_key(config, federation, first)
             made_from = provenance(corpus.name, corpus.digest, kernel) | _said_of(first)
             made_from |= _said_of_noise(config, key)
             run = Run.create(folder, config, made_from)
             if key.kind == "fresh":
-                noise_keys.keep(key)
+                noise_keys.keep(key, run.path)
     with run.locked():  # outside: who finds the lock taken must not touch the status
         try:
             _run(grid, run, config, federation, first, key, resumed, quiet, profile, until)
@@ -210,11 +220,8 @@ def _run(
     for problem in problems:
         reporter.say(f"{problem} Using the checkpoint of round {state.round} instead.")
     reporter.say(f"Clients train with {run.provenance.get('kernel', config.engine.kernel)}")
-    if getattr(config.privacy.options, "noise_multiplier", 1.0) == 0:
-        reporter.say(
-            f"privacy '{config.privacy.name}' runs without noise, so nothing is guaranteed; set "
-            "privacy.epsilon or privacy.noise_multiplier."
-        )
+    if nothing := nothing_guaranteed(config):
+        run.log(nothing)
     if federation.audit.users:
         reporter.say(
             f"AUDIT RUN: {federation.audit.users} audit users send random directions "

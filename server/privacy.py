@@ -6,15 +6,17 @@ most sequences that one has.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
-from fedsim.combinations import check_failures
+from fedsim.combinations import check_failures, guarantees
 from fedsim.config import Config, Named
 from fedsim.errors import FedsimError
 from fedsim.federation import Federation
@@ -25,6 +27,7 @@ from fedsim.privacy import noise_keys
 from fedsim.privacy.base import Mechanism, Setting
 from fedsim.privacy.claims import Claim
 from fedsim.privacy.events import Event
+from fedsim.privacy.known_names import as_drawn
 from fedsim.privacy.mechanisms import MECHANISMS
 from fedsim.privacy.noise_keys import NoiseKey
 from fedsim.privacy.plan import default_delta, largest_cohort
@@ -121,6 +124,44 @@ def resolved(
     return config
 
 
+def what_is_guaranteed(
+    config: Config, federation: Federation, given: Config, first: FirstCorpus | None = None
+) -> str:
+    """What a resolved config guarantees, in the sentences that stand at the start of a run.
+
+    given: the config before it was resolved, which tells a budget from a noise multiplier.
+    """
+    claim = Claim.of(stated(config, federation, first=first))
+    if claim is None or math.isinf(claim.epsilon):
+        return nothing_guaranteed(config)
+    text = f"Guaranteed: {claim.sentence('epsilon of the whole run')}"
+    options: Any = given.privacy.options
+    if options.epsilon and options.noise_multiplier:
+        text += (
+            f" The noise is privacy.noise_multiplier={options.noise_multiplier:g}, as given; "
+            f"privacy.epsilon={options.epsilon:g} is only held against it. Leave one of them out "
+            "to be sure which is meant."
+        )
+    return text
+
+
+def nothing_guaranteed(config: Config) -> str:
+    """Why a config guarantees nothing to anybody, and what would; "" where it guarantees."""
+    name = config.privacy.name
+    if guarantees(config):
+        return ""
+    if "noise_multiplier" in type(config.privacy.options).model_fields:
+        return (
+            f"NO GUARANTEE: privacy '{name}' runs without noise, so nothing is guaranteed to "
+            "anybody; set privacy.epsilon=8 or privacy.noise_multiplier."
+        )
+    what = "has no noise" if name != "none" else "bounds nothing"
+    return (
+        f"NO GUARANTEE: privacy '{name}' {what}, so nothing is guaranteed to anybody; "
+        "privacy=dp-fedavg privacy.epsilon=8 guarantees something."
+    )
+
+
 def _with(config: Config, **values: float) -> Config:
     options = config.privacy.options.model_copy(update=values)
     return replace(config, privacy=Named(config.privacy.name, options))
@@ -191,20 +232,38 @@ def stated(
     noise = getattr(config.privacy.options, "noise_multiplier", 0.0)
     guarantee = mechanism.guarantee(noise, config.server.rounds)
     took_part = state.participations if state else np.zeros(0, np.int32)
-    return statement(
-        config.as_dict(),
-        guarantee.as_dict() if guarantee else None,
-        mechanism.unit,
-        len(federation.population),
-        {
-            "rounds_done": state.round if state else 0,
-            "realised": _realised(run) if run else {},
-            "noise": _noise_said(config, run) if noise else None,
-            "people": _people(config, federation, first),
-            "vocabulary": _vocabulary(config, federation, mechanism),
-            **mechanism.beside(took_part),
-        },
-    )
+    more = {
+        "rounds_done": state.round if state else 0,
+        "realised": _realised(run) if run else {},
+        "noise": _noise_said(config, run) if noise else None,
+        "people": _people(config, federation, first),
+        "vocabulary": _vocabulary(config, federation, mechanism),
+        **mechanism.beside(took_part),
+    }
+    told = guarantee.as_dict() if guarantee else None
+    if run and mechanism.unit == "user" and state and state.round == config.server.rounds:
+        told, more = _as_drawn(run, told, more)
+    return statement(config.as_dict(), told, mechanism.unit, len(federation.population), more)
+
+
+def _as_drawn(
+    run: Run, told: dict[str, Any] | None, more: dict[str, Any]
+) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """Guarantee and the rest with what the names of a whole run's cohorts leave: who was drawn is
+    known then, and it does not depend on anybody's text."""
+    drawn = _most_drawn(run)
+    own = more.get("own")
+    if own and own.get("guarantee"):
+        own = own | {"guarantee": as_drawn(own["guarantee"], drawn)}
+        return told, more | {"drawn": drawn, "own": own}
+    return (as_drawn(told, drawn) if told else None), more | {"drawn": drawn}
+
+
+def _most_drawn(run: Run) -> int:
+    """How often the user that was drawn most often was, whether it completed or not."""
+    rows = pd.concat([run.clients[["user", "round"]], run.table("failures")[["user", "round"]]])
+    counts = rows.drop_duplicates().user.value_counts()
+    return int(counts.max()) if len(counts) else 0
 
 
 def _noise_said(config: Config, run: Run | None) -> dict[str, Any]:

@@ -23,7 +23,7 @@ PARTS = {
     "accountant": r"\bPLD\b|exact Gaussian|\bRDP\b",
     "adversary": r"sees every",
     "for whom": r"of this run|of the plan|run's own|of [\d,]+ users a round"
-    r"|users (?:that were really there|there, as if|whose noise is simulated)",
+    r"|users(?: \([^)]*\))? (?:that were really there|whose noise is simulated)",
 }
 _HEADING, _WALL = "\0", "\1"  # of a page: what ends a part, and what a sentence does not cross
 _BETWEEN = (
@@ -38,7 +38,7 @@ _CLAIMED = [
     for pattern in (
         rf"({NUMBER})(?: \(no guarantee\))? at (?:the same )?delta",
         rf"({NUMBER})(?: \(no guarantee\))? for (?:the )?[\d,]+ (?:simulated )?users?",
-        rf"(?:users?|them)(?:: | epsilon is )({NUMBER})",
+        rf"(?:users?|them)\)?(?:: | epsilon is )({NUMBER})",
         rf"({NUMBER}) (?:in the median|at the upper quartile)",
         rf"at least ({NUMBER}) \(one-sided 95 %\)",
         rf"({NUMBER}) \([^)]*95 %\) by an attack",

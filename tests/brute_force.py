@@ -1,13 +1,16 @@
 """What a user's presence changes at least, mechanism by mechanism, from what is sampled and added.
 
-Nothing here is an accountant's: cohorts are walked through, noise is taken from the mechanism as a
-matrix, and the two runs that differ by one user are written down as mixtures of Gaussians.
+Nothing here is an accountant's: cohorts are those that the server's samplers draw, or their law
+where they are secret, noise is taken from the mechanism as a matrix, and the two runs that differ
+by one user are written down as mixtures of Gaussians.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +20,10 @@ from scipy.stats import binom
 from fedsim.privacy.base import Mechanism
 from fedsim.privacy.mechanisms.adaptive import Adaptive
 from fedsim.privacy.mechanisms.ftrl import Ftrl
+from server.sampling import Draw, sample_cohort
 
+SEED = 11  # of the cohorts
+POINTS = 1 << 13  # of a loss: a hundredth below what is known with more
 MOST_SIGNS = 7  # participations whose signs are all tried
 
 
@@ -31,7 +37,7 @@ def epsilon_of(mechanism: Mechanism, delta: float, z: float) -> float:
     if name == "DpSgd":
         options: Any = mechanism.options
         count = max(map(len, patterns(mechanism))) * options.steps
-        return epsilon_at_least([poisson(z, options.sample_rate, count)], delta)
+        return at_least([poisson(z, options.sample_rate, count)], delta)
     if isinstance(mechanism, Ftrl):
         strategy = rows_of_noise(mechanism)
         if setting.sampler == "groups":
@@ -45,11 +51,14 @@ def epsilon_of(mechanism: Mechanism, delta: float, z: float) -> float:
         return gaussian_epsilon(math.sqrt(max(map(len, patterns(mechanism)))) / z, delta)
     rate, rounds = setting.cohort / setting.users, setting.rounds
     if setting.sampler == "poisson":
-        return epsilon_at_least([poisson(z, rate, rounds)], delta)
+        return at_least([poisson(z, rate, rounds)], delta)
     sums = truncated if setting.sampler == "truncated" else fixed
-    return max(
-        epsilon_at_least([sums(mechanism, z, others, rounds)], delta) for others in (-1, 0, 1)
-    )
+    return max(at_least([sums(mechanism, z, others, rounds)], delta) for others in (-1, 0, 1))
+
+
+def at_least(pairs: Sequence[Pair], delta: float) -> float:
+    """See `epsilon_at_least`; fewer points hide a little more."""
+    return epsilon_at_least(pairs, delta, POINTS)
 
 
 def patterns(mechanism: Mechanism) -> set[tuple[int, ...]]:
@@ -63,19 +72,36 @@ def patterns(mechanism: Mechanism) -> set[tuple[int, ...]]:
 
 
 def schedule(setting: Any, round: int) -> list[int]:
-    """Who takes part: the next in turn, or a draw that is the same each time it is asked for."""
-    if setting.sampler == "cyclic":
-        first = round * setting.cohort
-        return [place % setting.users for place in range(first, first + setting.cohort)]
-    rng = np.random.default_rng([setting.users, setting.cohort, round])
+    """Who takes part, by the server's own sampler."""
+    first = draw_of_round(setting.users, setting.cohort, setting.max_cohort, setting.groups)
+    return sample_cohort(setting.sampler, replace(first, round=round + 1)).tolist()
+
+
+def draw_of_round(users: int, cohort: int, cut: int, groups: int, round: int = 1) -> Draw:
+    """What the sampler may use in a round."""
+    return Draw(np.arange(users), cohort, SEED, round, cut, groups)
+
+
+Law = dict[tuple[int, int], float]  # (others that are drawn, whether the user is) -> its chance
+
+
+def law_of(setting: Any) -> Law:
+    """How a cohort comes out where nobody may know it, of one user and all others; under `groups`
+    in a round of the user's group."""
+    users, cohort = setting.users, setting.cohort
     if setting.sampler == "fixed":
-        return rng.choice(setting.users, setting.cohort, replace=False).tolist()
-    groups = setting.groups or 1
-    coins = rng.random(setting.users) < groups * setting.cohort / setting.users
-    drawn = np.flatnonzero(coins & (np.arange(setting.users) % groups == round % groups))
-    if setting.sampler == "truncated":
-        return rng.permutation(drawn)[: setting.max_cohort].tolist()
-    return drawn.tolist()
+        return {(cohort - user, user): abs(1 - user - cohort / users) for user in (0, 1)}
+    among, rate = users, cohort / users
+    if setting.sampler == "groups":
+        among, rate = -(-users // setting.groups), setting.groups * rate
+    cut = setting.max_cohort if setting.sampler == "truncated" else among
+    chances: Law = {}
+    for drawn in range(among):
+        chance = float(binom.pmf(drawn, among - 1, rate))
+        kept = rate * min(1.0, cut / (drawn + 1))
+        for key, share in (((min(drawn, cut), 0), 1 - kept), ((min(drawn, cut - 1), 1), kept)):
+            chances[key] = chances.get(key, 0.0) + chance * share
+    return chances
 
 
 def poisson(z: float, rate: float, count: int) -> Pair:
@@ -86,30 +112,20 @@ def poisson(z: float, rate: float, count: int) -> Pair:
 
 def fixed(mechanism: Mechanism, z: float, others: int, count: int) -> Pair:
     """+C in the place of -C, where all others send `others` C."""
-    m = mechanism.setting.cohort
-    rate = m / mechanism.setting.users
-    one, other = (
-        cells(z, [(1 - rate, others * m), (rate, others * (m - 1) + own)], *_ends(others, m))
-        for own in (1, -1)
-    )
-    return one, other, count
+    return _with_others(mechanism.setting, z, others, (1, -1), count)
 
 
 def truncated(mechanism: Mechanism, z: float, others: int, count: int) -> Pair:
     """A user who sends C or nothing; what is above the cut is left out by chance."""
-    setting = mechanism.setting
-    cut, rate = setting.max_cohort, setting.cohort / setting.users
-    chances: dict[tuple[int, int], float] = {}  # (others that are kept, whether the user is)
-    for drawn in range(setting.users):
-        chance = binom.pmf(drawn, setting.users - 1, rate)
-        kept = rate * min(1.0, cut / (drawn + 1))
-        for key, share in (((min(drawn, cut), 0), 1 - kept), ((min(drawn, cut - 1), 1), kept)):
-            chances[key] = chances.get(key, 0.0) + float(chance * share)
+    return _with_others(mechanism.setting, z, others, (1, 0), count)
+
+
+def _with_others(setting: Any, z: float, others: int, own: tuple[int, int], count: int) -> Pair:
+    """The sum where the user sends the one or the other of `own` C, all others `others` C."""
+    law, ends = law_of(setting), _ends(others, setting.max_cohort or setting.cohort)
     one, other = (
-        cells(z, [(c, others * k + own * u) for (k, u), c in chances.items()],
-              *_ends(others, cut))
-        for own in (1, 0)
-    )  # fmt: skip
+        cells(z, [(c, others * k + sent * u) for (k, u), c in law.items()], *ends) for sent in own
+    )
     return one, other, count
 
 
@@ -163,4 +179,4 @@ def in_groups(mechanism: Mechanism, rows: np.ndarray, delta: float, z: float) ->
     assert np.allclose(gram, np.diag(np.diag(gram)), atol=1e-9)
     rate = setting.groups * setting.cohort / setting.users
     norms = np.sqrt(np.diag(gram))
-    return epsilon_at_least([poisson(z / norm, rate, 1) for norm in norms], delta)
+    return at_least([poisson(z / norm, rate, 1) for norm in norms], delta)

@@ -22,7 +22,6 @@ from fedsim.privacy import calibration
 from fedsim.privacy.accountants import fixed_size_pld
 from fedsim.privacy.accounting import (
     Guarantee,
-    client_epsilons,
     example_epsilon,
     guarantee,
     ledger_epsilon,
@@ -379,12 +378,11 @@ def test_full_batches_are_the_plain_gaussian() -> None:
     assert gaussian_delta(loss.epsilon, math.sqrt(20) / 8) == pytest.approx(1e-5, rel=1e-2)
 
 
-def test_ledgers_of_many_clients() -> None:
+def test_a_ledger_may_hold_rounds_of_several_noises() -> None:
     mixed = [(4.0, 0.2, 3), (2.0, 0.2, 3), (4.0, 0.2, 3)]
-    losses = client_epsilons({7: mixed, 8: mixed[::-1], 9: [], 10: mixed[:1]}, 1e-5)
-    assert losses[7] == losses[8]
-    assert losses[9].epsilon == 0
-    assert 0 < losses[10].epsilon < losses[7].epsilon
+    assert ledger_epsilon(mixed, 1e-5) == ledger_epsilon(mixed[::-1], 1e-5)
+    assert ledger_epsilon([], 1e-5).epsilon == 0
+    assert 0 < ledger_epsilon(mixed[:1], 1e-5).epsilon < ledger_epsilon(mixed, 1e-5).epsilon
 
 
 def test_local_epsilon_is_for_updates_two_clip_norms_apart() -> None:

@@ -26,12 +26,14 @@ from fedsim.cli.main import app
 from fedsim.config import load
 from fedsim.leakage.audit import Audited
 from fedsim.privacy.accounting import REPLACE, ZERO_OUT
-from fedsim.privacy.claims import COLUMNS, Claim, completed, notes, rounded_up
+from fedsim.privacy.claims import COLUMNS, Claim, completed, notes, rounded_down, rounded_up
 from fedsim.report import write_report
 from fedsim.report.comparison import checklist, findings, latex, write_comparison
 from fedsim.report.frontier import write_frontier
+from fedsim.report.leakage_words import value
 from fedsim.report.memorization import write_memorization
 from fedsim.report.reproduction import write_reproduction
+from fedsim.report.summary import privacy
 from fedsim.runs import Run
 from fedsim.simulation import simulate
 from fedsim.studies import frontier_results
@@ -130,6 +132,13 @@ def test_figures_are_never_below_what_was_proven(value: float, digits: int, show
     assert rounded_up(value, digits) == shown
 
 
+def test_what_an_attack_shows_is_never_above_what_it_showed() -> None:
+    assert rounded_down(4.6191) == "4.61"
+    assert (rounded_down(0.0), rounded_down(math.inf)) == ("0", "∞")
+    assert value("epsilon_lower_bound", 4.6191) == "4.61"
+    assert value("epsilon_proven", 4.6131) == "4.614"
+
+
 @pytest.mark.parametrize(
     "claim",
     [
@@ -188,6 +197,24 @@ def test_statements_of_earlier_versions_say_what_is_proven(private: dict[str, Ru
 
 
 # -- one run --------------------------------------------------------------------------------------
+
+
+HEADINGS = {
+    "simulated": "Private for simulated users only.",
+    "real": "Private in simulation only.",
+    "local": "Private in simulation only.",
+    "dp-sgd": "Private in simulation only.",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_heading_says_no_more_than_holds(kind: str, private: dict[str, Run]) -> None:
+    told = private[kind].privacy or {}
+    assert privacy(told)[0] == HEADINGS[kind]
+    fresh = {**told, "noise": {**told["noise"], "kind": "fresh"}}
+    small = Claim.of(told).epsilon <= 20  # type: ignore[union-attr]
+    if kind != "simulated":
+        assert privacy(fresh)[0] == ("Private." if small else "Hardly private.")
 
 
 def test_show_says_it_whole(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -318,7 +345,7 @@ def test_a_comparison_says_it_whole(
         {"strategy": name, **dict(zip(axes, values, strict=True)), "mechanism": "dp-fedavg",
          **claim.columns(), "trials": 8, "epsilon_with_search": 13.25, "epsilon_of_all": 17.5,
          "own_epsilon_with_search": 2000.5, "own_epsilon_of_all": 3000.25, "theorem": "PLD",
-         "note": ""}
+         "theorem_of_all": "PLD", "private": False, "note": ""}
         for name, claim in (("fedavg", CLAIM), ("fedsgd", fixed))
         for values in ([(2.0,), (8.0,)] if axes else [()])
     ]  # fmt: skip
@@ -352,7 +379,8 @@ def made(comparison: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("simulated", [True, False])
 def test_a_privacy_study_says_it_whole(simulated: bool, tmp_path: Path) -> None:
     rows = budgets(dp_fedavg=(100.0, 101.0, 102.0), blt=(110.0, 111.0, 112.0))
-    free = rows.assign(epsilon=math.inf, epsilon_with_search=math.inf, adversary=None,
+    free = rows.assign(epsilon=math.inf, epsilon_with_search=math.inf, epsilon_of_all=math.inf,
+                       theorem="", theorem_of_all="", adversary=None,
                        noise_multiplier=0.0)  # fmt: skip
     other = pd.Series({"adjacency": ZERO_OUT, "sampler": "poisson", "accountant": "PLD"})
     rows.loc[rows.mechanism == "dp-fedavg", other.index] = other.to_numpy()
@@ -401,11 +429,13 @@ def arms(**more: Any) -> pd.DataFrame:
 
 def andrew() -> pd.DataFrame:
     names = (andrew2021.ADAPTIVE, "fixed, 0.3", "fixed, 5")
-    return arms(arm=names, **CLAIM.at_most(8.0).columns())
+    more = {"epsilon_with_search": 13.5, "own_epsilon_with_search": 900.5, "theorem": "a theorem"}
+    return arms(arm=names, **CLAIM.at_most(8.0).columns(), **more)
 
 
 def kairouz() -> pd.DataFrame:
-    extra = {"epsilon_with_search": 20.0, "noise_deviation": 0.1, "server_lr": 1.0}
+    extra = {"epsilon_with_search": 20.0, "own_epsilon_with_search": 700.5, "theorem": "a theorem",
+             "noise_deviation": 0.1, "server_lr": 1.0}  # fmt: skip
     own = {"tree": dataclasses.replace(CLAIM, sampler="cyclic", accountant="exact Gaussian")}
     return pd.concat(
         arms(arm=(name,), **extra, **own.get(name, CLAIM).at_most(budget).columns())
@@ -448,5 +478,11 @@ def test_a_finding_says_it_whole(
     source = page.read_text()
     assert bare_on_page(read(source)) == []
     assert bare("\n".join(outcome.sentences)) == []
+    if "theorem" in frame:
+        assert "by a theorem." in text
+        assert "not computed" not in text
+        assert (
+            f"of the run's own 31 users: {rounded_up(frame.own_epsilon_with_search.max())}" in text
+        )
     kept = frame[frame.get("epsilon", frame.top1).notna()]
     assert bare_in_json(json.loads(kept.to_json(orient="records"))) == []

@@ -290,7 +290,7 @@ def test_the_dry_run_writes_nothing_and_its_numbers_are_those_of_the_run(
     plan = printed["plan"]
     assert printed["config"] | {"engine": {}} == finished.config.as_dict() | {"engine": {}}
     rounds = finished.rounds
-    assert plan["users"] == 29  # 23 people and the holders of the canaries
+    assert (plan["users"], plan["people"], plan["canary_users"]) == (29, 23, 6)
     assert plan["parameters"] == finished.results.parameters[0]
     assert plan["download_bytes_per_client"] * 7 == rounds.download_bytes[0]
     assert plan["upload_bytes_per_client"] * 7 == rounds.upload_bytes[0]
@@ -322,7 +322,7 @@ def test_the_dry_run_calibrates_a_budget_and_says_what_it_guarantees(
 ) -> None:
     keys = ("--preset", tiny, "privacy=blt", "server.sampler=cyclic", "privacy.epsilon=8")
     outcome = fedsim("train", *keys, "--dry-run", "--json")
-    assert outcome.err == CALIBRATING
+    assert outcome.err.startswith(f"{CALIBRATING}Guaranteed: epsilon of the whole run is ")
     printed = json.loads(outcome.out)
     noise = printed["config"]["privacy"]["noise_multiplier"]
     assert noise > 0
@@ -331,8 +331,47 @@ def test_the_dry_run_calibrates_a_budget_and_says_what_it_guarantees(
     assert "DP GUARANTEE" in said
     assert "zero out one user" in said
     given = fedsim("train", *keys, f"privacy.noise_multiplier={noise}", "--dry-run")
-    assert (given.code, given.err) == (0, "")
+    assert given.code == 0
+    assert CALIBRATING not in given.err
     assert list(tmp_path.iterdir()) == []
+
+
+NOTHING = {
+    "none": [],
+    "secagg": ["privacy=secagg"],
+    "dp-fedavg": ["privacy=dp-fedavg"],
+    "local": ["privacy=local"],
+}
+
+
+@pytest.mark.parametrize("name", NOTHING)
+def test_a_run_that_guarantees_nothing_says_so_before_anything_else(
+    name: str, fedsim: Callable[..., Outcome], tiny: str
+) -> None:
+    keys = ("--preset", tiny, *NOTHING[name], "server.rounds=1", "canaries.per_cell=0")
+    first = f"NO GUARANTEE: privacy '{name}' "
+    dry = fedsim("train", *keys, "--dry-run")
+    assert dry.err.startswith(first)
+    assert "\nNO GUARANTEE" in dry.out
+    outcome = fedsim("train", *keys, "--out", "run")
+    assert outcome.err.startswith(first)
+    assert outcome.err.count("NO GUARANTEE") == 1
+    assert first in Path("run/run.log").read_text()
+
+
+def test_a_budget_beside_a_noise_says_which_of_them_counts(
+    fedsim: Callable[..., Outcome], tiny: str
+) -> None:
+    keys = ("--preset", tiny, "privacy=dp-fedavg", "server.sampler=cyclic", "server.rounds=2",
+            "privacy.epsilon=8", "canaries.per_cell=0")  # fmt: skip
+    beside = "privacy.epsilon=8 is only held against it"
+    both = fedsim("train", *keys, "privacy.noise_multiplier=20", "--dry-run")
+    assert f"The noise is privacy.noise_multiplier=20, as given; {beside}" in both.err
+    assert "privacy.noise_multiplier was given beside it" in " ".join(both.out.split())
+    outcome = fedsim("train", *keys, "--out", "run")
+    assert beside not in outcome.err
+    said = " ".join(Path("run/privacy.txt").read_text().split())
+    assert "budget privacy.epsilon=8 is the most that it may be, and is kept delta" in said
 
 
 def test_the_dry_run_looks_at_a_sample_of_a_large_population(

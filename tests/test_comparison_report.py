@@ -568,7 +568,8 @@ def test_the_search_is_a_part_of_what_privacy_costs(computable: bool, tmp_path: 
                   own_users=31, simulated_users=5000)  # fmt: skip
     row = {"mechanism": "dp-fedavg", **claim.columns(), "trials": 8,
            "epsilon_with_search": 13.25 if computable else np.nan,
-           "epsilon_of_all": 21.5 if computable else np.nan, "theorem": "some theorem",
+           "epsilon_of_all": 21.5 if computable else np.nan, "private": False,
+           "theorem": "some theorem", "theorem_of_all": "another theorem",
            "note": "" if computable else NO_COMPOSITION}  # fmt: skip
     rows = pd.DataFrame([{"strategy": name, **row} for name in ("fedavg", "fedsgd")])
     comparison = dataclasses.replace(made_up(2, tuned=True), privacy=rows)
@@ -579,8 +580,9 @@ def test_the_search_is_a_part_of_what_privacy_costs(computable: bool, tmp_path: 
         f"adversary that sees every model. It holds {whose}. "
     )
     sentence += (
-        f"With its search, whose 8 trials saw the same users: at most 13.25 {whose}, by some "
-        f"theorem. All that is published, every seed: at most 21.5 {whose}."
+        f"With its search, whose 8 trials saw the same users: epsilon at most 13.25 {whose}, at "
+        "the same delta, by some theorem. All that is published, every seed: epsilon at most 21.5 "
+        f"{whose}, at the same delta, by another theorem."
         if computable
         else f"{NO_COMPOSITION}."
     )
@@ -593,6 +595,8 @@ def test_the_search_is_a_part_of_what_privacy_costs(computable: bool, tmp_path: 
     searched = {r["epsilon, search included"] for r in table}
     assert searched == {f"13.25 {whose}" if computable else MISSING}
     assert {r["epsilon, all seeds"] for r in table} == {f"21.5 {whose}" if computable else MISSING}
+    theorems = {r["by which theorem"] for r in table}
+    assert theorems == {"search included: some theorem; all seeds: another theorem"}
     below = "Every epsilon is at delta = 1e-05 for each user (adjacency: zero out one user;"
     for text in (markdown(comparison, summarised(comparison)), page.text):
         assert below in text, "the table is followed by what its figures depend on"

@@ -17,6 +17,7 @@ from fedsim.config import load
 from fedsim.errors import FedsimError
 from fedsim.privacy.accountants import exact_gaussian
 from fedsim.privacy.composition import Composed, compose_runs
+from fedsim.privacy.statement import GROUPS
 from fedsim.runs import Run
 from fedsim.simulation import simulate
 
@@ -210,6 +211,32 @@ def test_the_command_says_it_in_words_and_in_json(
                  "each of the 23 users", "zero out one user", "sampler     poisson",
                  "every global model", "seed 2: epsilon", "none guarantees nothing"):  # fmt: skip
         assert word in words
+    for title in ("MUST STAY SECRET", "NOT COVERED", "COMPOSES WITH", "EXACT, WITHOUT NOISE"):
+        assert title in words
+    assert words.startswith("SIMULATION")
     told = json.loads(said("--json"), parse_constant=pytest.fail)
     assert told["there"]["epsilon"] == "inf"
     assert told["reported"] is None
+
+
+def test_the_whole_says_what_each_statement_says(runs: dict[str, Run]) -> None:
+    """Once where all say the same, else with the run that says it."""
+    whole = composed(runs, "poisson", "truncated", "local")
+    for group in GROUPS:
+        for name in ("poisson", "truncated", "local"):
+            for label, sentence in (runs[name].privacy or {})[group].items():
+                if label != "other runs":
+                    assert sentence in whole.groups[group][label]
+    hidden, names = whole.groups["not_covered"], [str(run.path) for run in runs.values()]
+    assert hidden["the server"].startswith(str(runs["poisson"].path))
+    assert not any(name in hidden["validation"] for name in names)
+    assert "not counted here" in whole.groups["composes_with"]["other runs"]
+
+
+def test_who_knows_who_took_part_has_another_epsilon_of_the_whole(runs: dict[str, Run]) -> None:
+    whole = composed(runs, "poisson", "truncated", "blt").there
+    told = [(runs[name].privacy or {})["guarantee"] for name in ("poisson", "truncated", "blt")]
+    precision = told[0]["draws"] / 9 + told[1]["draws"] / 16 + told[2]["mu"] ** 2
+    assert whole.epsilon_names_known == pytest.approx(exact_gaussian(precision**-0.5, 1e-3))
+    assert whole.epsilon_names_known > whole.epsilon
+    assert composed(runs, "blt", "local").there.epsilon_names_known is None

@@ -343,3 +343,30 @@ def test_an_absurd_number_is_refused_where_it_is_read_with_the_range(override: s
         load("default", [override])
     assert ABSURD[override] in str(caught.value)
     assert override.partition("=")[0] in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        (["privacy.epsilon=8"], "set privacy=dp-fedavg beside it."),
+        (["privacy=secagg", "privacy.epsilon=8"],
+         "set privacy=dp-fedavg privacy.secagg_bits=22, whose updates have noise in a secure sum."),
+        (["privacy=local", "privacy.bands=4"], "'local' has none such, banded has; leave it out, "
+                                               "or set privacy=banded."),
+        (["model=transformer", "model.hidden=20"], "set model=cifg."),
+    ],
+)  # fmt: skip
+def test_a_key_of_another_choice_is_answered_with_one_that_has_it(
+    keys: list[str], said: str
+) -> None:
+    with pytest.raises(FedsimError) as caught:
+        load("default", keys)
+    error = str(caught.value)
+    assert error.startswith("Unknown key '")
+    assert said in error
+
+
+@pytest.mark.parametrize("name", ["dp-fedavg", "secagg"])
+def test_the_advice_for_a_budget_without_a_mechanism_works(name: str) -> None:
+    advice = ["privacy=dp-fedavg", *(["privacy.secagg_bits=22"] if name == "secagg" else [])]
+    assert load("default", [*advice, "privacy.epsilon=8"]).privacy.options.epsilon == 8

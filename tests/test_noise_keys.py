@@ -106,7 +106,7 @@ def test_fresh_noise_is_the_default_and_no_two_runs_share_it(tiny: str) -> None:
 
 def test_a_kept_key_is_for_its_user_alone_and_is_found_by_its_id(keys: Path) -> None:
     key = noise_keys.fresh()
-    noise_keys.keep(key)
+    noise_keys.keep(key, Path("run"))
     (file,) = keys.glob("*.key")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(keys.stat().st_mode) == 0o700

@@ -19,7 +19,9 @@ from fedsim.privacy.accountants import exact_gaussian
 from fedsim.privacy.accounting import ZERO_OUT
 from fedsim.privacy.claims import Claim
 from fedsim.report.frontier import write_frontier
+from fedsim.simulation import simulate
 from fedsim.studies import frontier, frontier_results
+from fedsim.studies.guarantees import together
 from server.privacy import mechanism_of, resolved
 
 
@@ -41,8 +43,10 @@ def runs(**perplexities: tuple[float, ...]) -> pd.DataFrame:
                   own_users=31, simulated_users=5000, own_epsilon=634.02)  # fmt: skip
     same = {"top1_recall": 0.1, "top3_recall": 0.2, "exposure_max": 4.0, "exposure_mean": 3.0,
             "extracted": 0.0, "clip_norm": 0.5, "server_lr": 1.0, "noise_multiplier": 1.0,
-            "noise_deviation": 0.1, "epsilon_with_search": 9.25, "reported_users": 5000,
-            **claim.columns()}  # fmt: skip
+            "noise_deviation": 0.1, "reported_users": 5000, "epsilon_with_search": 9.25,
+            "epsilon_of_all": 12.5, "own_epsilon_with_search": 702.5, "own_epsilon_of_all": 933.25,
+            "theorem": "composition of all trials (some theorem; PLD, h = 0.001)",
+            "theorem_of_all": "composition of all seeds (another)", **claim.columns()}  # fmt: skip
     return pd.DataFrame(
         {"mechanism": name.replace("_", "-"), "epsilon": 8.0, "seed": seed, "perplexity": value}
         | same
@@ -194,32 +198,32 @@ def test_settings_to_search_are_positive_numbers(text: str) -> None:
 # -- composition ----------------------------------------------------------------------------------
 
 
-def test_runs_of_a_search_compose(tiny: str) -> None:
-    """Cyclic: everybody takes part once in each of three runs of two rounds, so thrice in all."""
+def test_runs_of_a_search_compose_for_both_populations(tiny: str, tmp_path: Path) -> None:
+    """Cyclic: everybody takes part once in each of five runs of two rounds, five times in all."""
     config = load(tiny, ["privacy=dp-fedavg", "server.sampler=cyclic", "server.rounds=2",
-                         "privacy.noise_multiplier=5", "privacy.delta=1e-3"])  # fmt: skip
-    federation = open_federation(config)
-    mechanism = mechanism_of(resolved(config, federation), federation)
-    together = mechanism.guarantee(5.0, 2, runs=3)
-    assert together is not None
-    assert together.epsilon == pytest.approx(exact_gaussian(5 / math.sqrt(3), 1e-3))
+                         "privacy.noise_multiplier=5", "privacy.delta=1e-3",
+                         "privacy.report_cohort=14", "privacy.noise=seeded"])  # fmt: skip
+    run = simulate(config, tmp_path / "run", quiet=True)
+    found = together([run, run], [run, run, run])
+    for prefix, noise in (("", 5.0), ("own_", 2.5)):
+        for name, times in (("epsilon_with_search", 4), ("epsilon_of_all", 5)):
+            exact = exact_gaussian(noise / math.sqrt(times), 1e-3)
+            assert found[f"{prefix}{name}"] == pytest.approx(exact)
+    assert "Dong, Roth & Su 2022" in found["theorem"]
+    alone = together([run], [])
+    assert alone["epsilon_with_search"] == alone["epsilon_of_all"] == exact_gaussian(5.0, 1e-3)
+    assert (alone["theorem"], alone["theorem_of_all"]) == ("", "")
 
 
-def test_runs_with_groups_begin_with_the_first_group_each(tiny: str) -> None:
-    config = load(tiny, ["privacy=banded", "server.sampler=groups", "server.groups=4",
-                         "server.rounds=5", "privacy.noise_multiplier=3", "privacy.bands=2",
-                         "privacy.delta=1e-3"])  # fmt: skip
-    federation = open_federation(config)
-    mechanism = mechanism_of(resolved(config, federation), federation)
-    # Two turns of the first group a run, six in three: as in a run of 24 rounds.
-    together, long = mechanism.guarantee(3.0, 5, runs=3), load(
-        tiny, ["privacy=banded", "server.sampler=groups", "server.groups=4", "server.rounds=24",
-               "privacy.noise_multiplier=3", "privacy.bands=2", "privacy.delta=1e-3"]
-    )  # fmt: skip
-    once = mechanism_of(resolved(long, federation), federation).guarantee(3.0, 24)
-    assert together is not None
-    assert once is not None
-    assert together.epsilon == pytest.approx(once.epsilon, rel=1e-6)
+def test_the_page_names_the_theorems_and_for_whom_each_figure_holds(tmp_path: Path) -> None:
+    page = written(runs(blt=(100.0, 101.0), dp_fedavg=(100.0, 101.0)), tmp_path).read_text()
+    for text in (page, (tmp_path / "frontier.md").read_text()):
+        assert text.count("9.25 for 5,000 simulated users; of the run") == 2
+        for figure in ("702.5", "12.5", "933.3"):
+            assert figure in text
+        assert "not computed" not in text
+        assert "of blt, dp-fedavg by composition of all trials (some theorem; PLD)." in text
+        assert "of blt, dp-fedavg by composition of all seeds (another)." in text
 
 
 @pytest.mark.parametrize("name", ["dp-fedavg", "adaptive", "tree", "banded", "blt"])
@@ -255,6 +259,8 @@ def test_a_study_runs_is_cached_and_tells_what_it_found(tiny: str, tmp_path: Pat
     assert len(told) == 16, "two trials for each of four points, then two seeds each"
     private = rows[rows.epsilon == 8]
     assert (private.epsilon_with_search > 8).all(), "three runs have seen the same users"
+    assert (private.epsilon_of_all > private.epsilon_with_search).all(), "and four"
+    assert private.theorem.str.startswith("composition of all trials").all()
     assert set(private.adjacency) == {ZERO_OUT}
     again = frontier.run_study(study, tmp_path, 2, lambda name, done, of: told.append(name))
     assert len(told) == 16, "nothing is trained twice"

@@ -15,7 +15,13 @@ from scipy.stats import norm
 from fedsim.config import load
 from fedsim.privacy.accountants import compose
 from fedsim.privacy.events import Event
-from fedsim.privacy.selection import COMPOSITION, PRIVATE_SELECTION, search_and_runs, select
+from fedsim.privacy.selection import (
+    COMPOSITION,
+    COMPOSITION_OF_SEEDS,
+    PRIVATE_SELECTION,
+    search_and_runs,
+    select,
+)
 from fedsim.search_space import Range
 from fedsim.studies import tuning
 from fedsim.studies.cells import Plan
@@ -75,13 +81,15 @@ def test_the_smaller_bound_is_taken_and_named() -> None:
     assert both.accountant == PRIVATE_SELECTION
     assert both.epsilon < compose(SAMPLED * 11, 1e-6).epsilon
     halved = search_and_runs(SAMPLED, made, 0, SAMPLED, 1e-6)
-    assert halved.accountant == COMPOSITION
+    assert halved.accountant.startswith(f"{COMPOSITION} (dominating pairs compose")
     assert halved.epsilon == compose(SAMPLED * 11, 1e-6).epsilon
     for drawn in (0, 1, 30):  # which nobody may learn from the figure or from its theorem
         assert search_and_runs(SAMPLED, [SAMPLED] * drawn, 10, SAMPLED, 1e-6) == both
     cut = (Event("truncated", 2.0, 60, rate=0.02, users=1000, cut=40),)
     assert select(cut, 8, cut, 1e-5) is None
-    assert search_and_runs(cut, [cut], 8, cut, 1e-5).accountant == COMPOSITION
+    assert search_and_runs(cut, [cut], 8, cut, 1e-5).accountant.startswith(COMPOSITION)
+    alone = search_and_runs(SAMPLED, [], 0, SAMPLED * 2, 1e-6)
+    assert alone.accountant.startswith(COMPOSITION_OF_SEEDS), "nothing was searched"
 
 
 def test_a_vocabulary_is_released_once_and_takes_its_chance_of_delta() -> None:

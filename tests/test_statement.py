@@ -11,6 +11,7 @@ from federations import write_chat
 
 from fedsim.config import load
 from fedsim.federation import open_federation
+from fedsim.privacy.claims import Claim, rounded_up
 from fedsim.privacy.statement import GROUPS, LABEL, WIDTH, as_text
 from fedsim.simulation import simulate
 from server.pretraining import first_corpus
@@ -110,10 +111,48 @@ def test_nobody_is_named_who_is_not_there(tiny: str) -> None:
 def test_amplification_by_sampling_rests_on_names_that_stay_secret(
     name: str, amplified: bool, tiny: str
 ) -> None:
-    rows = rows_of(as_text(said_of(tiny, name)))
+    said = said_of(tiny, name)
+    rows = rows_of(as_text(said))
     assert ("who took part" in rows) == amplified
+    assert ("names known" in rows) == (amplified or name == "dp-sgd"), "whose batches are drawn"
+    if "names known" in rows:
+        known = said["guarantee"]["epsilon_names_known"]
+        assert known > said["guarantee"]["epsilon"]
+        assert f"epsilon is {rounded_up(known)} at the same delta" in rows["names known"]
     if amplified:
         assert "clients.csv" in rows["who took part"]
+
+
+@pytest.mark.parametrize("name", MECHANISMS)
+def test_figures_are_rounded_up_and_alike_in_every_row(name: str, tiny: str) -> None:
+    said = said_of(tiny, name, "server.rounds=7")
+    rows, guarantee = rows_of(as_text(said)), said["guarantee"]
+    delta = rounded_up(guarantee["delta"], 3)
+    assert f"{rounded_up(guarantee['epsilon'])} at delta = {delta} (" in rows["epsilon"]
+    assert rows["delta"].startswith(delta)
+    if name not in ("dp-sgd",):
+        assert rows["delta"].endswith(f"at most {rounded_up(29**-1.1, 3)}")
+    assert f"rho = {rounded_up(guarantee['rho'])} zCDP" in rows["epsilon"]
+
+
+def test_it_says_how_many_of_the_users_are_people(tiny: str) -> None:
+    rows = rows_of(as_text(said_of(tiny, "dp-fedavg")))
+    assert "of 29 users a round; the 29 users are 23 people and 6 canary users" in rows["sampling"]
+    claim = Claim.of(said_of(tiny, "dp-fedavg"))
+    assert claim is not None
+    assert claim.holds_for == "the 29 users (23 people and 6 synthetic users) of this run"
+    alone = Claim.of(said_of(tiny, "dp-fedavg", "canaries.per_cell=0"))
+    assert alone is not None
+    assert alone.holds_for == "the 23 users of this run"
+
+
+def test_local_noise_protects_a_user_in_every_place_that_names_its_unit(tiny: str) -> None:
+    said = said_of(tiny, "local")
+    assert said["guarantee"]["unit"] == "user"
+    assert rows_of(as_text(said))["unit of privacy"] == "user"
+    docs = Path(__file__).parents[1] / "docs" / "privacy.md"
+    (row,) = [line for line in docs.read_text().splitlines() if line.startswith("| `local` |")]
+    assert row.split("|")[3].strip() == "user"
 
 
 @pytest.mark.parametrize("name", MECHANISMS)

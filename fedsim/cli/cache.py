@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,11 +15,15 @@ from rich.table import Table
 from fedsim.cli.train import Json
 from fedsim.consoles import new_console
 from fedsim.errors import FedsimError
+from fedsim.program import command
 
 if TYPE_CHECKING:
+    from fedsim.privacy.kept_keys import KeptKey
     from fedsim.studies.cache_contents import Entry
 
-app = typer.Typer(help="List, size and clear what is kept to be used again.")
+app = typer.Typer(
+    help="List, size and clear what is kept to be used again, and list the keys of private runs."
+)
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGT]?)B?")
 _UNITS = {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
@@ -32,7 +37,8 @@ def overview(context: typer.Context, as_json: Json = False) -> None:
             raise FedsimError(f"Write --json after '{context.invoked_subcommand}'.")
         return
     from fedsim.data.sources import cache_folder
-    from fedsim.report.formats import size
+    from fedsim.privacy.kept_keys import kept_keys
+    from fedsim.report.formats import count, size
     from fedsim.studies.cache_contents import KINDS, entries
 
     found = {kind: entries(kind) for kind in KINDS}
@@ -40,9 +46,9 @@ def overview(context: typer.Context, as_json: Json = False) -> None:
         {"kind": kind, "entries": len(own), "bytes": sum(entry.size for entry in own)}
         for kind, own in found.items()
     ]
-    folder = str(cache_folder())
+    folder, keys = str(cache_folder()), len(kept_keys())
     if as_json:
-        print(json.dumps({"folder": folder, "kinds": rows}, indent=2))
+        print(json.dumps({"folder": folder, "kinds": rows, "keys": keys}, indent=2))
         return
     table = Table("kind", "entries", "size", "what it is", box=None)
     for row in rows:
@@ -52,6 +58,11 @@ def overview(context: typer.Context, as_json: Json = False) -> None:
     console.print(table)
     total = size(sum(row["bytes"] for row in rows))
     console.print(f"{total} in {folder}, all of which can be made again", soft_wrap=True)
+    if keys:
+        told = count(keys, "key", "keys")
+        see = command("cache", "keys")
+        console.print(f"{told} of private runs that did not finish, which cannot: see `{see}`",
+                      soft_wrap=True)  # fmt: skip
 
 
 @app.command()
@@ -82,6 +93,50 @@ def cells(as_json: Json = False) -> None:
             entry.name,
         )
     _console().print(table)
+
+
+@app.command()
+def keys(
+    forget: Annotated[
+        list[str] | None, typer.Option(help="remove the key of this id, whose run is not there")
+    ] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="remove the keys of runs that are finished")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """The keys of noise of private runs that did not finish: a run that goes on needs its own.
+
+    A finished run deletes its key itself. Of a run that was given up, remove the folder, then the
+    key by its id; the key of a run that is there and not finished is never removed.
+    """
+    from fedsim.privacy import kept_keys, noise_keys
+    from fedsim.report.formats import count
+
+    gone = kept_keys.forget(forget or [])
+    gone += kept_keys.prune() if prune else []
+    left = kept_keys.kept_keys()
+    plain = [_plain_key(key) for key in left]
+    if as_json:
+        removed = [_plain_key(key) for key in gone]
+        print(json.dumps({"folder": str(noise_keys.folder()), "keys": plain, "removed": removed},
+                         indent=2))  # fmt: skip
+        return
+    if forget or prune:
+        print(f"{count(len(gone), 'key', 'keys')} removed; {len(left)} left")
+    if not left:
+        print(f"No key of an unfinished run is in {noise_keys.folder()}.")
+        return
+    table = Table("key", "used", "run is", "run", box=None)
+    for key in plain:
+        table.add_row(key["id"][:12], f"{key['days_since_use']:.0f} d ago", key["state"],
+                      key["run"] or "")  # fmt: skip
+    _console().print(table)
+
+
+def _plain_key(key: KeptKey) -> dict[str, Any]:
+    return {"id": key.id, "run": str(key.run) if key.run else None, "state": key.state,
+            "days_since_use": round(max(0.0, time.time() - key.used) / 86_400, 2)}  # fmt: skip
 
 
 @app.command()

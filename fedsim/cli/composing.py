@@ -10,6 +10,8 @@ import typer
 
 from fedsim.cli.train import Json
 
+SIMULATED = "seeded noise in some run, which whoever has its config and text can subtract"
+
 if TYPE_CHECKING:
     from fedsim.privacy.composition import Composed, Whole
 
@@ -33,32 +35,40 @@ def compose(
 
 
 def _lines(composed: Composed) -> list[str]:
-    if composed.reported is None:
-        return _of(composed.there, "there")
-    return [
-        *_of(composed.reported, "whose noise is simulated"),
-        "",
-        *_of(composed.there, "that were really there"),
-    ]
+    from fedsim.privacy.statement import GROUPS, group_lines
+
+    there = f"each of the {composed.who} that were really there, as if in all runs"
+    parts = [_of(composed.there, there)]
+    if composed.reported is not None:
+        users = f"{composed.reported.users:,} users" if composed.reported.users else "users"
+        parts.insert(0, _of(composed.reported, f"each of the {users} whose noise is simulated"))
+    if composed.simulation:
+        parts[0].insert(0, _row("SIMULATION", SIMULATED))
+    for group, title in GROUPS.items():
+        parts.append(group_lines(title, composed.groups[group]))
+    return "\n\n".join("\n".join(part) for part in parts if part).split("\n")
 
 
-def _of(whole: Whole, which: str) -> list[str]:
+def _of(whole: Whole, whom: str) -> list[str]:
     from fedsim.privacy.claims import rounded_up
 
-    checks = [whole.accountant, f"zCDP rho {whole.rho:.4g}, amplification not counted"]
+    checks = [whole.accountant, f"zCDP rho {rounded_up(whole.rho)}, amplification not counted"]
     if whole.epsilon_rdp is not None:
-        checks.insert(1, f"RDP {whole.epsilon_rdp:.4g}")
+        checks.insert(1, f"RDP {rounded_up(whole.epsilon_rdp)}")
     if whole.mu is not None:
-        checks.append(f"GDP mu {whole.mu:.4g}")
-    many = f"{whole.users:,} users" if whole.users else "users"
+        checks.append(f"GDP mu {rounded_up(whole.mu)}")
+    known = whole.epsilon_names_known
     rows = [
         ("epsilon", f"{rounded_up(whole.epsilon)} at delta = {rounded_up(whole.delta, 3)}, all "
                     "models together"),
         ("accountant", "; ".join(checks)),
-        ("for", f"each of the {many} {which}, as if in all runs"),
+        ("for", whom),
         ("unit", f"one {whole.unit}; {whole.adjacency}"),
         ("sampler", whole.sampler),
         ("adversary", whole.adversary),
+        *((("names known", f"for who knows who took part when, epsilon is {rounded_up(known)} at "
+            "the same delta for whoever was drawn as often as anybody in each run: sampling not "
+            "counted"),) if known is not None else ()),
         *(
             ("run", f"{name}: epsilon {rounded_up(epsilon)} alone")
             for name, epsilon in zip(whole.runs, whole.epsilons, strict=True)
@@ -69,4 +79,8 @@ def _of(whole: Whole, which: str) -> list[str]:
           for name in whole.repeated),
         *(("warning", warning) for warning in whole.warnings),
     ]  # fmt: skip
-    return [f"{name:<12}{text}" for name, text in rows]
+    return [_row(name, text) for name, text in rows]
+
+
+def _row(name: str, text: str) -> str:
+    return f"{name:<12}{text}"

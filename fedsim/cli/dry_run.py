@@ -19,9 +19,9 @@ from fedsim.models.loss import training_loss
 from fedsim.privacy.statement import as_text
 from fedsim.progress import say
 from fedsim.seeding import torch_stream
-from fedsim.simulation import check
+from fedsim.simulation import check, say_guarantee
 from server.pretraining import first_corpus
-from server.privacy import resolved, stated
+from server.privacy import nothing_guaranteed, resolved, stated
 from server.strategies import STRATEGIES
 
 TRIAL_STEPS = 8
@@ -31,6 +31,7 @@ MOST_USERS = 10_000  # whose sizes are looked up: a mean of so many is close eno
 def print_plan(config: Config, as_json: bool) -> None:
     """Print the config and the estimate; nothing is written."""
     check(config, say)
+    say_guarantee(config, say)
     federation = open_federation(config)
     config = resolved(config, federation)
     first = first_corpus(config, federation)
@@ -50,8 +51,7 @@ def print_plan(config: Config, as_json: bool) -> None:
     console.print("cost", style="bold")
     for key, value in plan.items():
         console.print(f"  {key.replace('_', ' ')}: {value:,}")
-    if privacy:
-        print(as_text(privacy))
+    print(as_text(privacy) if privacy else nothing_guaranteed(config))
 
 
 def estimate(config: Config, federation: Federation) -> dict[str, int | float]:
@@ -71,6 +71,7 @@ def estimate(config: Config, federation: Federation) -> dict[str, int | float]:
     planted = federation.planted
     return {
         "users": len(population),
+        "people": int((population < federation.corpus.users).sum()),
         "canary_users": planted.users,
         "canaries": sum(canary.users > 0 for canary in planted.canaries),
         "canaries_without_room": planted.left_out,

@@ -154,16 +154,27 @@ def _whose(plan: Plan) -> str:
     return f"the {plan.users:,} users of the plan"
 
 
+def _amplified(stated: Guarantee) -> str:
+    from fedsim.privacy.statement import names_known
+
+    if stated.epsilon_names_known is None:
+        return "no"
+    return (
+        "by sampling: holds only if users are really drawn so, and for who does not know who was; "
+        f"for who knows it, epsilon is {names_known(stated.as_dict())}"
+    )
+
+
 def _lines(plan: Plan, stated: Guarantee) -> list[str]:
     from fedsim.privacy.claims import rounded_up
 
     checks = []
     if stated.epsilon_rdp is not None:
-        checks.append(f"RDP {stated.epsilon_rdp:.4g}")
+        checks.append(f"RDP {rounded_up(stated.epsilon_rdp)}")
     amplified = ", amplification not counted" if stated.amplified else ""
-    checks.append(f"zCDP rho {stated.rho:.4g}{amplified}")
+    checks.append(f"zCDP rho {rounded_up(stated.rho)}{amplified}")
     if stated.mu is not None:
-        checks.append(f"GDP mu {stated.mu:.4g}")
+        checks.append(f"GDP mu {rounded_up(stated.mu)}")
     kept = [
         f"at most {stated.participations} rounds of a user" if stated.participations else "",
         f"separation {stated.min_separation}" if stated.min_separation else "",
@@ -177,8 +188,7 @@ def _lines(plan: Plan, stated: Guarantee) -> list[str]:
                       f"sensitivity {stated.sensitivity:.4g}"),
         ("sampler", ", ".join([stated.sampler, f"{plan.cohort} of {plan.users} users",
                                f"{plan.rounds} rounds", *filter(None, kept)])),
-        ("amplified", "by sampling: holds only if users are really drawn so"
-                      if stated.amplified else "no"),
+        ("amplified", _amplified(stated)),
         ("adversary", stated.adversary),
         *(("warning", warning) for warning in stated.warnings),
     ]  # fmt: skip

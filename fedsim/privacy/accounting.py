@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fedsim.errors import FedsimError
 from fedsim.privacy.accountants import compose
+from fedsim.privacy.claims import rounded_up
 from fedsim.privacy.events import Event, mu_of, rho_of
+from fedsim.privacy.known_names import epsilon_of_known, most_draws
 from fedsim.privacy.plan import Plan, checked, squared_sensitivity, warnings
 
 LARGE_EPSILON = 20
@@ -36,6 +38,10 @@ class Guarantee:
     it alone may give a larger epsilon. `mu` is that of Gaussian DP, whose squares add up; None
     where the whole is not exactly one Gaussian. `events` are the primitives (`Event.as_dict`):
     any accountant can compose those of several runs.
+
+    `epsilon_names_known` is what is left for who knows who took part, of a user (or sequence) that
+    was drawn `draws` times: by default what nobody exceeds but in one run in 10^9; None where
+    sampling does not count.
     """
 
     epsilon: float
@@ -56,6 +62,8 @@ class Guarantee:
     participations: int | None
     min_separation: int | None
     warnings: tuple[str, ...]
+    epsilon_names_known: float | None = None
+    draws: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON, which knows no infinity: "inf" stands for it."""
@@ -83,6 +91,7 @@ def stated(plan: Plan, events: tuple[Event, ...], sensitivity: float) -> Guarant
     """The guarantee of a checked plan that is composed of these events."""
     loss = compose(events, plan.delta)
     said = [*warnings(plan), *loss.warnings, *loud(loss.epsilon)]
+    amplified = plan.sampler != "cyclic"
     return Guarantee(
         epsilon=loss.epsilon,
         delta=plan.delta,
@@ -98,18 +107,26 @@ def stated(plan: Plan, events: tuple[Event, ...], sensitivity: float) -> Guarant
         noise_multiplier=plan.noise_multiplier,
         sensitivity=sensitivity,
         adversary=EVERY_MODEL,
-        amplified=plan.sampler != "cyclic",
+        amplified=amplified,
         participations=plan.participations,
         min_separation=plan.min_separation,
         warnings=tuple(said),
+        **(known_names(events, plan.users, plan.delta) if amplified else {}),
     )
+
+
+def known_names(events: Sequence[Event], records: int, delta: float) -> dict[str, Any]:
+    """The fields `epsilon_names_known` and `draws`, of one of so many records."""
+    draws = most_draws(events, records)
+    return {"epsilon_names_known": epsilon_of_known(events, draws, delta), "draws": draws}
 
 
 def loud(epsilon: float) -> list[str]:
     """A warning where epsilon is so large that little is guaranteed."""
     if epsilon <= LARGE_EPSILON or math.isinf(epsilon):  # which says it itself
         return []
-    return [f"epsilon = {epsilon:.3g} is above {LARGE_EPSILON}: as a guarantee it is weak."]
+    said = rounded_up(epsilon)
+    return [f"epsilon = {said} is above {LARGE_EPSILON}: as a guarantee it is weak."]
 
 
 def events_of(plan: Plan) -> tuple[tuple[Event, ...], float]:
@@ -191,13 +208,6 @@ def ledger_epsilon(history: Sequence[tuple[float, float, int]], delta: float) ->
     events = [Event("poisson", noise, steps, rate=rate) for noise, rate, steps in history]
     loss = compose(events, delta)
     return ExampleLoss(loss.epsilon, loss.rdp if loss.rdp is not None else math.inf)
-
-
-def client_epsilons(
-    histories: Mapping[int, Sequence[tuple[float, float, int]]], delta: float
-) -> dict[int, ExampleLoss]:
-    """User -> loss of their ledger; equal ledgers are accounted once."""
-    return {user: ledger_epsilon(history, delta) for user, history in histories.items()}
 
 
 def local_epsilon(noise_multiplier: float, participations: int, delta: float) -> float:

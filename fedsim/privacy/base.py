@@ -64,6 +64,8 @@ class Mechanism:
     clients_draw: ClassVar[bool] = False  # noise, so that they are told what to call the run
     arithmetic: ClassVar[str] = ""  # of its noise, for the statement
     always_steps: ClassVar[bool] = False  # by a fixed denominator, whoever completes
+    # Of one that has no noise: which has, and what to set for it.
+    instead: ClassVar[tuple[str, str]] = ("", "")
     without_effect: ClassVar[tuple[str, ...]] = ()  # config keys that nothing reads under it
 
     def __init__(self, options: Any, setting: Setting) -> None:
@@ -110,11 +112,10 @@ class Mechanism:
         """The mean update that the server steps with, and the state for the next round."""
         raise NotImplementedError
 
-    def guarantee(self, noise_multiplier: float, rounds: int, runs: int = 1) -> Guarantee | None:
+    def guarantee(self, noise_multiplier: float, rounds: int) -> Guarantee | None:
         """What the first `rounds` rounds give with that noise; None where they give nothing.
 
-        Of so many `runs` together that saw the same users, such as those of a search. Raises
-        FedsimError where the specification allows no such claim.
+        Raises FedsimError where the specification allows no such claim.
         """
         raise NotImplementedError
 

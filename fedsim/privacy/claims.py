@@ -10,12 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from decimal import ROUND_CEILING, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any
 
 NOTHING = "∞ (no guarantee)"
 COLUMNS = ("epsilon", "delta", "unit", "adjacency", "sampler", "accountant", "adversary",
-           "holds_for", "simulated_users", "own_users", "own_epsilon", "noise")  # fmt: skip
+           "holds_for", "simulated_users", "own_users", "own_people", "own_epsilon",
+           "noise")  # fmt: skip
+# Column of the epsilon of several runs -> that of the theorem that it is by.
+THEOREMS = {"epsilon_with_search": "theorem", "epsilon_of_all": "theorem_of_all"}
 NONE_OF_OWN = "none that means anything"
 _NOISE = {
     "seeded": "a simulation, since who knows config and text can subtract it",
@@ -35,9 +38,10 @@ _OF_EARLIER = {
 class Claim:
     """An (epsilon, delta) guarantee of one run, or of several together, and for whom it holds.
 
-    own_users: those that really took part. simulated_users: of the larger population whose noise
-    was simulated, where one was; epsilon is theirs then, and own_epsilon that of the run's own
-    users: None where it means nothing, NaN where it was not computed. noise: what made it.
+    own_users: those that really took part; own_people: how many of them are people, where others
+    are synthetic, which hold canaries or audit. simulated_users: of the larger population whose
+    noise was simulated, where one was; epsilon is theirs then, and own_epsilon that of the run's
+    own users: None where it means nothing, NaN where it was not computed. noise: what made it.
     """
 
     epsilon: float
@@ -48,6 +52,7 @@ class Claim:
     accountant: str
     adversary: str
     own_users: int
+    own_people: int | None = None
     simulated_users: int | None = None
     own_epsilon: float | None = None
     noise: str = ""
@@ -65,6 +70,7 @@ class Claim:
         return cls._of_guarantee(
             guarantee,
             own_users=int(said["users"]),
+            own_people=_people(said),
             simulated_users=int(own["reported_users"]) if own else None,
             own_epsilon=_number(own.get("epsilon")),
             noise=_NOISE.get(made, made),
@@ -79,6 +85,7 @@ class Claim:
         return cls._of_guarantee(
             known,
             own_users=int(known["own_users"]),
+            own_people=int(known["own_people"]) if "own_people" in known else None,
             simulated_users=int(known["simulated_users"]) if "simulated_users" in known else None,
             own_epsilon=_number(known.get("own_epsilon")),
             noise=str(known.get("noise", "")),
@@ -120,17 +127,26 @@ class Claim:
     @property
     def holds_for(self) -> str:
         """For whom: the run's users, or simulated ones, with what the run's own have."""
-        if self.simulated_users is None:
-            return f"the {_users(self.own_users)} of this run"
-        return (
-            f"{self.simulated_users:,} simulated users; of the run's own {_users(self.own_users)}: "
-            f"{self._own_words()}"
-        )
+        return self._whom(self.own_in_words)
 
     @property
     def short(self) -> str:
         """For a cell of a table: the figure and for whom; `notes` says the rest below it."""
-        return f"{rounded_up(self.epsilon)} for {self.holds_for}"
+        return f"{rounded_up(self.epsilon)} for {self._whom(_users(self.own_users))}"
+
+    @property
+    def own_in_words(self) -> str:
+        """The run's own users, and how many of them are people."""
+        if self.own_people is None:
+            return _users(self.own_users)
+        return in_words(self.own_users, self.own_people)
+
+    def _whom(self, own: str) -> str:
+        if self.simulated_users is None:
+            return f"the {own} of this run"
+        return (
+            f"{self.simulated_users:,} simulated users; of the run's own {own}: {self._own_words()}"
+        )
 
     @property
     def terms(self) -> str:
@@ -178,11 +194,19 @@ def notes(claims: Iterable[tuple[str, Claim]], all_of_them: str = "Every epsilon
 
 def _not_own(claim: Claim) -> str:
     if claim.simulated_users is None:
-        return f"; it holds for the {_users(claim.own_users)} of this run"
+        return f"; it holds for the {claim.own_in_words} of this run"
     return (
         f"; it holds for {claim.simulated_users:,} simulated users, not for the run's own "
-        f"{_users(claim.own_users)}"
+        f"{claim.own_in_words}"
     )
+
+
+def together(claim: Claim, row: Mapping[str, Any], name: str) -> Claim:
+    """The claim of a run and others that saw the same users, from a table's row: `name` is the
+    column of their epsilon, a key of `THEOREMS`; that of the run's own users has own_ before it."""
+    own, by = row.get(f"own_{name}"), row.get(THEOREMS[name])
+    known = math.nan if _missing(own) else float(own)  # type: ignore[arg-type]
+    return claim.together(float(row[name]), "" if _missing(by) else str(by), known)
 
 
 def completed(said: dict[str, Any]) -> dict[str, Any]:
@@ -210,18 +234,39 @@ def _for_json(claim: Claim) -> dict[str, Any]:
 
 def rounded_up(value: float, digits: int = 4) -> str:
     """So many significant digits, rounded up; infinite is no guarantee."""
-    if math.isinf(value):
-        return NOTHING
+    return NOTHING if math.isinf(value) else _rounded(value, digits, ROUND_CEILING)
+
+
+def rounded_down(value: float, digits: int = 3) -> str:
+    """So many significant digits, rounded down, for what an attack shows at least."""
+    return "∞" if math.isinf(value) else _rounded(value, digits, ROUND_FLOOR)
+
+
+def _rounded(value: float, digits: int, how: str) -> str:
     exact = Decimal(repr(float(value)))
     if not exact:
         return "0"
     places = min(exact.adjusted() - digits + 1, 0)  # whole numbers keep all of their digits
-    up = exact.quantize(Decimal(1).scaleb(places), rounding=ROUND_CEILING)
-    return f"{up:,.0f}" if not places else f"{float(up):.{digits}g}"
+    near = exact.quantize(Decimal(1).scaleb(places), rounding=how)
+    return f"{near:,.0f}" if not places else f"{float(near):.{digits}g}"
 
 
-def _users(number: int) -> str:
-    return "1 user" if number == 1 else f"{number:,} users"
+def in_words(users: int, people: int) -> str:
+    """823 users (748 people and 75 synthetic users); users alone where all are people."""
+    if users == people:
+        return _users(users)
+    whom = "1 person" if people == 1 else f"{people:,} people"
+    return f"{_users(users)} ({whom} and {_users(users - people, 'synthetic user')})"
+
+
+def _people(said: Mapping[str, Any]) -> int | None:
+    """How many of a statement's users are people; None where all are, or nobody counted."""
+    people = (said.get("people") or {}).get("training")
+    return None if people is None or people == said["users"] else int(people)
+
+
+def _users(number: int, name: str = "user") -> str:
+    return f"1 {name}" if number == 1 else f"{number:,} {name}s"
 
 
 def _number(value: Any) -> float | None:

@@ -16,7 +16,10 @@ from typing import Any
 from fedsim.errors import FedsimError
 from fedsim.privacy.accountants import compose
 from fedsim.privacy.accounting import REPLACE, ZERO_OUT, loud
+from fedsim.privacy.claims import Claim
 from fedsim.privacy.events import Event, events_from, mu_of, rho_of
+from fedsim.privacy.known_names import with_known_names
+from fedsim.privacy.statement import GROUPS
 from fedsim.runs import Run
 
 
@@ -26,7 +29,8 @@ class Whole:
 
     `epsilons` are those of the runs alone, in the order of `runs`; `exposed` are the runs without
     any guarantee, which make the whole infinite, and `repeated` those that are another one again
-    and so tell nothing new. The other fields are as in `Guarantee`.
+    and so tell nothing new. The other fields are as in `Guarantee`; `epsilon_names_known` is of a
+    user that was drawn in each run as often as anybody.
     """
 
     runs: tuple[str, ...]
@@ -46,6 +50,7 @@ class Whole:
     events: tuple[Event, ...]
     users: int | None
     warnings: tuple[str, ...]
+    epsilon_names_known: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; "inf" where one is infinite."""
@@ -66,21 +71,20 @@ class Composed:
 
     there: Whole
     reported: Whole | None
+    who: str  # the users that were there, in words
+    simulation: bool  # whether noise of some run is seeded
+    groups: Mapping[str, Mapping[str, str]]  # of the statements, by `GROUPS`: what all of them say
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        there = {"holds_for": f"{_many(self.there)} that were really there, as if in all runs"}
+        there = {"holds_for": f"the {self.who} that were really there, as if in all runs"}
+        said = {"there": self.there.as_dict() | there, "reported": None,
+                "simulation": self.simulation, **self.groups}  # fmt: skip
         if self.reported is None:
-            return {"there": self.there.as_dict() | there, "reported": None}
-        reported = {"holds_for": f"{_many(self.reported)} whose noise is simulated"}
-        return {
-            "there": self.there.as_dict() | there,
-            "reported": self.reported.as_dict() | reported,
-        }
-
-
-def _many(whole: Whole) -> str:
-    return f"the {whole.users:,} users" if whole.users else "the users"
+            return said
+        users = f"{self.reported.users:,} users" if self.reported.users else "users"
+        reported = {"holds_for": f"the {users} whose noise is simulated"}
+        return said | {"reported": self.reported.as_dict() | reported}
 
 
 def compose_runs(
@@ -113,10 +117,51 @@ def compose_runs(
     users = {told["users"] for told in statements}
     whole = _whole(there, _events(there, corpora), users, delta, about)
     reported = {(told.get("own") or {}).get("reported_users") for told in statements}
-    if len(reported) > 1 or reported == {None}:
-        return Composed(whole, None)
-    stated = [told["guarantee"] for told in statements]
-    return Composed(whole, _whole(stated, _events(stated, corpora), reported, delta, about))
+    simulated = None
+    if len(reported) == 1 and reported != {None}:
+        stated = [told["guarantee"] for told in statements]
+        simulated = _whole(stated, _events(stated, corpora), reported, delta, about)
+    return Composed(
+        there=whole,
+        reported=simulated,
+        who=_who(statements),
+        simulation=any((told.get("noise") or {}).get("kind") == "seeded" for told in statements),
+        groups=_groups(names, statements),
+    )
+
+
+def _who(statements: Sequence[Mapping[str, Any]]) -> str:
+    """The users of all runs, and how many of them are people where all runs have the same."""
+    claims = [claim for told in statements if (claim := Claim.of(told))]
+    said = {claim.own_in_words for claim in claims}
+    return said.pop() if len(said) == 1 else "users"
+
+
+def _groups(
+    names: Sequence[str], statements: Sequence[Mapping[str, Any]]
+) -> dict[str, dict[str, str]]:
+    """What the statements of the runs say beside their guarantees: once where all say the same,
+    else with the runs that say it. Statements of earlier versions have fewer groups."""
+    out: dict[str, dict[str, str]] = {}
+    for group in GROUPS:
+        whose: dict[str, dict[str, list[str]]] = {}
+        for name, told in zip(names, statements, strict=True):
+            known = told.get(group) or {}
+            rows = known if isinstance(known, Mapping) else {"": "; ".join(known)}
+            for label, sentence in rows.items():
+                whose.setdefault(label, {}).setdefault(sentence, []).append(name)
+        out[group] = {label: _said(said, len(names)) for label, said in whose.items()}
+    if "other runs" in out["composes_with"]:
+        out["composes_with"]["other runs"] = (
+            "all else that is published of the same people, which is not counted here"
+        )
+    return out
+
+
+def _said(whose: Mapping[str, Sequence[str]], runs: int) -> str:
+    if len(whose) == 1 and len(next(iter(whose.values()))) == runs:
+        return next(iter(whose))
+    return ". ".join(f"{', '.join(names)}: {sentence}" for sentence, names in whose.items())
 
 
 def _require_same_people(runs: Sequence[Run]) -> None:
@@ -222,6 +267,7 @@ def _whole(
     delta = _delta(guarantees, max(users) if unit == "user" else 1, delta)
     loss = compose(events, delta)
     return Whole(
+        epsilon_names_known=_names_known(guarantees, events, delta),
         **about,
         epsilons=tuple(float(told["epsilon"]) for told in guarantees),
         epsilon=loss.epsilon,
@@ -238,6 +284,22 @@ def _whole(
         users=users.pop() if len(users) == 1 else None,
         warnings=(*loss.warnings, *(loud(loss.epsilon) if not about["exposed"] else ())),
     )
+
+
+def _names_known(
+    guarantees: Sequence[Mapping[str, Any]], events: tuple[Event, ...], delta: float
+) -> float | None:
+    """For who knows who took part in every run; None where that changes nothing, or where a run
+    of an earlier version does not say how often anybody was drawn."""
+    if not any(told["amplified"] for told in guarantees):
+        return None
+    if any(told["amplified"] and told.get("draws") is None for told in guarantees):
+        return None
+    known = [event for event in events if event.kind == "threshold" or not event.noise_multiplier]
+    for told in guarantees:
+        rounds = [e for e in events_from(told["events"]) if e.kind != "threshold"]
+        known += with_known_names(rounds, int(told.get("draws") or 0))
+    return compose(known, delta, grid=2.0).epsilon  # one Gaussian: no grid, and no cross-check
 
 
 def _delta(guarantees: Sequence[Mapping[str, Any]], users: int, given: float | None) -> float:

@@ -127,17 +127,20 @@ def rests_on(said: Mapping[str, Any]) -> Said:
     guarantee = said["guarantee"]
     if guarantee["amplified"] and said["mechanism"] != "dp-sgd":
         out["who took part"] = (
-            "sampling counts only for who cannot see it: clients.csv and failures.csv in this "
-            "folder have the numbers of every round's users, and so has the message to each node"
+            "sampling counts only for who cannot see it: clients.csv and failures.csv in a "
+            "run's folder have the numbers of every round's users, and so has the message to each "
+            "node"
         )
         if said.get("sampler") == "fixed":
             out["who took part"] += "; who knows that somebody was not drawn knows more of others"
         if noise and noise["kind"] == "seeded":
             out["who took part"] += "; they follow from config and text, as the noise does"
+        out["who took part"] += ". For who sees them the row 'names known' above holds"
     elif guarantee["amplified"]:
         out["the batches"] = (
             "which sequences a client drew for a step; the exact number of words that it "
-            "reports can tell of them, so that sampling counts for less against the server"
+            "reports can tell of them, so that sampling counts for less against the server, and "
+            "not at all in the row 'names known' above"
         )
     return out
 
@@ -186,13 +189,13 @@ def baselines(config: Mapping[str, Any]) -> list[str]:
 def exact(config: Mapping[str, Any]) -> Said:
     """Figures of the same people that carry no noise, and who sees them."""
     said = {
-        "in this folder": (
+        "in the folder": (
             "losses, norms, counts, cohorts and seconds of training (rounds, clients, privacy), "
             "scores, canaries and audits; the report shows them. Give away the model alone"
         ),
         "the text": (
-            "a digest of everybody's text is in this folder and in each message to a client: who "
-            "knows all of it but one person's can tell whether a guess of that is right"
+            "a digest of everybody's text is in a run's folder and in each message to a client: "
+            "who knows all of it but one person's can tell whether a guess of that is right"
         ),
         "failures": (
             "who failed, when and why (failures.csv, run.log; how many in rounds.csv, the report "

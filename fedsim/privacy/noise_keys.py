@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import Literal
 
 from fedsim.errors import FedsimError
+from fedsim.files import write_atomically
 from fedsim.paths import expanded
 from fedsim.privacy.key_stream import KEY_BYTES
 
 GENERATOR = "AES-256 in counter mode"
 CLIENTS = "clients.key"
+RELEASED, RUN = ".released", ".run"  # beside a key: the rounds it was used in, and where its run is
 Kind = Literal["seeded", "fresh"]
 
 
@@ -55,9 +57,10 @@ def fresh() -> NoiseKey:
     return NoiseKey("fresh", secrets.token_bytes(KEY_BYTES))
 
 
-def keep(key: NoiseKey) -> None:
-    """Write a fresh key where `kept` finds it, readable for this user only."""
+def keep(key: NoiseKey, run: Path) -> None:
+    """Write a fresh key where `kept` finds it, readable for this user only, and whose it is."""
     _write(_file(key.id), key.secret)
+    _note(key.id, run)
 
 
 def kept(id: str, run: Path) -> NoiseKey:
@@ -71,7 +74,14 @@ def kept(id: str, run: Path) -> NoiseKey:
             f"The key of {run}'s noise is not in {folder()}: it can be continued only where it "
             "was begun (set FEDSIM_KEYS to the folder of keys if that was moved); start a new run."
         )
+    _note(id, run)  # which may have been moved
     return key
+
+
+def _note(id: str, run: Path) -> None:
+    """Beside the key, where its run lies: only to list keys by."""
+    with suppress(OSError):
+        write_atomically(_file(id).with_suffix(RUN), os.fsencode(run.resolve()))
 
 
 def released_once(key: NoiseKey, round: int, digest: str) -> None:
@@ -81,7 +91,7 @@ def released_once(key: NoiseKey, round: int, digest: str) -> None:
     sum: the difference of two would show what clients sent. Raises FedsimError where it is
     another. Only of keys that are kept.
     """
-    path = _file(key.id).with_suffix(".released")
+    path = _file(key.id).with_suffix(RELEASED)
     if not _file(key.id).is_file():
         return
     try:
@@ -106,7 +116,7 @@ def released_once(key: NoiseKey, round: int, digest: str) -> None:
 
 def forget(id: str) -> None:
     """Delete a key, after which nobody can make its noise again."""
-    for path in (_file(id), _file(id).with_suffix(".released")):
+    for path in (_file(id), *(_file(id).with_suffix(suffix) for suffix in (RELEASED, RUN))):
         with suppress(OSError):
             path.unlink()
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from fedsim.errors import FedsimError
 from fedsim.options import Options, validated
+from fedsim.privacy.claims import rounded_up
 from fedsim.privacy.events import Event
 from fedsim.privacy.factorisations import FACTORISATIONS, Schema
 from fedsim.registry import nearest
@@ -97,7 +98,8 @@ def warnings(plan: Plan) -> list[str]:
     # The recommended default is itself above 1/(10 N), for any N that there is.
     if plan.delta > 1 / (10 * plan.users) and plan.delta != default_delta(plan.users):
         said.append(
-            f"delta = {plan.delta:g} is more than 1/(10 N) = {1 / (10 * plan.users):g}, which is "
+            f"delta = {rounded_up(plan.delta, 3)} is more than 1/(10 N) = "
+            f"{1 / (10 * plan.users):.3g}, which is "
             "generous: it bounds how often a user may be given away altogether."
         )
     if plan.users < SMALL_POPULATION:

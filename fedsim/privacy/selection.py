@@ -21,7 +21,14 @@ PRIVATE_SELECTION = (
     "private selection of a Poisson number of trials (Papernot & Steinke 2022), by RDP: "
     "where trials, their scores and their number stay with whoever searched"
 )
-COMPOSITION = "composition of all trials with what was trained after them, by PLD where it can be"
+COMPOSITION = "composition of all trials with what was trained after them"
+COMPOSITION_OF_SEEDS = "composition of all seeds"
+# How an accountant's name begins -> the theorem by which it composes, adaptively.
+_COMPOSED_BY = {
+    "exact Gaussian": "Gaussian mechanisms are one together (Dong, Roth & Su 2022)",
+    "PLD": "dominating pairs compose (Zhu, Dong & Wang 2022)",
+    "RDP": "Renyi divergences add up (Mironov 2017)",
+}
 _ORDERS = (*range(2, 65), *(round(64 * 1.15**step) for step in range(1, 40)))
 
 
@@ -104,4 +111,12 @@ def search_and_runs(
             return selected
     made = [event for events in trials for event in _rounds(events)]
     composed = compose((*released, *made, *after), delta)
-    return Loss(composed.epsilon, COMPOSITION, composed.rdp, composed.warnings)
+    what = COMPOSITION if trials or mean else COMPOSITION_OF_SEEDS
+    return replace(composed, accountant=by_composition(what, composed.accountant))
+
+
+def by_composition(what: str, accountant: str) -> str:
+    """The name of a composition: of what, by which theorem, computed by whom."""
+    found = (theorem for name, theorem in _COMPOSED_BY.items() if accountant.startswith(name))
+    theorem = next(found, "")
+    return f"{what} ({theorem}; {accountant})" if theorem else f"{what} ({accountant})"

@@ -22,6 +22,7 @@ from fedsim.privacy.coverage import (
 
 WIDTH = 100
 LABEL = 24
+_FULL = 0.98  # of a budget: what a calibration uses of it at least
 GROUPS = {
     "rests_on": "MUST STAY SECRET",
     "not_covered": "NOT COVERED",
@@ -92,6 +93,10 @@ def as_text(said: Mapping[str, Any]) -> str:
     lines.append(_line("  sampling", _sampling(said)))
     lines.append(_line("  participations", _participations(said)))
     lines.append(_line("  epsilon", _epsilon(guarantee)))
+    if guarantee.get("epsilon_names_known") is not None:
+        lines.append(_line("  names known", _names_known(said)))
+    if said["options"].get("epsilon"):
+        lines.append(_line("  budget", _budget(said)))
     lines.append(_line("  delta", _delta(said)))
     if said.get("public"):
         lines.append(_line("  public", said["public"]))
@@ -107,11 +112,11 @@ def as_text(said: Mapping[str, Any]) -> str:
     measured = said["empirical"] or "no lower bound was measured"
     lines.append(_line("  empirical", measured))
     for key, title in GROUPS.items():
-        lines += _group(title, said.get(key) or {})
+        lines += group_lines(title, said.get(key) or {})
     return "\n".join(lines)
 
 
-def _group(title: str, sentences: Mapping[str, str] | Sequence[str]) -> list[str]:
+def group_lines(title: str, sentences: Mapping[str, str] | Sequence[str]) -> list[str]:
     """Its lines; runs of earlier versions have sentences without labels."""
     if not isinstance(sentences, Mapping):
         return [_line(title if not row else "", text) for row, text in enumerate(sentences)]
@@ -157,11 +162,24 @@ def _sampling(said: Mapping[str, Any]) -> str:
         text = (
             f"{said['sampler']}, {said['options']['report_cohort']:,} of "
             f"{said['own']['reported_users']:,} simulated users a round ({said['cohort']:,} of the "
-            f"{said['users']:,} that are there)"
+            f"{said['users']:,} users that are there)"
         )
+    if who := _who(said):
+        text += f"; the {said['users']:,} users are {who}"
     claimed = said["guarantee"]["amplified"] and said["mechanism"] != "dp-sgd"
     amplified = "amplification claimed for it" if claimed else "no amplification claimed for it"
     return f"{text}: as implemented; {amplified}"
+
+
+def _who(said: Mapping[str, Any]) -> str:
+    """Of whom the users consist, where not all are people; "" of earlier statements too."""
+    people = said.get("people") or {}
+    synthetic = [
+        f"{number:,} {name} user{'s' * (number > 1)}"
+        for name in ("canary", "audit")
+        if (number := people.get(f"{name}_users", 0))
+    ]
+    return " and ".join([f"{people['training']:,} people", *synthetic]) if synthetic else ""
 
 
 def _participations(said: Mapping[str, Any]) -> str:
@@ -188,21 +206,61 @@ def _epsilon(guarantee: Mapping[str, Any]) -> str:
         f"{rounded_up(guarantee['delta'], 3)} ({guarantee['accountant']}"
     )
     if guarantee["epsilon_rdp"] is not None:
-        text += f"; cross-check RDP {guarantee['epsilon_rdp']:.4g}"
+        text += f"; cross-check RDP {rounded_up(float(guarantee['epsilon_rdp']))}"
     if guarantee["rho"] is not None:  # as in runs of earlier versions
         counted = ", amplification not counted" if guarantee["amplified"] else ""
-        text += f"; rho = {guarantee['rho']:.4g} zCDP{counted}"
+        text += f"; rho = {rounded_up(float(guarantee['rho']))} zCDP{counted}"
     if guarantee.get("mu") is not None:
-        text += f"; mu = {guarantee['mu']:.4g} GDP"
+        text += f"; mu = {rounded_up(float(guarantee['mu']))} GDP"
     return text + ")"
 
 
+def names_known(guarantee: Mapping[str, Any], unit: str = "user", happened: bool = False) -> str:
+    """What is left of a guarantee for who knows who was drawn; unit: of whom it speaks.
+
+    happened: the draws are those of the run, not what is exceeded once in 10^9 runs.
+    """
+    times = f"{guarantee['draws']:,} {'round' if unit == 'user' else 'batch'}"
+    times += ("es" if unit == "sequence" else "s") * (guarantee["draws"] != 1)
+    seldom = (
+        "nobody was drawn more often"
+        if happened
+        else "nobody is drawn more often, but in one of 10^9 runs"
+    )
+    return (
+        f"{rounded_up(float(guarantee['epsilon_names_known']))} at the same delta for a {unit} "
+        f"that was drawn in {times} ({seldom}): the exact Gaussian, sampling not counted"
+    )
+
+
+def _names_known(said: Mapping[str, Any]) -> str:
+    unit = "sequence" if said["mechanism"] == "dp-sgd" else "user"
+    known = "in which batches a sequence was" if unit == "sequence" else "who took part when"
+    happened = bool(said.get("drawn")) and not said.get("own")
+    text = f"for who knows {known}, epsilon is {names_known(said['guarantee'], unit, happened)}"
+    own = (said.get("own") or {}).get("guarantee") or {}
+    if own.get("epsilon_names_known") is not None:
+        told = names_known(own, unit, bool(said.get("drawn")))
+        text += f"; for those of this run epsilon is {told}"
+    return text
+
+
+def _budget(said: Mapping[str, Any]) -> str:
+    """Who chose the noise, where a budget is given: the budget, or the noise beside it."""
+    budget, spent = said["options"]["epsilon"], float(said["guarantee"]["epsilon"])
+    text = f"privacy.epsilon={budget:g} is the most that it may be, and is kept"
+    if spent < _FULL * budget:
+        return f"{text}; the noise is not made for it: privacy.noise_multiplier was given beside it"
+    return text
+
+
 def _delta(said: Mapping[str, Any]) -> str:
+    delta = rounded_up(float(said["guarantee"]["delta"]), 3)
     if said["mechanism"] == "dp-sgd":
-        return f"{said['guarantee']['delta']:.3g}, below 1 / the most sequences of a client"
+        return f"{delta}, below 1 / the most sequences of a client"
     users = said["own"]["reported_users"] if said.get("own") else said["users"]
-    delta = said["guarantee"]["delta"]
-    return f"{delta:.3g}; 1 / users = {1 / users:.3g}, recommended at most {users**-1.1:.3g}"
+    recommended = rounded_up(users**-1.1, 3)
+    return f"{delta}; 1 / users = {1 / users:.3g}, recommended at most {recommended}"
 
 
 def _simulated(said: Mapping[str, Any]) -> str:
@@ -219,9 +277,10 @@ def _simulated(said: Mapping[str, Any]) -> str:
 
 def _clients(clients: Mapping[str, Any]) -> str:
     return (
-        f"epsilon {clients['median']:.4g} in the median, {clients['upper_quartile']:.4g} at the "
-        f"upper quartile, {clients['max']:.4g} at most, of {clients['clients']:,} clients that "
-        f"took part ({clients['participations']} times at most)"
+        f"epsilon {rounded_up(clients['median'])} in the median, "
+        f"{rounded_up(clients['upper_quartile'])} at the upper quartile, "
+        f"{rounded_up(clients['max'])} at most, of {clients['clients']:,} clients that took part "
+        f"({clients['participations']} times at most)"
     )
 
 

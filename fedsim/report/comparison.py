@@ -108,8 +108,8 @@ def _made(cells: Cells) -> Iterator[Section]:
     """What they guarantee, what failed, what was chosen, and how all was made."""
     compared = cells.comparison
     if len(compared.privacy):
-        yield _pinned("Privacy", tables.privacy(cells), *tables.OF_ONE_AND_ALL, "note",
-                      note=_private(cells))  # fmt: skip
+        yield _pinned("Privacy", tables.privacy(cells), *tables.OF_ONE_AND_ALL, tables.THEOREM,
+                      "note", note=_private(cells))  # fmt: skip
     if len(cells.failed):
         yield Section("What failed", *tables.as_html(tables.failures(cells), "error"))
     if len(compared.chosen):
@@ -171,8 +171,9 @@ _LEAKAGE = (
     "table of scores."
 )
 _PRIVATE = (
-    "Search included: one run together with all trials of its cell's search, which saw the same "
-    "users; a trial that was stopped early counts as a whole run. Each further seed is a run more, "
-    "which is not counted here: it is there to measure chance, not to be published."
+    "Search included: one run together with the trials of its cell's search, which saw the same "
+    "users; a trial that was stopped early or failed counts as a whole run. All seeds: every run "
+    "of the cell that is published, and its search. Whoever sees several cells sees more of the "
+    "same users than any row says: `privacy compose` of their runs gives the whole."
 )
 _EDGE = "At an edge: in the outer 5 % of the range, so that a wider one may hold something better."

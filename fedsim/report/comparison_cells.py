@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from fedsim.privacy.claims import Claim
 from fedsim.report.formats import MISSING, missing, number, with_ends
 from fedsim.studies.comparison import Comparison
 from fedsim.studies.contrasts import is_significant, paired_p
@@ -270,10 +269,3 @@ def _places(values: pd.Series) -> dict[Any, int]:
     if pd.api.types.is_numeric_dtype(values):
         seen = sorted(seen)
     return {value: place for place, value in enumerate(seen)}
-
-
-def together(claim: Claim, row: Mapping[str, Any], name: str) -> Claim:
-    """The claim of a run and others that saw the same users; name: the column with its epsilon."""
-    own = row.get(f"own_{name}")
-    known = math.nan if own is None or missing(own) else float(own)
-    return claim.together(row[name], str(row.get("theorem") or ""), known)

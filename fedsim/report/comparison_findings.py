@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from fedsim.privacy.claims import Claim
+from fedsim.privacy.claims import Claim, together
 from fedsim.report.comparison_cells import (
     SCORES,
     Cells,
@@ -19,7 +19,6 @@ from fedsim.report.comparison_cells import (
     p_value,
     resolved,
     shown,
-    together,
 )
 from fedsim.report.comparison_leads import MOST_NAMED, best, leader, named, to_target
 from fedsim.report.formats import count, missing
@@ -252,15 +251,25 @@ def _guaranteed(row: dict[str, Any]) -> str:
     if missing(row["epsilon_with_search"]):
         return f"{text}. {row['note']}"
     if row["trials"]:
-        text += (
-            f". With its search, whose {row['trials']} trials saw the same users: at most "
-            f"{together(claim, row, 'epsilon_with_search').short}, by {row['theorem']}"
-        )
+        one = together(claim, row, "epsilon_with_search")
+        text += f". With its search, {_searched(row)}: epsilon at most {_by(one)}"
     else:
         text += ". Nothing was searched"
-    return f"{text}. All that is published, every seed: at most " + (
-        together(claim, row, "epsilon_of_all").short
+    return f"{text}. All that is published, every seed: epsilon at most " + (
+        _by(together(claim, row, "epsilon_of_all"))
     )
+
+
+def _by(claim: Claim) -> str:
+    """The figure, for whom, and by which theorem; the rest is as for one run."""
+    return f"{claim.short}, at the same delta, by {claim.accountant}"
+
+
+def _searched(row: dict[str, Any]) -> str:
+    """How many trials saw the same users, of a private selection in the mean."""
+    if row.get("private"):
+        return f"a Poisson number of trials that saw the same users, {row['trials']} in the mean"
+    return f"whose {count(int(row['trials']), 'trial')} saw the same users"
 
 
 def _failures(cells: Cells) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from fedsim.privacy.claims import Claim, notes
+from fedsim.privacy.claims import THEOREMS, Claim, notes, together
 from fedsim.report.comparison_cells import (
     SCORES,
     Cells,
@@ -16,7 +16,6 @@ from fedsim.report.comparison_cells import (
     difference,
     p_value,
     shown,
-    together,
     with_half,
 )  # fmt: skip
 from fedsim.report.comparison_findings import UNADJUSTED, at_edge
@@ -30,6 +29,7 @@ BOLD = (
     "of others)."
 )
 OF_ONE_AND_ALL = ("epsilon of one run", "epsilon, search included", "epsilon, all seeds")
+THEOREM = "by which theorem"
 _WITH_INTERVAL = re.compile(r"(\S+) (± \S+|\(\S+ to \S+\))")
 
 
@@ -199,10 +199,23 @@ def privacy(cells: Cells) -> Table:
     axes = cells.comparison.axes
     rows = [
         [row["strategy"], *(shown(row[axis]) for axis in axes), row["mechanism"], *_epsilons(row),
-         str(row["trials"]), row["note"] or MISSING]
+         _theorem(row), _trials(row), row["note"] or MISSING]
         for row in cells.comparison.privacy.to_dict("records")
     ]  # fmt: skip
-    return ["strategy", *axes, "mechanism", *OF_ONE_AND_ALL, "trials", "note"], rows
+    return ["strategy", *axes, "mechanism", *OF_ONE_AND_ALL, THEOREM, "trials", "note"], rows
+
+
+def _trials(row: dict[str, Any]) -> str:
+    """How many; of a private selection the mean, which is all that is told."""
+    return f"Poisson, {row['trials']} in the mean" if row.get("private") else str(row["trials"])
+
+
+def _theorem(row: dict[str, Any]) -> str:
+    """Of both epsilons of several runs, once where it is the same."""
+    search, seeds = (str(row.get(name) or "") for name in THEOREMS.values())
+    if search == seeds or not (search and seeds):
+        return search or seeds or MISSING
+    return f"search included: {search}; all seeds: {seeds}"
 
 
 def _epsilons(row: dict[str, Any]) -> tuple[str, ...]:

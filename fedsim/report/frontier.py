@@ -12,11 +12,11 @@ import pandas as pd
 from markupsafe import Markup
 
 from fedsim.files import write_atomically
-from fedsim.privacy.claims import NOTHING, Claim
+from fedsim.privacy.claims import NOTHING, THEOREMS, Claim, rounded_up, together
 from fedsim.report.formats import MISSING, missing, number, percent, with_ends
 from fedsim.report.study_page import Section, study_page
 from fedsim.report.svg import COLOURS, house_style, label_ends, panel, to_svg
-from fedsim.studies.frontier_results import claims
+from fedsim.studies.frontier_results import claims, composed
 
 # Never by colour alone: every mechanism has its mark and its line style too.
 CAPTION = (
@@ -38,7 +38,7 @@ SETTINGS = {
     "noise_deviation": "noise on the mean",
     "delta": "delta",
 }
-SEARCHED = "epsilon, search included"
+TOGETHER = dict(zip(THEOREMS, ("epsilon, search included", "epsilon, all seeds"), strict=True))
 
 
 def write_frontier(
@@ -57,36 +57,36 @@ def write_frontier(
 def markdown(points: pd.DataFrame, findings: Sequence[str]) -> str:
     """One row a mechanism and budget, with intervals, and what a reader must know of them."""
     header = ["mechanism", "epsilon", "top-1", "top-3", "perplexity", "mean sampled exposure",
-              "extracted", *SETTINGS.values(), SEARCHED]  # fmt: skip
+              "extracted", *SETTINGS.values(), *TOGETHER.values()]  # fmt: skip
     lines = [header, ["---"] * len(header), *_cells(points)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    said = [sentence for sentence in claims(points) if sentence not in findings]
+    told = [*claims(points), *composed(points)]
+    said = [sentence for sentence in told if sentence not in findings]
     return f"{table}\n\n{' '.join([*said, CAPTION, *findings])}\n"
 
 
 def _cells(points: pd.DataFrame) -> list[list[str]]:
     out = []
     for row in points.to_dict("records"):
-        claim, searched = Claim.of_row(row), row["epsilon_with_search"]
-        told = (claim.short, claim.together(searched).short) if claim else (NOTHING, NOTHING)
-        cells = [str(row["mechanism"]), told[0]]
+        claim = Claim.of_row(row)
+        cells = [str(row["mechanism"]), claim.short if claim else NOTHING]
         cells += [_score(row, name, 100, 2) for name in ("top1_recall", "top3_recall")]
         mean, low, high = (row[f"perplexity{end}"] for end in ("", "_low", "_high"))
         cells.append(with_ends(mean, low, high))
         cells.append(_score(row, "exposure_mean", 1, 1))
         cells.append(percent(row["extracted"], 0))
-        cells += [_setting(row[name]) for name in SETTINGS]
-        cells.append(told[1])
+        cells += [_setting(row[name], name) for name in SETTINGS]
+        cells += [together(claim, row, name).short if claim else NOTHING for name in TOGETHER]
         out.append(cells)
     return out
 
 
 def _in_lines(rows: list[list[str]]) -> list[list[str]]:
-    """Both epsilons, with for whom they hold, in as many lines as they take."""
-    text = Markup('<div class="text">{}</div>')
+    """The epsilons, with for whom they hold, in as many lines as they take."""
+    text, last = Markup('<div class="text">{}</div>'), len(TOGETHER)
     return [
-        [name, text.format(one), *rest, text.format(together)]
-        for name, one, *rest, together in rows
+        [name, text.format(one), *rest[:-last], *(text.format(more) for more in rest[-last:])]
+        for name, one, *rest in rows
     ]
 
 
@@ -100,11 +100,13 @@ def _score(row: dict[str, Any], name: str, scale: float, digits: int) -> str:
     return text if missing(half) else f"{text} ± {scale * half:.{digits}f}"
 
 
-def _setting(value: Any) -> str:
+def _setting(value: Any, name: str) -> str:
     if isinstance(value, str):
         return value or MISSING
     if missing(value):
         return MISSING
+    if name == "delta":
+        return rounded_up(value, 3)  # as below the table
     return "∞" if math.isinf(value) else f"{value:.4g}"
 
 
@@ -147,11 +149,11 @@ def _page(points: pd.DataFrame, needed: pd.DataFrame, findings: Sequence[str]) -
         + [number(value, 0) for name, value in row.items() if name not in _NOT_USERS]
         for row in needed.to_dict("records")
     ]
-    told = claims(points)
+    told = [*claims(points), *composed(points)]
     findings, said = [one for one in findings if one not in told], " ".join(told)
     budgets = [f"users for epsilon {n}" for n in needed.columns if n not in _NOT_USERS]
     header = ["mechanism", "epsilon", "top-1, %", "top-3, %", "perplexity", "mean sampled exposure",
-              "extracted", *SETTINGS.values(), SEARCHED]  # fmt: skip
+              "extracted", *SETTINGS.values(), *TOGETHER.values()]  # fmt: skip
     sections = [
         Section("Every mechanism and budget", header, _in_lines(_cells(points)), note=said),
         Section("How many users it takes", ["mechanism", "trained at", "top-1", *budgets], users,

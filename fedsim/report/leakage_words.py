@@ -6,6 +6,7 @@ import math
 import re
 from typing import Any
 
+from fedsim.privacy.claims import rounded_down, rounded_up
 from fedsim.report.formats import MISSING, number, size
 
 MINUS = "\N{MINUS SIGN}"
@@ -159,10 +160,17 @@ def value(quantity: str, x: Any) -> str:
         "auc": lambda: f"{x:.3f}",
         "bits": lambda: f"{x:.2f}{SPACE}bits",
         "count": lambda: number(x, 0 if x == round(x) else 1),
-        "epsilon": lambda: f"{x:.3g}",
+        "epsilon": lambda: _epsilon(quantity, x),
         "bytes": lambda: size(x),
     }.get(unit, lambda: f"{x:.4g}")()
     return text.replace("-", MINUS)
+
+
+def _epsilon(quantity: str, x: float) -> str:
+    """What is proven never below it, what an attack shows never above it."""
+    if quantity == "epsilon_proven":
+        return rounded_up(x)
+    return rounded_down(x) if quantity == "epsilon_lower_bound" else f"{x:.3g}"
 
 
 def _digits(percent: float, sign: bool = False) -> str:

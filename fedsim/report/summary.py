@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from fedsim.leakage.unseen import chance_of
+from fedsim.privacy.accounting import LARGE_EPSILON
 from fedsim.privacy.claims import Claim
 from fedsim.program import command_for_pages
 from fedsim.report.facts import NEVER_SEEN_BITS, Facts
@@ -247,4 +248,13 @@ def privacy(statement: dict[str, Any] | None) -> tuple[str, str]:
         return "Not private.", claim.sentence()
     done, planned = int(statement["rounds_done"]), int(statement["rounds"])
     whole = "" if done == planned else f" This is for all {planned:,} rounds; {done:,} are done."
-    return "Private.", claim.sentence() + whole
+    return _heading(claim, statement), claim.sentence() + whole
+
+
+def _heading(claim: Claim, statement: dict[str, Any]) -> str:
+    """In two words, for who reads no further: only what holds for the people of the run."""
+    if claim.simulated_users is not None:
+        return "Private for simulated users only."
+    if (statement.get("noise") or {}).get("kind") == "seeded":
+        return "Private in simulation only."
+    return "Hardly private." if claim.epsilon > LARGE_EPSILON else "Private."

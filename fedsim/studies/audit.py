@@ -21,7 +21,7 @@ from fedsim.leakage.base import Measure, Subject
 from fedsim.leakage.measures import MEASURES
 from fedsim.options import validated
 from fedsim.overrides import parse
-from fedsim.privacy.claims import rounded_up
+from fedsim.privacy.claims import rounded_down, rounded_up
 from fedsim.privacy.statement import as_text
 from fedsim.provenance import changed_text
 from fedsim.registry import nearest
@@ -75,9 +75,10 @@ def _tell_in_statement(run: Run, audited: Audited) -> None:
     if said is None or not said["guarantee"] or not len(rows):
         return
     proven = audited.table[audited.table.quantity == "epsilon_proven"].iloc[0]
+    method = rows.group.iloc[0].removeprefix("method=")
     said["empirical"] = (
-        f"epsilon >= {rows.estimate.iloc[0]:.3g} ({rows.group.iloc[0].removeprefix('method=')}, "
-        "95 %) by an attack on audit runs of this mechanism, of which "
+        f"epsilon >= {rounded_down(rows.estimate.iloc[0])} ({method}, 95 %) by an attack on audit "
+        "runs of this mechanism, of which "
         f"{rounded_up(proven.estimate)} is proven"
     ) + (f", {proven.note}" if proven.note else "")
     run.save_statement(said, as_text(said))

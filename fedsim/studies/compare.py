@@ -35,6 +35,7 @@ from fedsim.studies.tuning import (
     selects_privately,
     trial_config,
 )
+from server.privacy import nothing_guaranteed
 
 Chosen = dict[Cell, Values | FedsimError]
 
@@ -61,7 +62,10 @@ class Study:
             raise FedsimError("--range has no effect without --tune; add it, as --tune 8.")
         cells, told = self.plan.cells(), lru_cache(say)  # a line that cells share is said once
         for cell in cells:
-            check(self.plan.config(cell, self.seeds[0]), told)
+            config = self.plan.config(cell, self.seeds[0])
+            check(config, told)
+            if config.privacy.name != "none" and (nothing := nothing_guaranteed(config)):
+                told(nothing)
             ranges = self.plan.searched(cell) if self.trials else {}
             for end in ("low", "high"):
                 self.plan.config(cell, SEARCH_SEED, {k: getattr(ranges[k], end) for k in ranges})

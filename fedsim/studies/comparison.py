@@ -58,9 +58,10 @@ class Comparison:
     made: what a reproducibility checklist asks.
     privacy: a cell with a mechanism: strategy, axes, mechanism, the columns of the `Claim` of one
     run (missing where there is none), trials (of its search, the mean of their
-    number where it is a private selection), epsilon_with_search (of these and one run together),
-    epsilon_of_all (of these and the runs of all seeds), theorem (by which), the same two with own_
-    for the run's own users, note (why a figure is missing); empty where no cell has a mechanism.
+    number where it is a private selection), private (whether it is), epsilon_with_search (of these
+    and one run together), epsilon_of_all (of these and the runs of all seeds), theorem and
+    theorem_of_all (by which), the same two epsilons with own_ for the run's own users, note (why a
+    figure is missing); empty where no cell has a mechanism.
     """
 
     axes: tuple[str, ...]

@@ -17,11 +17,12 @@ import pandas as pd
 from fedsim.config import Config
 from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
-from fedsim.privacy.claims import Claim
+from fedsim.privacy.claims import THEOREMS, Claim
 from fedsim.privacy.mechanisms import MECHANISMS
 from fedsim.privacy.mechanisms.user_level import UserLevel
 from fedsim.runs import Run
 from fedsim.studies.grid import Told, run_all
+from fedsim.studies.guarantees import together
 from fedsim.studies.simulated import load_cell
 from server.privacy import mechanism_of, resolved
 
@@ -145,10 +146,24 @@ def train(study: Study, folder: Path, jobs: int, told: Told) -> Trained:
 
 def rows(study: Study, trained: Trained) -> pd.DataFrame:
     """What came out, one row for each run of the grid."""
+    whole = {point: _with_others(point, study, trained) for point in study.points}
     return pd.DataFrame(
-        _row(point, seed, trained.chosen[point], run, study)
+        _row(point, seed, trained.chosen[point], run) | whole[point]
         for (point, seed), run in trained.runs.items()
     )
+
+
+def _with_others(point: Point, study: Study, trained: Trained) -> dict[str, float | str]:
+    """What a point's runs guarantee with its search, and with its other seeds."""
+    runs = [trained.runs[point, seed] for seed in study.seeds]
+    if Claim.of(runs[0].privacy) is None:
+        return dict.fromkeys(THEOREMS, math.inf) | dict.fromkeys(THEOREMS.values(), "")
+    trials = [trained.trials[_trial(point, *pair)] for pair in study.tuning.trials]
+    return together(runs, trials)
+
+
+def _trial(point: Point, clip_norm: float, server_lr: float) -> str:
+    return f"search {point.name} clip {clip_norm:g} lr {server_lr:g}"
 
 
 _VARIED = {
@@ -183,17 +198,14 @@ def _search(
     if not trials:
         return {}, dict.fromkeys(study.points, only)
     cells = {
-        f"search {point.name} clip {clip:g} lr {lr:g}": study.config(point, SEARCH_SEED, clip, lr)
+        _trial(point, clip, lr): study.config(point, SEARCH_SEED, clip, lr)
         for point in study.points
         for clip, lr in trials
     }
     runs = run_all(cells, folder, jobs, told)
     chosen = {}
     for point in study.points:
-        scores = {
-            (clip, lr): _validation(runs[f"search {point.name} clip {clip:g} lr {lr:g}"])
-            for clip, lr in trials
-        }
+        scores = {(clip, lr): _validation(runs[_trial(point, clip, lr)]) for clip, lr in trials}
         chosen[point] = max(trials, key=lambda pair: scores[pair])
     return runs, chosen
 
@@ -203,9 +215,7 @@ def _validation(run: Run) -> float:
     return float(rows[rows["split"] == "validation"].top1_recall.iloc[-1])
 
 
-def _row(
-    point: Point, seed: int, pair: tuple[float, float], run: Run, study: Study
-) -> dict[str, Any]:
+def _row(point: Point, seed: int, pair: tuple[float, float], run: Run) -> dict[str, Any]:
     result = run.results.iloc[0]
     exposure = run.exposure
     last = exposure[exposure["round"] == exposure["round"].max()]
@@ -226,7 +236,6 @@ def _row(
         "noise_multiplier": options.noise_multiplier,
         "noise_deviation": _noise_deviation(run),
         **_claimed(run, point),
-        "epsilon_with_search": _with_search(run, len(study.tuning.trials)),
         "reported_users": _reported_users(run),
         "digest": run.digest,
     }
@@ -244,16 +253,6 @@ def _claimed(run: Run, point: Point) -> dict[str, Any]:
     if claim is None:
         return {"epsilon": point.epsilon, "sampler": run.config.server.sampler}
     return claim.at_most(point.epsilon).columns()
-
-
-def _with_search(run: Run, trials: int) -> float:
-    """Epsilon of the run and its searches together: they saw the same users."""
-    config, noise = run.config, run.config.privacy.options.noise_multiplier
-    if not noise:
-        return math.inf
-    mechanism = mechanism_of(config, open_federation(config))
-    found = mechanism.guarantee(noise, config.server.rounds, trials + 1)
-    return found.epsilon if found else math.inf
 
 
 def _reported_users(run: Run) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
@@ -11,11 +12,12 @@ import numpy as np
 import pandas as pd
 
 from fedsim.leakage.intervals import geometric_interval, mean_interval
-from fedsim.privacy.claims import COLUMNS, Claim, notes
+from fedsim.privacy.claims import COLUMNS, THEOREMS, Claim, notes
 from fedsim.studies.comparison import GEOMETRIC
 from fedsim.studies.frontier import WITHOUT_NOISE
 
 CLAIMED = COLUMNS[1:]  # the first is epsilon, which tells the rows apart
+WITH_OTHERS = (*THEOREMS, *(f"own_{name}" for name in THEOREMS), *THEOREMS.values())
 SCORES = ("top1_recall", "top3_recall", "perplexity", "exposure_max", "exposure_mean", "extracted")
 
 
@@ -33,8 +35,9 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
             values = group[score].to_numpy(np.float64)
             row[score], row[f"{score}_low"], row[f"{score}_high"] = over_seeds(values)
         for name in ("clip_norm", "server_lr", "noise_multiplier", "noise_deviation",
-                     "epsilon_with_search", "reported_users", *CLAIMED):  # fmt: skip
-            row[name] = group[name].iloc[0]
+                     "reported_users", *CLAIMED, *WITH_OTHERS):  # fmt: skip
+            if name in group:
+                row[name] = group[name].iloc[0]
         out.append(row)
     return pd.DataFrame(out)
 
@@ -141,12 +144,49 @@ def findings(points: pd.DataFrame, rows: pd.DataFrame, simulated: bool) -> list[
     for other in others if WITHOUT_NOISE in set(points.mechanism) else ():
         for score, name in (("top1_recall", "top-1 recall"), ("perplexity", "perplexity")):
             out.append(f"By {name}: {_compared(points, WITHOUT_NOISE, other, score)}")
-    if (rows.epsilon_with_search > rows.epsilon).any():
+    return [*out, *composed(points)]
+
+
+def composed(points: pd.DataFrame) -> list[str]:
+    """What the epsilons of several runs are made of, and by which theorem; of none, nothing."""
+    out = []
+    if by := _theorems(points, "mechanism", "theorem"):
         out.append(
-            "Clip norm and server learning rate were searched on the same users: the column "
-            "'epsilon, search included' composes the run with all its trials."
+            "Clip norm and server learning rate were searched on the same users: epsilon with the "
+            f"search included is that of a run and all of its trials, {by}."
+        )
+    if by := _theorems(points, "mechanism", "theorem_of_all"):
+        out.append(f"Epsilon of all seeds is that of all runs of a row and of its search, {by}.")
+    if out:
+        out.append(
+            "Rows are of the same users too: who has the models of several rows has more than any "
+            "of them says, and one without noise gives everything away."
         )
     return out
+
+
+def theorems(rows: pd.DataFrame) -> list[str]:
+    """By which theorem the searches of a finding's arms compose with a run, in a sentence."""
+    by = _theorems(rows, "arm", "theorem")
+    return [f"Epsilon with the search included is that of a run and all of its trials, {by}."] * (
+        by != ""
+    )
+
+
+def _theorems(rows: pd.DataFrame, whose: str, column: str) -> str:
+    """Each theorem of the column with the names of those that it is of; "" of none."""
+    names: dict[str, list[str]] = {}
+    known = rows[rows[column].fillna("").astype(bool)] if column in rows else rows[:0]
+    for row in known.to_dict("records"):
+        mine = names.setdefault(_without_step(row[column]), [])
+        if row[whose] not in mine:
+            mine.append(row[whose])
+    return "; ".join(f"of {', '.join(mine)} by {said}" for said, mine in names.items())
+
+
+def _without_step(theorem: str) -> str:
+    """Without the step of a distribution's points, in which budgets differ."""
+    return re.sub(r", h = [\d.e+-]+", "", theorem)
 
 
 def claims(points: pd.DataFrame) -> list[str]:

@@ -15,7 +15,8 @@ from fedsim.privacy.selection import search_and_runs
 from fedsim.runs import Run
 from fedsim.studies.cells import Cell
 
-_MISSING = {"epsilon_with_search": math.nan, "epsilon_of_all": math.nan, "theorem": ""}
+_MISSING = {"epsilon_with_search": math.nan, "epsilon_of_all": math.nan, "theorem": "",
+            "theorem_of_all": ""}  # fmt: skip
 
 
 def guarantees(
@@ -46,24 +47,38 @@ def _of(runs: Sequence[Run], trials: Sequence[Run], mean: int, failed: int) -> d
     """The row of a cell from its runs, one for each seed, and those of its search."""
     claim = Claim.of(runs[0].privacy)
     row = {"mechanism": runs[0].config.privacy.name, "epsilon": math.nan,
-           "trials": mean or len(trials) + failed, **_MISSING, "note": ""}  # fmt: skip
+           "trials": mean or len(trials) + failed, "private": bool(mean), **_MISSING,
+           "note": ""}  # fmt: skip
     if claim is None:
         return row | {"note": "no guarantee: there is no noise that would give one"}
     row |= claim.columns()
     try:
-        row |= _together(runs, trials, mean, failed, own=False)
-        if claim.simulated_users is not None:
-            own = _together(runs, trials, mean, failed, own=True)
-            row |= {f"own_{name}": own[name] for name in ("epsilon_with_search", "epsilon_of_all")}
+        row |= together(runs, trials, mean, failed)
     except FedsimError as error:
         return row | {"note": f"no composition with the search is computable: {error}"}
     return row
 
 
+def together(
+    runs: Sequence[Run], trials: Sequence[Run], mean: int = 0, failed: int = 0
+) -> dict[str, float | str]:
+    """What runs of one cell, which differ in their seed, guarantee with the `trials` before them.
+
+    epsilon_with_search: of the search and one run; epsilon_of_all: and the runs of all seeds; by
+    which theorem ("" where nothing is composed); the same two with own_ for the run's own users,
+    where the noise of a larger population is simulated. mean, failed: see `guarantees`.
+    """
+    out = _together(runs, trials, mean, failed, own=False)
+    claim = Claim.of(runs[0].privacy)
+    if claim is not None and claim.simulated_users is not None:
+        own = _together(runs, trials, mean, failed, own=True)
+        out |= {f"own_{name}": own[name] for name in ("epsilon_with_search", "epsilon_of_all")}
+    return out
+
+
 def _together(
     runs: Sequence[Run], trials: Sequence[Run], mean: int, failed: int, own: bool
 ) -> dict[str, float | str]:
-    """Epsilon of the search with the first run, and with all; and by which theorem."""
     each = [_events(run, own) for run in runs]
     searched = [_events(trial, own) for trial in trials]
     # All trials have one seed, and so one schedule.
@@ -71,9 +86,10 @@ def _together(
     delta = float(_guarantee(runs[0], own)["delta"])
     first = search_and_runs(each[0], searched, mean, each[0], delta)
     every = search_and_runs(each[0], searched, mean, [e for mine in each for e in mine], delta)
-    theorem = first.accountant if searched or mean else ""
+    search = bool(searched or mean)
     return {"epsilon_with_search": first.epsilon, "epsilon_of_all": every.epsilon,
-            "theorem": theorem}  # fmt: skip
+            "theorem": first.accountant if search else "",
+            "theorem_of_all": every.accountant if search or len(runs) > 1 else ""}  # fmt: skip
 
 
 def _events(run: Run, own: bool) -> tuple[Event, ...]:

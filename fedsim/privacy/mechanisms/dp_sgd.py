@@ -8,7 +8,13 @@ import numpy as np
 from pydantic import Field
 
 from fedsim.errors import FedsimError
-from fedsim.privacy.accounting import ZERO_OUT_SEQUENCE, Guarantee, example_epsilon, loud
+from fedsim.privacy.accounting import (
+    ZERO_OUT_SEQUENCE,
+    Guarantee,
+    example_epsilon,
+    known_names,
+    loud,
+)
 from fedsim.privacy.base import MECHANISMS, Mechanism, Release, State
 from fedsim.privacy.events import Event, mu_of, rho_of
 from fedsim.privacy.noise_options import NoiseOptions
@@ -59,7 +65,7 @@ class DpSgd(Mechanism):
         }
         return Release(mean, state, facts)
 
-    def guarantee(self, noise_multiplier: float, rounds: int, runs: int = 1) -> Guarantee | None:
+    def guarantee(self, noise_multiplier: float, rounds: int) -> Guarantee | None:
         """For the client that takes part most often."""
         options, setting = self.options, self.setting
         if options.delta * setting.most_sequences() >= 1:
@@ -69,7 +75,7 @@ class DpSgd(Mechanism):
             )
         if not noise_multiplier:
             return None
-        often = runs * setting.most_participations(rounds)
+        often = setting.most_participations(rounds)
         loss = example_epsilon(
             noise_multiplier, options.sample_rate, often * options.steps, options.delta
         )
@@ -96,6 +102,7 @@ class DpSgd(Mechanism):
             participations=often,
             min_separation=None,
             warnings=tuple(loud(loss.epsilon)),
+            **known_names(events, setting.users * setting.most_sequences(), options.delta),
         )
 
     def beside(self, participations: np.ndarray) -> dict[str, Any]:

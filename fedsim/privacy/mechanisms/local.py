@@ -74,7 +74,7 @@ class Local(Mechanism):
         }
         return Release(aggregate.mean() if norms else None, state, facts)
 
-    def guarantee(self, noise_multiplier: float, rounds: int, runs: int = 1) -> Guarantee | None:
+    def guarantee(self, noise_multiplier: float, rounds: int) -> Guarantee | None:
         """For the user that takes part most often."""
         setting, delta = self.setting, self.options.delta
         if delta * setting.users >= 1:
@@ -84,7 +84,7 @@ class Local(Mechanism):
             )
         if not noise_multiplier:
             return None
-        often = runs * setting.most_participations(rounds)
+        often = setting.most_participations(rounds)
         epsilon = local_epsilon(noise_multiplier, often, delta)
         events = local_events(noise_multiplier, often)
         return Guarantee(

@@ -18,11 +18,12 @@ class NoMechanism(Mechanism):
 
     Options = NoneOptions
     samplers = ()
+    instead = ("dp-fedavg", "privacy=dp-fedavg beside it")
 
     def release(self, aggregate: Aggregate, round: int, state: State) -> Release:
         """The weighted mean, or nothing where nobody completed."""
         return Release(aggregate.mean() if aggregate.results else None, state, {})
 
-    def guarantee(self, noise_multiplier: float, rounds: int, runs: int = 1) -> Guarantee | None:
+    def guarantee(self, noise_multiplier: float, rounds: int) -> Guarantee | None:
         """None."""
         return None

@@ -32,6 +32,10 @@ class SecAgg(Mechanism):
     Options = SecAggOptions
     options: SecAggOptions
     samplers = ()
+    instead = (
+        "dp-fedavg",
+        "privacy=dp-fedavg privacy.secagg_bits=22, whose updates have noise in a secure sum",
+    )
 
     def __init__(self, options: Any, setting: Any) -> None:
         super().__init__(options, setting)
@@ -54,6 +58,6 @@ class SecAgg(Mechanism):
         self._secure.check(aggregate)
         return Release(aggregate.mean() if aggregate.results else None, state, {})
 
-    def guarantee(self, noise_multiplier: float, rounds: int, runs: int = 1) -> Guarantee | None:
+    def guarantee(self, noise_multiplier: float, rounds: int) -> Guarantee | None:
         """None."""
         return None

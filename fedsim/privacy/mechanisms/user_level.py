@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -168,18 +167,11 @@ class UserLevel(Mechanism):
         """See `Mechanism.noise_for`."""
         return noise_for(self.plan(1.0, self.setting.rounds), epsilon)
 
-    def guarantee(self, noise_multiplier: float, rounds: int, runs: int = 1) -> Guarantee | None:
+    def guarantee(self, noise_multiplier: float, rounds: int) -> Guarantee | None:
         """See `Mechanism.guarantee`; None without noise."""
         if not noise_multiplier:
             return None
-        plan = self.plan(noise_multiplier, rounds)
-        if self.setting.sampler == "cyclic":  # n Gaussian mechanisms are one with less noise
-            return guarantee(replace(plan, noise_multiplier=noise_multiplier / math.sqrt(runs)))
-        turns = 1
-        if self.setting.sampler == "groups" and runs > 1:  # each run begins with the first group
-            turns = self.setting.groups
-        rounds = -(-plan.rounds // turns) * turns
-        return guarantee(replace(plan, rounds=rounds * runs))
+        return guarantee(self.plan(noise_multiplier, rounds))
 
     def beside(self, participations: np.ndarray) -> dict[str, Any]:
         """Where another cohort is reported: what this run's own users have."""

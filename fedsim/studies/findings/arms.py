@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,6 +16,7 @@ from fedsim.runs import Run
 from fedsim.studies.findings.base import CURVE, Asked, Finding, Measured
 from fedsim.studies.frontier import SEARCH_SEED
 from fedsim.studies.grid import Crew, Told, run_all
+from fedsim.studies.guarantees import together
 from fedsim.studies.simulated import load_cell
 
 
@@ -72,11 +73,12 @@ class Arms(Finding):
         runs = run_all(cells, folder, jobs, told)
         rows, curves = [], []
         for arm in arms:
-            for seed in asked.seeds:
-                run = runs[f"{arm.name}, seed {seed}"]
+            mine = [runs[f"{arm.name}, seed {seed}"] for seed in asked.seeds]
+            whole = _with_search(arm, mine, trials)
+            for seed, run in zip(asked.seeds, mine, strict=True):
                 claim = Claim.of(run.privacy)
                 said = {"chosen": " ".join(chosen[arm]), "digest": run.digest}
-                said |= claim.columns() if claim else {}
+                said |= (claim.columns() | whole) if claim else {}
                 rows.append({"arm": arm.name, "seed": seed, **self.row(run, arm), **said})
                 curves.append(curve(run, arm.name, seed))
         table, shown = pd.DataFrame(rows), pd.concat(curves, ignore_index=True)
@@ -86,7 +88,7 @@ class Arms(Finding):
         self, asked: Asked, arms: tuple[Arm, ...], folder: Path, jobs: int, told: Told
     ) -> tuple[Mapping[str, Run], Mapping[Arm, tuple[str, ...]]]:
         trials = {
-            f"search {arm.name}: {' '.join(choice)}": (arm, choice)
+            _trial(arm, choice): (arm, choice)
             for arm in arms
             for choice in arm.choices
             if len(arm.choices) > 1
@@ -111,6 +113,21 @@ class Arms(Finding):
             if arm not in best or score > best[arm]:
                 best[arm], chosen[arm] = score, choice
         return runs, chosen
+
+
+def _trial(arm: Arm, choice: tuple[str, ...]) -> str:
+    return f"search {arm.name}: {' '.join(choice)}"
+
+
+def _with_search(
+    arm: Arm, runs: Sequence[Run], trials: Mapping[str, Run]
+) -> dict[str, float | str]:
+    """What an arm's runs guarantee with its search, failed trials included; see `together`."""
+    if Claim.of(runs[0].privacy) is None:
+        return {}
+    asked = [_trial(arm, choice) for choice in arm.choices if len(arm.choices) > 1]
+    made = [trials[name] for name in asked if name in trials]
+    return together(runs, made, failed=len(asked) - len(made))
 
 
 def run_those_that_can(

@@ -9,7 +9,7 @@ from typing import ClassVar
 import pandas as pd
 
 from fedsim.config import Config
-from fedsim.privacy.claims import Claim, notes
+from fedsim.privacy.claims import Claim, notes, together
 from fedsim.studies import frontier
 from fedsim.studies.findings.base import (
     DOES_NOT_SHOW,
@@ -24,6 +24,7 @@ from fedsim.studies.findings.base import (
 )
 from fedsim.studies.findings.pairing import over_seeds, paired
 from fedsim.studies.frontier import Point, Study, Tuning, reported
+from fedsim.studies.frontier_results import theorems
 from fedsim.studies.grid import Told
 
 AMPLIFIED, TREE = "dp-fedavg", "tree"
@@ -113,7 +114,9 @@ class Kairouz2021(Finding):
             {
                 "epsilon of one run": claim.short if (claim := claims[budget, name]) else "",
                 "epsilon, search included": (
-                    claim.together(own.epsilon_with_search.iloc[0]).short if claim else ""
+                    together(claim, own.iloc[0].to_dict(), "epsilon_with_search").short
+                    if claim
+                    else ""
                 ),
                 "mechanism": name,
                 "adjacency": own.adjacency.iloc[0],
@@ -137,6 +140,7 @@ class Kairouz2021(Finding):
             ),
             f"The search for clip norm and server rate took {len(_TUNING.trials)} trials on the "
             "same people; the second column composes them with one run.",
+            *theorems(rows),
             "The promises differ: that of DP-FedAvg holds where nobody sees who is sampled, that "
             "of DP-FTRL with no assumption on sampling.",
         )
