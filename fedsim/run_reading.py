@@ -194,6 +194,16 @@ class RunReader:
                 f"`{command('audit', self.path, '--measures', measure)}`."
             ) from None
 
+    def measured(self, measure: str) -> dict[str, Any] | None:
+        """What `save_measured` wrote of a leakage measure; None where it is not there or damaged:
+        the measure can be taken again."""
+        name = f"audit/{measure}.json"
+        try:
+            self.checksums.require_one(name)
+            return self.read_json(name)
+        except FedsimError:
+            return None
+
     def table_lengths(self) -> dict[str, int]:
         """Bytes of each table that has been begun: how far the record is."""
         paths = {name: self.path / f"{name}.csv" for name in TABLES}

@@ -152,6 +152,12 @@ class Run(RunReader):
             folder.mkdir(exist_ok=True)
         self._replace(f"audit/{measure}.{name}.parquet", buffer.getvalue())
 
+    def save_measured(self, measure: str, record: Mapping[str, Any]) -> None:
+        """Write `audit/MEASURE.json`: what decided what the measure found, and what it left."""
+        with self._writing("audit") as folder:
+            folder.mkdir(exist_ok=True)
+        self._replace(f"audit/{measure}.json", as_json(record))
+
     def log(self, text: str) -> None:
         """Add to `run.log`, with the time."""
         with self._writing("run.log") as path, path.open("a", encoding="utf-8") as file:

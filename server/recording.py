@@ -227,7 +227,7 @@ class Recorder:
         from fedsim.leakage.measures import MEASURES
 
         federation, seed = self.federation, self.config.seed
-        bench = load_reference("fedsim.studies.workbench:Bench")(self.run.path / "audit")
+        bench = load_reference("fedsim.studies.workbench:Bench")()
         subject = Subject(model, self.config, federation, state.participations, seed, bench)
         for name in names:
             try:

@@ -21,6 +21,7 @@ import fedsim.cli.audit
 import fedsim.leakage.checks
 import fedsim.report.leakage_cards  # before a test's own measures are in the registry's place
 import fedsim.studies.audit
+import fedsim.studies.audit_workers
 from fedsim.cli import main as cli
 from fedsim.config import Config, load
 from fedsim.errors import FedsimError
@@ -204,7 +205,7 @@ def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
                 future.set_exception(error)
             return future
 
-    monkeypatch.setattr(fedsim.studies.audit, "ProcessPoolExecutor", Now)
+    monkeypatch.setattr(fedsim.studies.audit_workers, "ProcessPoolExecutor", Now)
 
 
 # -- what is refused ------------------------------------------------------------------------------

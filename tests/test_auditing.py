@@ -21,6 +21,7 @@ from fedsim.leakage.auditing import Errors, Guesses
 from fedsim.leakage.base import Findings, Subject
 from fedsim.leakage.checks import CHECKS
 from fedsim.leakage.measures.epsilon import Epsilon, Promise, verdict
+from fedsim.leakage.steps import Heard, nobody
 from fedsim.models import build
 from fedsim.privacy.accountants import exact_gaussian
 from fedsim.privacy.contributions import Clipped
@@ -148,7 +149,7 @@ class Bench:
         self.folder = folder
         self.runs: list[Run] = []
 
-    def train(self, cells: Mapping[str, Config]) -> Mapping[str, Run]:
+    def train(self, cells: Mapping[str, Config], heard: Heard = nobody) -> Mapping[str, Run]:
         """See `Workbench.train`."""
         made = {name: simulate(c, self.folder / name, quiet=True) for name, c in cells.items()}
         self.runs += made.values()

@@ -19,6 +19,7 @@ from fedsim.leakage import shadow
 from fedsim.leakage.base import Subject
 from fedsim.leakage.checks import CHECKS
 from fedsim.leakage.measures.shadows import Shadows, participants, shadow_config
+from fedsim.leakage.steps import Heard, nobody
 from fedsim.models import build
 from fedsim.runs import Run
 from fedsim.simulation import simulate
@@ -133,7 +134,7 @@ class Bench:
     folder: Path
     trained: list[str] = field(default_factory=list)
 
-    def train(self, cells: Mapping[str, Config]) -> Mapping[str, Run]:
+    def train(self, cells: Mapping[str, Config], heard: Heard = nobody) -> Mapping[str, Run]:
         """See `Workbench.train`."""
         runs = {}
         for name, config in cells.items():

@@ -75,7 +75,7 @@ def test_the_truth_is_found(name: str) -> None:
     assert [check for check in CHECKS[name]() if not check.passed] == []
 
 
-def peeked(model: object, text: Sequences) -> np.ndarray:
+def peeked(model: object, text: Sequences, heard: object = None) -> np.ndarray:
     """The suffix, without asking the model."""
     return text.tokens.astype(np.int64)
 
@@ -368,7 +368,7 @@ class Bench:
     def __init__(self) -> None:
         self.rounds: list[int] = []
 
-    def train(self, cells: Any) -> Any:
+    def train(self, cells: Any, heard: Any = None) -> Any:
         """Never asked for."""
         raise AssertionError
 

@@ -18,6 +18,7 @@ from fedsim.program import command
 
 if TYPE_CHECKING:
     from fedsim.leakage.audit import Audited
+    from fedsim.runs import Run
 
 WIDTH = 150
 EXIT_BROKEN = 3
@@ -35,42 +36,32 @@ def audit(
     unmask: Annotated[bool, typer.Option("--unmask", help=UNMASK)] = False,
     listed: Annotated[bool, typer.Option("--list", help="the measures and their options")] = False,
     jobs: Annotated[int, typer.Option(min=0, help="measures at a time; 0: one a core")] = 0,
+    again: Annotated[
+        bool, typer.Option("--again", help="measure also what an earlier audit kept")
+    ] = False,
     full: Annotated[bool, typer.Option("--full", help="print all figures")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Measure what a finished run's model gives away; the run's report then shows it.
 
+    Each measure is kept as it ends: an audit that was stopped goes on with the next one, and what
+    an earlier one kept is measured again where its options, the model or the code are others.
     Exit code 3 where a measure proves that a guarantee of the run does not hold.
     """
-    from fedsim.report import write_report
     from fedsim.runs import Run
-    from fedsim.studies.audit import audit_run
 
     if listed:
         _list(as_json)
         return
     if run is None:
         raise FedsimError(f"Name the folder of the run to audit: `{command('audit', 'RUN')}`.")
-
-    def told(done: Audited) -> None:
-        speed = f", {done.sentences / done.seconds:,.0f} sentences/s" if done.sentences else ""
-        print(f"{done.name}: {done.seconds:.1f} s{speed}", file=sys.stderr, flush=True)
-
-    def refused(name: str, error: FedsimError) -> None:
-        print(f"{name}: not taken. {error}", file=sys.stderr, flush=True)
-
     opened = Run.open(run)
     names = [name.strip() for name in (measures or "").split(",") if name.strip()]
     if measures is not None and not names:
         raise FedsimError(
             f"--measures names none; see `{command('audit', '--list')}`, or leave it out."
         )
-    try:
-        found = audit_run(opened, names, overrides or (), jobs, told, None if names else refused)
-    except KeyboardInterrupt:
-        print("Interrupted; what was measured is kept.", file=sys.stderr)
-        raise typer.Exit(130) from None
-    page = write_report(opened, unmask)
+    found, page = _audited(opened, names, overrides or [], jobs, again, unmask)
     rows = [row for done in found for row in done.table.to_dict("records")]
     if as_json:
         print(json.dumps([{k: _plain(v) for k, v in row.items()} for row in rows], indent=2))
@@ -84,6 +75,38 @@ def audit(
         print(f"Error: {sentence}", file=sys.stderr)
     if broken:
         raise typer.Exit(EXIT_BROKEN)
+
+
+def _audited(
+    run: Run, names: list[str], overrides: list[str], jobs: int, again: bool, unmask: bool
+) -> tuple[list[Audited], Path]:
+    """What was measured, and the page that shows it. A stop writes the page too, and ends."""
+    from fedsim.cli.audit_progress import AuditProgress
+    from fedsim.interrupts import held_back
+    from fedsim.report import write_report
+    from fedsim.studies.audit import audit_run
+
+    with AuditProgress() as shown:
+
+        def told(done: Audited) -> None:
+            shown.say(_told(done))
+
+        def refused(name: str, error: FedsimError) -> None:
+            shown.say(f"{name}: not taken. {error}")
+
+        none_named = refused if not names else None
+        try:
+            found = audit_run(run, names, overrides, jobs, told, none_named, again, shown)
+        except KeyboardInterrupt:
+            with held_back():  # a second one must not cost the page
+                page = write_report(run, unmask)
+            words = [word for word in sys.argv[1:] if word != "--again"]
+            shown.say(
+                f"Interrupted; what was measured is kept, and in {page}. Go on with: "
+                f"{command(*words)}"
+            )
+            raise typer.Exit(130) from None
+    return found, write_report(run, unmask)
 
 
 def selfcheck(
@@ -118,6 +141,17 @@ def selfcheck(
     if failed:
         print(f"{failed} of {len(rows)} self-checks failed.", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _told(done: Audited) -> str:
+    """A measure that has ended, in one line."""
+    if done.kept:
+        return (
+            f"{done.name}: kept from before, when it took {done.seconds:.1f} s; --again measures "
+            "it again"
+        )
+    speed = f", {done.sentences / done.seconds:,.0f} sentences/s" if done.sentences else ""
+    return f"{done.name}: {done.seconds:.1f} s{speed}"
 
 
 def _plain(value: Any) -> Any:

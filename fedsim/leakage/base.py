@@ -16,6 +16,7 @@ from fedsim.config import Config
 from fedsim.data.sequences import Sequences
 from fedsim.errors import FedsimError
 from fedsim.federation import Federation
+from fedsim.leakage.steps import Heard, Steps, nobody
 from fedsim.models.base import LanguageModel
 from fedsim.options import Options
 from fedsim.parameters import Parameters
@@ -29,8 +30,9 @@ NAN = math.nan
 class Workbench(Protocol):
     """What a measure may ask of the rooms above it."""
 
-    def train(self, cells: Mapping[str, Config]) -> Mapping[str, Run]:
-        """Federated runs of these configs, by name: cached and resumable."""
+    def train(self, cells: Mapping[str, Config], heard: Heard = nobody) -> Mapping[str, Run]:
+        """Federated runs of these configs, by name: cached and resumable; `heard` is told what
+        share of their rounds is done."""
 
     def updates(
         self, parameters: Parameters, texts: Sequence[Sequences], config: Config
@@ -44,7 +46,8 @@ class Subject:
     """A global model, and what it was trained on.
 
     participations (federation.users,): completed rounds of each user by id, canary users last.
-    seed: of the measure's own draws, beside the purpose that it names.
+    seed: of the measure's own draws, beside the purpose that it names. heard: is told what share
+    of a measure is done.
     """
 
     model: LanguageModel
@@ -53,6 +56,11 @@ class Subject:
     participations: np.ndarray
     seed: int
     bench: Workbench | None = None
+    heard: Heard = nobody
+
+    def steps(self, **phases: float) -> Steps:
+        """A measure's phases by name, with how long each takes beside the others."""
+        return Steps(phases, self.heard)
 
     @cached_property
     def members(self) -> np.ndarray:

@@ -12,6 +12,7 @@ import pandas as pd
 from fedsim.leakage import clusters, roc
 from fedsim.leakage.base import Finding
 from fedsim.leakage.roc import FPRS, Estimate
+from fedsim.leakage.steps import Heard, nobody, steps
 from fedsim.seeding import stream
 
 UNTRAINED, WORDS = "an untrained model", "a classifier of the words alone"
@@ -54,16 +55,18 @@ class Comparison:
         untrained: Mapping[str, np.ndarray],
         guesses: np.ndarray,
         words: str,
+        heard: Heard = nobody,
     ) -> list[Finding]:
         """AUC and TPR of every score, then the AUCs of the blind attackers.
 
         scores and untrained: group -> values of the model and of the untrained one, which are the
-        control; guesses: of the classifier of words, whose group is `words`.
+        control; guesses: of the classifier of words, whose group is `words`. heard: is told what
+        share of the groups is done.
         """
         rows, blind = [], []
         by_words = self.area(guesses, words)
         doubt = warning(WORDS, by_words)
-        for group, values in scores.items():
+        for group, values in steps(scores.items(), len(scores), heard):
             n, null = self.people(values), self.area(untrained[group], f"untrained {group}")
             notes = [warning(UNTRAINED, null), doubt]
             area = self.area(values, group)

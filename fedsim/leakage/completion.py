@@ -13,19 +13,20 @@ import numpy as np
 import torch
 
 from fedsim.data.sequences import Sequences, gather
-from fedsim.leakage.scoring import Scored, batches
+from fedsim.leakage.scoring import Scored, batches, told
+from fedsim.leakage.steps import Heard, nobody
 from fedsim.models.batch import N_SPECIALS, Batch
 
 
 @torch.no_grad()
-def greedy_words(model: Scored, sequences: Sequences) -> np.ndarray:
+def greedy_words(model: Scored, sequences: Sequences, heard: Heard = nobody) -> np.ndarray:
     """What greedy decoding says at each place after the true words before it, int64 (words,).
 
     Special tokens are never chosen: a keyboard does not suggest them. Of equally likely words it
-    is the one with the smallest id, the most frequent.
+    is the one with the smallest id, the most frequent. `heard` is told what share is done.
     """
     out = np.zeros(len(sequences.tokens), np.int64)
-    for chosen in batches(sequences):
+    for chosen in told(batches(sequences), sequences, heard):
         batch = Batch.of(sequences.tokens, sequences.offsets, chosen, model.device)
         best = model.log_probs(batch)[:, N_SPECIALS:].argmax(1) + N_SPECIALS
         rows = chosen[batch.sequence.cpu().numpy()]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fedsim.data.sequences import Sequences, offsets_of
 from fedsim.leakage.decoding import Typed
+from fedsim.leakage.steps import Heard, nobody, steps
 from fedsim.models.batch import BOS, EOS, N_SPECIALS
 
 ROWS = 512  # sentences drawn side by side
@@ -39,16 +40,22 @@ class Generated:
 
 @torch.no_grad()
 def generate(
-    model: Typed, prefixes: np.ndarray, rule: Rule, max_words: int, rng: np.random.Generator
+    model: Typed,
+    prefixes: np.ndarray,
+    rule: Rule,
+    max_words: int,
+    rng: np.random.Generator,
+    heard: Heard = nobody,
 ) -> Generated:
     """One sentence for each row of `prefixes`, (n, k) word ids, k = 0 for none; ids included.
 
     A sentence ends where its end is drawn, or after `max_words`. The other special tokens are
-    never drawn.
+    never drawn. `heard` is told what share of the sentences is done.
     """
+    starts = range(0, len(prefixes), ROWS)
     blocks = [
         _together(model, prefixes[start : start + ROWS], rule, max_words, rng)
-        for start in range(0, len(prefixes), ROWS)
+        for start in steps(starts, len(starts), heard)
     ]
     words = np.concatenate([b[0] for b in blocks])
     log_probs = np.concatenate([b[1] for b in blocks])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fedsim.data.sequences import Sequences, offsets_of
+from fedsim.leakage.steps import Heard, nobody
 from fedsim.models.batch import Batch
 
 HEADER = len(zlib.compress(b""))  # bytes that say nothing of a text: five words are hardly more
@@ -69,8 +70,11 @@ class Scores:
 
 
 @torch.no_grad()
-def score(model: Scored, sequences: Sequences, moments: bool = False) -> Scores:
+def score(
+    model: Scored, sequences: Sequences, moments: bool = False, heard: Heard = nobody
+) -> Scores:
     """Score all sentences; `moments` asks for mean and deviation too, which costs a pass more.
+    `heard` is told what share of the words is done.
 
     The result does not depend on how sentences are batched but for rounding, and the batches do
     not depend on the machine.
@@ -78,7 +82,7 @@ def score(model: Scored, sequences: Sequences, moments: bool = False) -> Scores:
     global _scored
     _scored += len(sequences)
     out = np.zeros((3, len(sequences.tokens)))
-    for chosen in batches(sequences):
+    for chosen in told(batches(sequences), sequences, heard):
         batch = Batch.of(sequences.tokens, sequences.offsets, chosen, model.device)
         scores = model.log_probs(batch)
         own = scores.gather(1, batch.targets[:, None])[:, 0].double()
@@ -115,6 +119,15 @@ def batches(sequences: Sequences) -> Iterator[np.ndarray]:
         end = max(start + 1, int(np.searchsorted(rows, rows[start] + ROWS, side="right")) - 1)
         yield order[start:end]
         start = end
+
+
+def told(chosen: Iterable[np.ndarray], sequences: Sequences, heard: Heard) -> Iterator[np.ndarray]:
+    """The batches; `heard` is told after each what share of the predictions is done."""
+    done, total = 0, len(sequences.tokens) + len(sequences)
+    for batch in chosen:
+        yield batch
+        done += int(sequences.lengths[batch].sum()) + len(batch)
+        heard(done / max(total, 1))
 
 
 def zlib_bytes(text: str) -> int:

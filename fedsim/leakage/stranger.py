@@ -8,16 +8,17 @@ import numpy as np
 
 from fedsim.errors import FedsimError
 from fedsim.leakage.base import Subject
+from fedsim.leakage.steps import Heard, nobody, steps
 from fedsim.models.base import LanguageModel, build
 from fedsim.parameters import Parameters
 from fedsim.seeding import stream, torch_stream
 
 
-def trained_on(subject: Subject, users: np.ndarray) -> LanguageModel:
+def trained_on(subject: Subject, users: np.ndarray, heard: Heard = nobody) -> LanguageModel:
     """Federated averaging over `users` alone, each as often as a member of the subject took part.
 
-    Without momentum and without any mechanism: it is a reference, not a repetition. Raises
-    FedsimError where the subject has no workbench.
+    Without momentum and without any mechanism: it is a reference, not a repetition. `heard` is
+    told what share of the rounds is done. Raises FedsimError where the subject has no workbench.
     """
     if subject.bench is None:
         raise FedsimError(
@@ -29,7 +30,8 @@ def trained_on(subject: Subject, users: np.ndarray) -> LanguageModel:
     parameters = Parameters.from_model(model)
     cohort = min(config.server.cohort, len(users))
     often = float(subject.participations[subject.members].mean())
-    for round in range(1, 1 + math.ceil(often * len(users) / cohort)):
+    rounds = math.ceil(often * len(users) / cohort)
+    for round in steps(range(1, 1 + rounds), rounds, heard):
         drawn = stream(subject.seed, "medium reference", round).choice(users, cohort, replace=False)
         updates = subject.bench.updates(
             parameters, [federation.sequences(int(user)) for user in drawn], config

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from fedsim.device import available_cores, resolve_device
+from fedsim.device import resolve_device
 from fedsim.errors import FedsimError
 from fedsim.federation import open_federation
-from fedsim.interrupts import NUMBERS
-from fedsim.leakage.audit import Audited, keep, take
+from fedsim.interrupts import held_back
+from fedsim.leakage.audit import Audited, keep, kept, made_with, take
 from fedsim.leakage.base import Measure, Subject
 from fedsim.leakage.measures import MEASURES
+from fedsim.leakage.steps import Heard, nobody
 from fedsim.options import validated
 from fedsim.overrides import parse
 from fedsim.privacy.claims import rounded_down, rounded_up
@@ -26,6 +26,14 @@ from fedsim.privacy.statement import as_text
 from fedsim.provenance import changed_text
 from fedsim.registry import nearest
 from fedsim.runs import Run
+from fedsim.studies.audit_workers import (
+    EVERY_S,
+    MeasureProgress,
+    Outcome,
+    Watching,
+    outcome,
+    take_together,
+)
 from fedsim.studies.workbench import Bench
 
 Told = Callable[[Audited], None]
@@ -39,34 +47,66 @@ def audit_run(
     jobs: int = 0,
     told: Told = lambda _: None,
     refused: Refused | None = None,
+    again: bool = False,
+    watching: Watching = lambda _: None,
 ) -> list[Audited]:
     """Measure a finished run's model; the rows go to its table `leakage`, those behind them to
     its folder `audit`, each measure's as soon as it is done.
 
+    What an earlier audit kept is not measured again, unless `again` asks for it or the measure's
+    options, the model, its text, the code or the libraries are others: an audit that was stopped
+    goes on with what is missing.
+
     names: of measures, by default all that train nothing. overrides: "measure.option=value".
-    jobs: measures at a time, each in a process of its own; 0: one a core. refused: is told of
-    measures that cannot be taken of such a run; without it the first of them is raised, after
-    the others were taken. Raises FedsimError for a run that is not finished, or a text that was
-    changed since.
+    jobs: measures at a time, each in a process of its own; 0: one a core. told: of each as it ends.
+    refused: is told of measures that cannot be taken of such a run; without it the first of them is
+    raised, after the others were taken. watching: is told every second how far those are that are
+    being taken. Returns them in the order of `names`. Raises FedsimError for a run that is not
+    finished, or a text that was changed since.
     """
     measures = chosen(names, overrides)
     subject, round = subject_of(run), run.status["round"]
-    done, errors = [], []
+    found = _Found(run, told, refused)
     with run.locked():
-        for name, audited in _taken(run, subject, measures, round, jobs):
-            if isinstance(audited, FedsimError):
-                errors.append(audited)
-                if refused:
-                    refused(name, audited)
-                continue
-            keep(run, audited)
-            _tell_in_statement(run, audited)
-            done.append(audited)
-            told(audited)
-        run.export_tables()
-    if errors and not refused:
-        raise errors[0]
-    return done
+        left = dict(measures)
+        for name, measure in measures.items() if not again else ():
+            before = kept(run, made_with(name, measure, subject, round))
+            if before is not None:
+                found.ended(name, before)
+                del left[name]
+        try:
+            _take_all(run, subject, left, round, jobs, found.ended, watching)
+        finally:
+            with held_back():
+                run.export_tables()
+    if found.errors and not refused:
+        raise found.errors[0]
+    return [found.done[name] for name in measures if name in found.done]
+
+
+@dataclass
+class _Found:
+    """What came of each measure, kept in the run's folder as it comes."""
+
+    run: Run
+    told: Told
+    refused: Refused | None
+    done: dict[str, Audited] = field(default_factory=dict)
+    errors: list[FedsimError] = field(default_factory=list)
+
+    def ended(self, name: str, came: Outcome) -> None:
+        """May be told of the same one twice."""
+        if isinstance(came, FedsimError):
+            self.errors.append(came)
+            if self.refused:
+                self.refused(name, came)
+            return
+        with held_back():
+            if not came.kept:
+                _tell_in_statement(self.run, came)
+                keep(self.run, came)
+            self.done[name] = came
+            self.told(came)
 
 
 def _tell_in_statement(run: Run, audited: Audited) -> None:
@@ -84,48 +124,48 @@ def _tell_in_statement(run: Run, audited: Audited) -> None:
     run.save_statement(said, as_text(said))
 
 
-def _taken(
-    run: Run, subject: Subject, measures: Mapping[str, Measure], round: int, jobs: int
-) -> Iterator[tuple[str, Audited | FedsimError]]:
-    """The measures in their order: first those that train nothing, then one after another those
-    that do, since their runs take all cores themselves."""
+def _take_all(
+    run: Run,
+    subject: Subject,
+    measures: Mapping[str, Measure],
+    round: int,
+    jobs: int,
+    ended: Callable[[str, Outcome], None],
+    watching: Watching,
+) -> None:
+    """First those that train nothing, side by side, then one after another those that do, since
+    their runs take all cores themselves."""
     alone = {name: m for name, m in measures.items() if m.trains or len(measures) == 1}
     together = {name: m for name, m in measures.items() if name not in alone}
     if together:
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs or available_cores(), spawn, _leave_to_main) as pool:
-            tasks = {n: pool.submit(_take, run.path, n, m, round) for n, m in together.items()}
-            try:
-                for name, task in tasks.items():  # in this order, whichever ends first
-                    yield name, _or_error(task.result)
-            except BaseException:  # Ctrl-C: nobody waits for the rest
-                processes = list((pool._processes or {}).values())
-                pool.shutdown(wait=False, cancel_futures=True)
-                for process in processes:
-                    process.kill()
-                raise
+        take_together(_take, run.path, together, round, jobs, ended, watching)
     for name, measure in alone.items():
-        yield name, _or_error(partial(take, name, measure, subject, round))
+        with _watched(name, watching) as heard:
+            taken = outcome(partial(take, name, measure, replace(subject, heard=heard), round))
+        ended(name, taken)
 
 
-def _or_error(taken: Callable[[], Audited]) -> Audited | FedsimError:
-    try:
-        return taken()
-    except FedsimError as error:
-        return error
-    except BrokenProcessPool:
-        return FedsimError("Its process was killed, likely for want of memory; try --jobs 1.")
+@contextmanager
+def _watched(name: str, watching: Watching) -> Iterator[Heard]:
+    """For a measure in this process: who is told how far it is, and tells that once a second."""
+    began = last = time.monotonic()
+
+    def heard(share: float) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= EVERY_S:
+            last = now
+            watching([MeasureProgress(name, share, now - began)])
+
+    watching([MeasureProgress(name, 0.0, 0.0)])
+    yield heard
+    watching([])
 
 
-def _leave_to_main() -> None:
-    """What a terminal sends to all is the main process's to handle."""
-    for number in (number for number in NUMBERS if number != signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _take(path: Path, name: str, measure: Measure, round: int) -> Audited:
+def _take(path: Path, name: str, measure: Measure, round: int, heard: Heard = nobody) -> Audited:
     """In a process of its own, on one core."""
-    return take(name, measure, subject_of(Run.open(path)), round)
+    subject = replace(subject_of(Run.open(path)), heard=heard)
+    return take(name, measure, subject, round)
 
 
 def chosen(names: Sequence[str], overrides: Sequence[str]) -> dict[str, Measure]:

@@ -12,8 +12,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
-from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +24,10 @@ from fedsim.errors import FedsimError
 from fedsim.files import write_atomically
 from fedsim.locks import locked_file
 from fedsim.runs import Run
+from fedsim.source import code_digest, libraries, module_digest
 
 FORMAT = 1  # of what lies in the cache
 CELLS = "cells"
-# Rooms of fedsim that have no part in what a run is.
-_WITHOUT_PART = ("api", "cli", "deploy", "report", "studies", "tracking")
-_LIBRARIES = ("torch", "numpy", "scipy", "flwr", "opacus", "dp-accounting")
 _NOT_COPIED = ("checkpoints",)  # a cell that is finished goes on from nothing
 _SHARED = (".safetensors",)  # files that are replaced and never written into
 
@@ -93,8 +89,8 @@ def made_with(train: Train | None = None) -> dict[str, Any]:
     by, code = "simulate", code_digest()
     if train is not None:
         by = f"{train.__module__}:{train.__qualname__}"
-        code += _digest_of_module(train.__module__)
-    return {"format": FORMAT, "made_by": by, "code": code, "libraries": _libraries()}
+        code += module_digest(train.__module__)
+    return {"format": FORMAT, "made_by": by, "code": code, "libraries": libraries()}
 
 
 def cells_folder() -> Path:
@@ -169,35 +165,3 @@ def _copy(path: Path, target: Path) -> None:
             os.link(path, target)
             return
     shutil.copy2(path, target)
-
-
-@lru_cache(maxsize=1)
-def code_digest() -> str:
-    """SHA-256 of the source of what a run is made by."""
-    total = hashlib.sha256()
-    for package in ("clients", "fedsim", "server"):
-        root = _folder_of(package)
-        for file in sorted(root.rglob("*.py")):
-            own = file.relative_to(root)
-            if package == "fedsim" and own.with_suffix("").parts[0] in _WITHOUT_PART:
-                continue
-            total.update(f"{package}/{own.as_posix()}\n".encode())
-            total.update(file.read_bytes())
-    return total.hexdigest()[:16]
-
-
-def _digest_of_module(name: str) -> str:
-    spec = util.find_spec(name)
-    source = Path(spec.origin).read_bytes() if spec and spec.origin else name.encode()
-    return hashlib.sha256(source).hexdigest()[:16]
-
-
-def _folder_of(package: str) -> Path:
-    spec = util.find_spec(package)
-    assert spec is not None
-    return Path(str(spec.origin)).parent
-
-
-@lru_cache(maxsize=1)
-def _libraries() -> dict[str, str]:
-    return {name: metadata.version(name) for name in _LIBRARIES}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,14 +15,18 @@ from clients.training import Training, averaging, exact_gradient
 from fedsim.config import Config
 from fedsim.data.sequences import Sequences
 from fedsim.device import resolve_device, threads
+from fedsim.leakage.steps import Heard, nobody
 from fedsim.models import build
 from fedsim.models.flat import flat_model, resolve_kernel
 from fedsim.parameters import Parameters
 from fedsim.runs import Run
 from fedsim.seeding import torch_stream
+from fedsim.studies.cell_store import CellStore
 from fedsim.studies.grid import run_all
 from fedsim.studies.simulated import simulation_of
 from server.strategies import STRATEGIES
+
+_EVERY_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -28,10 +35,11 @@ class Bench:
 
     jobs: int = 0
 
-    def train(self, cells: Mapping[str, Config]) -> Mapping[str, Run]:
+    def train(self, cells: Mapping[str, Config], heard: Heard = nobody) -> Mapping[str, Run]:
         """See `Workbench.train`."""
         untold = {name: _untold(config) for name, config in cells.items()}
-        return run_all(untold, None, self.jobs, lambda name, done, of: None)
+        with _heard(untold.values(), heard):
+            return run_all(untold, None, self.jobs, lambda name, done, of: None)
 
     def updates(
         self, parameters: Parameters, texts: Sequence[Sequences], config: Config
@@ -55,6 +63,36 @@ class Bench:
                 update, _, _ = training(flat, start, text, place)
                 out.append(update.cpu().numpy().copy())
         return out
+
+
+@contextmanager
+def _heard(cells: Collection[Config], heard: Heard) -> Iterator[None]:
+    """While cells are trained in other processes: what share is done of the rounds they lacked."""
+    store = CellStore()
+    tables = [store.path(config) / "rounds.csv" for config in cells]
+    before = sum(map(_rounds_in, tables))
+    lacking = sum(config.server.rounds for config in cells) - before
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(_EVERY_S):
+            heard((sum(map(_rounds_in, tables)) - before) / max(lacking, 1))
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _rounds_in(table: Path) -> int:
+    """How many rounds a run's table holds by now; 0 where there is none."""
+    try:
+        return max(0, table.read_bytes().count(b"\n") - 1)
+    except OSError:
+        return 0
 
 
 def _untold(config: Config) -> Config:

@@ -61,7 +61,7 @@ def _prepare() -> None:
     for number in NUMBERS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _stop(*_: object) -> None:
@@ -82,7 +82,7 @@ def _leave() -> None:
     os._exit(EXIT_INTERRUPTED)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Else a study that was killed would leave processes that train on, and lock their runs."""
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -28,6 +28,7 @@ from fedsim.leakage.unseen import chance_of
 from fedsim.seeding import stream
 
 EXPOSURES = ("exposure_bits", "exact_exposure_bits", "extrapolated_exposure_bits")
+LEAST_P = 1e-6  # that is told
 BETWEEN = student_t_over("canaries")
 
 
@@ -74,6 +75,7 @@ class Canaries(Measure):
             beams=self.beams,
             guesses=self.guesses,
             exact_controls=self.exact_controls,
+            heard=subject.heard,
         )
         rng = stream(subject.seed, "canary-bootstrap")
         references = len(planted.references)
@@ -171,8 +173,11 @@ def _note(name: str, cell: pd.DataFrame) -> str:
     if name == "exposure_bits":
         ceiling = cell.ceiling_bits.iloc[0]
         highest = cell[name].max() == ceiling
-        at_most = f">=: at the ceiling of {ceiling:.2f} bits; " if highest else ""
-        return f"{at_most}unseen ones have as much with p = {chance_of(cell[name]):.1g}"
+        least = f"at least: one is at the ceiling of {ceiling:.2f} bits; " if highest else ""
+        p = chance_of(cell[name])
+        return (
+            f"{least}unseen ones have as much with p {f'= {p:.1g}' if p >= LEAST_P else '< 1e-6'}"
+        )
     if name == "exact_exposure_bits":
         first = int((cell.exact_rank == 1).sum())
         return f"{first} of {len(cell)} the likeliest of all pairs of words"

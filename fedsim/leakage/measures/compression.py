@@ -55,17 +55,25 @@ class Compression(Measure):
 
     def measure(self, subject: Subject) -> Findings:
         """See `Measure.measure`; details are each copy's canaries and test users."""
+        wanted = self._wanted()
+        phases = subject.steps(made=2, canaries=1, users=1)
         options, public = subject.config.model.options, public_text(subject.federation.corpus)
         original = Original(subject.model, options, public, subject.seed)
         size = original.parameters().nbytes
         models: dict[str, tuple[LanguageModel, int]] = {ORIGINAL: (subject.model, size)}
-        for group, name, settings in self._wanted():
+        for group, name, settings in phases.over("made", wanted, len(wanted)):
             made = COPIES[name](**settings).make(original)
             models[group] = (made.model, made.nbytes)
         users = drawn_users(subject, self.users)
-        tables = {group: canary_table(subject, model) for group, (model, _) in models.items()}
+        tables = {
+            group: canary_table(subject, model)
+            for group, (model, _) in phases.over("canaries", models.items(), len(models))
+        }
         canaries = {group: table for group, table in tables.items() if table is not None}
-        counts = {group: count(subject, model, users) for group, (model, _) in models.items()}
+        counts = {
+            group: count(subject, model, users)
+            for group, (model, _) in phases.over("users", models.items(), len(models))
+        }
         rows = []
         for group, (_, nbytes) in models.items():
             rows += accuracy(group, counts[group], subject.seed)

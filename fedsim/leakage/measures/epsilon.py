@@ -110,7 +110,7 @@ class Epsilon(Measure):
             )
             for index in range(self.seeds)
         }
-        runs = subject.bench.train(cells)
+        runs = subject.bench.train(cells, subject.heard)
         return [runs[name] for name in cells]
 
 

@@ -23,6 +23,7 @@ from fedsim.leakage.disclosed import disclosed
 from fedsim.leakage.found import PRECISION, Found, findings
 from fedsim.leakage.generating import Generated, Rule, generate
 from fedsim.leakage.scoring import score
+from fedsim.leakage.steps import Heard, Steps
 from fedsim.leakage.stranger import trained_on
 from fedsim.leakage.text_index import TextIndex
 from fedsim.leakage.texts import Texts
@@ -64,8 +65,10 @@ class Generation(Measure):
     def measure(self, subject: Subject) -> Findings:
         """See `Measure.measure`."""
         control, others = _strangers(subject)
+        rest = {"trigram": 1, "stranger": 60 * self.medium_reference, "looking": 1}
+        phases = subject.steps(generated=8, **rest)
         with threads(1):  # what is drawn must not depend on the machine's cores
-            drawn = self._generated(subject, others)
+            drawn = self._generated(subject, others, phases.part("generated"))
             kept = ranking.distinct(drawn.sentences, self.min_words)
             if not len(kept):
                 raise FedsimError(
@@ -73,7 +76,8 @@ class Generation(Measure):
                     "sentences."
                 )
             sentences, log_probs = _taken(drawn, kept)
-            scores = self._scores(subject, sentences, log_probs, others)
+            scores = self._scores(subject, sentences, log_probs, others, phases)
+        phases.part("looking")
         found = _looked_up(subject, sentences, control)
         unscored = {name: why for name, why in scores.items() if isinstance(why, str)}
         tops = {
@@ -89,7 +93,7 @@ class Generation(Measure):
         ]
         return Findings(rows, {"generated_sentences": _details(subject, sentences, found, tops)})
 
-    def _generated(self, subject: Subject, others: np.ndarray) -> Generated:
+    def _generated(self, subject: Subject, others: np.ndarray, heard: Heard) -> Generated:
         """The sentences, from a stream of their own."""
         rng = stream(subject.seed, "generation")
         rule = Rule(0, self.temperature) if self.source == "decay" else Rule(self.top_n)
@@ -103,10 +107,15 @@ class Generation(Measure):
                 )
             prefixes = possible[rng.integers(len(possible), size=self.sentences)]
         longest = max(subject.config.data.max_words, self.prefix_words, self.min_words)
-        return generate(subject.model, prefixes, rule, longest, rng)
+        return generate(subject.model, prefixes, rule, longest, rng, heard)
 
     def _scores(
-        self, subject: Subject, sentences: Sequences, log_probs: np.ndarray, others: np.ndarray
+        self,
+        subject: Subject,
+        sentences: Sequences,
+        log_probs: np.ndarray,
+        others: np.ndarray,
+        phases: Steps,
     ) -> dict[str, np.ndarray | str]:
         """Every sentence's scores by name, low for a suspect, or why there is none."""
         words = subject.federation.corpus.vocabulary.words
@@ -121,12 +130,14 @@ class Generation(Measure):
         }
         if len(text):
             trigram = KneserNey.fit([text], len(words))
-            scores["small-reference"] = ranking.against(nats, score(trigram, sentences).mean_nats)
+            likely = score(trigram, sentences, heard=phases.part("trigram"))
+            scores["small-reference"] = ranking.against(nats, likely.mean_nats)
         if self.medium_reference:
             scores["medium-reference"] = NO_TEXT
             if len(text):
-                stranger = score(trained_on(subject, others), sentences)
-                scores["medium-reference"] = ranking.against(nats, stranger.mean_nats)
+                stranger = trained_on(subject, others, phases.part("stranger"))
+                likely = score(stranger, sentences)
+                scores["medium-reference"] = ranking.against(nats, likely.mean_nats)
         return scores
 
 

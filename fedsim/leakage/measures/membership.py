@@ -21,6 +21,7 @@ from fedsim.leakage.groups import (
     typed_by_one,
 )
 from fedsim.leakage.scoring import Scored, Scores, score
+from fedsim.leakage.steps import Heard, Steps
 from fedsim.models import KneserNey
 from fedsim.seeding import stream
 
@@ -51,6 +52,7 @@ class Membership(Measure):
     def measure(self, subject: Subject) -> Findings:
         """One row a score and figure, the blind attackers' rows after them."""
         require_groups(subject)
+        phases = subject.steps(drawn=1, known=1, model=2, untrained=2, words=1, intervals=3)
         sentences = self._drawn(subject)
         member = np.isin(sentences.users, subject.members)
         with threads(1):  # the last bits of a score must not depend on the machine's cores
@@ -59,18 +61,21 @@ class Membership(Measure):
                 trigram if self.reference == "trigram" else references.same_architecture(subject)
             )
             near = self._with_neighbours(subject, sentences, member, trigram)
-            known = score(other, sentences.text)
+            known = score(other, sentences.text, heard=phases.part("known"))
+            models = {"model": subject.model, "untrained": blind.untrained(subject)}
             tables = [
-                self._scores(model, subject, sentences, known, near)
-                for model in (subject.model, blind.untrained(subject))
+                self._scores(model, subject, sentences, known, near, phases.part(name))
+                for name, model in models.items()
             ]
+            phases.part("words")
             words = blind.bag_of_words(
                 sentences.text, subject.model.vocabulary_size, np.arange(len(member))
             )
             rng = stream(subject.seed, "membership folds")
             guesses = blind.out_of_fold(words, member, sentences.users, rng)
         comparison = Comparison(member, sentences.users, subject.seed)
-        rows = comparison.findings(tables[0], tables[1], guesses, "blind=words")
+        intervals = phases.part("intervals")
+        rows = comparison.findings(tables[0], tables[1], guesses, "blind=words", intervals)
         return Findings(rows, {"roc": comparison.curves(tables[0])})
 
     def _drawn(self, subject: Subject) -> Sentences:
@@ -103,9 +108,11 @@ class Membership(Measure):
         sentences: Sentences,
         known: Scores,
         near: tuple[np.ndarray, Sequences],
+        heard: Heard,
     ) -> dict[str, np.ndarray]:
         """Every attack's score of every sentence; NaN of those without neighbours."""
-        found = score(model, sentences.text, moments=True)
+        phases = Steps({"sentences": len(sentences.text), "near": len(near[1])}, heard)
+        found = score(model, sentences.text, moments=True, heard=phases.part("sentences"))
         vocabulary = subject.federation.corpus.vocabulary
         out = {
             "score=loss": attacks.loss(found),
@@ -118,5 +125,6 @@ class Membership(Measure):
         if len(chosen):
             out["score=neighbour"] = np.full(len(sentences.text), math.nan)
             own = score(model, sentences.text.take(chosen))
-            out["score=neighbour"][chosen] = attacks.neighbour(own, score(model, text))
+            changed = score(model, text, heard=phases.part("near"))
+            out["score=neighbour"][chosen] = attacks.neighbour(own, changed)
         return out

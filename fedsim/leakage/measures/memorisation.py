@@ -27,6 +27,7 @@ from fedsim.leakage.completion import Trials
 from fedsim.leakage.disclosed import disclosed
 from fedsim.leakage.discoverable import MEMBERS, findings
 from fedsim.leakage.scoring import Scored
+from fedsim.leakage.steps import Heard, Steps
 from fedsim.leakage.text_index import TextIndex
 from fedsim.leakage.texts import Texts
 from fedsim.models.ngram import KneserNey
@@ -71,46 +72,54 @@ class Memorisation(Measure):
         unseen = [Texts.of(subject.federation, texts.unseen(subject)).sequences]
         size = len(subject.federation.corpus.vocabulary)
         trigram = KneserNey.fit(unseen, size) if len(unseen[0]) else None
+        controls = texts.controls(subject)
+        phases = subject.steps(members=1, trigram=1, **dict.fromkeys(controls, 1), intervals=1)
         with threads(1):  # a near tie must not depend on the machine's cores
-            members = pd.concat(self._members(subject, index, trigram), ignore_index=True)
+            members = pd.concat(self._members(subject, index, trigram, phases), ignore_index=True)
             if members.empty:
                 raise FedsimError(
                     "No member's sentence is long enough to be tried: lower prefix_words or "
                     "min_suffix_words."
                 )
-            controls = {
-                name: pd.concat(self._control(subject, name, users, index), ignore_index=True)
-                for name, users in texts.controls(subject).items()
+            others = {
+                name: pd.concat(
+                    self._control(subject, name, users, index, phases.part(name)),
+                    ignore_index=True,
+                )
+                for name, users in controls.items()
             }
         rows: list[Finding] = []
-        for prefix in sorted(set(self.prefix_words)):
+        prefixes = sorted(set(self.prefix_words))
+        for prefix in phases.over("intervals", prefixes, len(prefixes)):
             groups = {
                 name: trials[trials.prefix == prefix]
-                for name, trials in {MEMBERS: members, **controls}.items()
+                for name, trials in {MEMBERS: members, **others}.items()
             }
             rng = stream(subject.seed, f"memorisation intervals {prefix}")
             rows += findings(f"prefix={prefix}", groups, trigram is not None, rng)
         return Findings(rows, {"extracted_sentences": _details(members, subject, index)})
 
     def _members(
-        self, subject: Subject, index: TextIndex, trigram: Scored | None
+        self, subject: Subject, index: TextIndex, trigram: Scored | None, phases: Steps
     ) -> Iterator[pd.DataFrame]:
         """The trials of the members' sentences, a table a prefix length."""
         drawn = self._drawn(Texts.of(subject.federation, subject.members), subject, MEMBERS)
-        right = _right(subject.model, drawn)
-        predictable = _right(trigram, drawn) if trigram else np.zeros(len(right), bool)
+        right = _right(subject.model, drawn, phases.part("members"))
+        predictable = np.zeros(len(right), bool)
+        if trigram:
+            predictable = _right(trigram, drawn, phases.part("trigram"))
         for trials in self._asked(drawn):
             held = index.find(trials.openings)
             yield _table(trials, drawn, right, predictable, held.users, held.repeats)
 
     def _control(
-        self, subject: Subject, name: str, users: np.ndarray, index: TextIndex
+        self, subject: Subject, name: str, users: np.ndarray, index: TextIndex, heard: Heard
     ) -> Iterator[pd.DataFrame]:
         """The same of people that the model never saw; the trigram may have seen them."""
         theirs = Texts.of(subject.federation, users)
         own = TextIndex(theirs)
         drawn = self._drawn(theirs, subject, name)
-        right = _right(subject.model, drawn)
+        right = _right(subject.model, drawn, heard)
         for trials in self._asked(drawn):
             held = index.find(trials.openings)
             repeats = own.find(trials.openings).of(drawn.users[trials.sentence]).repeats
@@ -132,9 +141,9 @@ class Memorisation(Measure):
             yield Trials(drawn.sequences, prefix, self.min_suffix_words, self.suffix_words)
 
 
-def _right(model: Scored, drawn: Texts) -> np.ndarray:
+def _right(model: Scored, drawn: Texts, heard: Heard) -> np.ndarray:
     """Whether greedy decoding gives each word, bool (words,)."""
-    return completion.greedy_words(model, drawn.sequences) == drawn.sequences.tokens
+    return completion.greedy_words(model, drawn.sequences, heard) == drawn.sequences.tokens
 
 
 def _table(

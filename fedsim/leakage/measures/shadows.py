@@ -23,6 +23,7 @@ from fedsim.leakage.groups import (
     typed_by_one,
 )
 from fedsim.leakage.scoring import Scored, score
+from fedsim.leakage.steps import Heard, steps
 from fedsim.runs import Run
 from fedsim.seeding import stream
 
@@ -61,7 +62,8 @@ class Shadows(Measure):
     def measure(self, subject: Subject) -> Findings:
         """AUC and TPR of each attack, on users and on sentences that one training user typed."""
         require_groups(subject)
-        runs = self._trained(subject)
+        phases = subject.steps(training=50, targets=1, population=1, attacks=2)
+        runs = self._trained(subject, phases.part("training"))
         federation, cap, seed = subject.federation, self.sentences, subject.seed
         rng = stream(seed, "shadow targets")
         groups = (subject.members, subject.nonmembers)
@@ -74,7 +76,9 @@ class Shadows(Measure):
         with threads(1):  # the last bits of a score must not depend on the machine's cores
             models: list[Scored] = [subject.model, blind.untrained(subject)]
             models += [run.model().to(subject.model.device) for run in runs]
-            phi, theirs = (_phi(models, some) for some in (targets, population))
+            phi = _phi(models, targets, phases.part("targets"))
+            theirs = _phi(models, population, phases.part("population"))
+        phases.part("attacks")
         inside = np.stack([participants(run, federation.users) for run in runs])
         typed = typed_by_one(federation, targets)
         found = [
@@ -92,7 +96,7 @@ class Shadows(Measure):
         curves = pd.concat([level.details["roc"] for level in found], ignore_index=True)
         return Findings(rows, {"roc": curves})
 
-    def _trained(self, subject: Subject) -> list[Run]:
+    def _trained(self, subject: Subject, heard: Heard) -> list[Run]:
         """The shadow runs, from the cache where they are there."""
         if subject.bench is None:
             raise FedsimError("Shadow models are kept in a run's folder; audit a finished run.")
@@ -106,7 +110,7 @@ class Shadows(Measure):
             f"shadow-{i}": shadow_config(subject.config, i, self.rounds, train // 2)
             for i in range(self.shadows)
         }
-        runs = subject.bench.train(cells)
+        runs = subject.bench.train(cells, heard)
         return [runs[name] for name in cells]
 
     def _attack(
@@ -176,9 +180,10 @@ def participants(run: Run, users: int) -> np.ndarray:
     return np.bincount(run.clients["user"], minlength=users)[:users] > 0
 
 
-def _phi(models: list[Scored], sentences: Sentences) -> np.ndarray:
+def _phi(models: list[Scored], sentences: Sentences, heard: Heard) -> np.ndarray:
     """Minus nats a word of each sentence under each model, float64 (models, sentences)."""
-    return np.stack([attacks.loss(score(model, sentences.text)) for model in models])
+    told = steps(models, len(models), heard)
+    return np.stack([attacks.loss(score(model, sentences.text)) for model in told])
 
 
 def _of_users(phi: np.ndarray, users: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from fedsim.device import threads
 from fedsim.errors import FedsimError
 from fedsim.leakage import update_attack, update_defences
 from fedsim.leakage.base import MEASURES, Finding, Findings, Measure, Subject
+from fedsim.leakage.steps import Steps
 from fedsim.leakage.update_attack import Sent
 from fedsim.leakage.update_findings import Cell, findings, sentence_table
 from fedsim.models import build
@@ -63,10 +64,11 @@ class Updates(Measure):
         tables: list[pd.DataFrame] = []
         vocabulary = subject.federation.corpus.vocabulary.words
         with threads(1):
-            for cell in self._cells(subject):
+            phases = Steps(self._sentences(), subject.heard)
+            for cell, phase in zip(self._cells(subject), self._sentences(), strict=True):
                 reads = [
                     update_attack.read(cell.model, sent, subject.config.data.max_words)
-                    for sent in cell.sent
+                    for sent in phases.over(phase, cell.sent, len(cell.sent))
                 ]
                 rows += findings(cell, reads)
                 if len(reads) == len(cell.texts):
@@ -85,6 +87,16 @@ class Updates(Measure):
                 yield from self._defended(subject, few, f"model={name}")
                 for users in self.sums:
                     yield self._summed(subject, model, f"model={name}", users)
+
+    def _sentences(self) -> dict[str, float]:
+        """By the place of each of `_cells`: of how many sentences its updates are, which says how
+        long they take to read."""
+        each = [self.clients * count for count in (*self.sequences, self.few)]
+        each += [self.clients * self.few] * len(self.steps)
+        defended = [self.clients * self.few] * (4 + len(set(self.cohorts)))
+        summed = [self.few * users for users in self.sums]
+        cells = [*each, *defended, *summed, *(each if self.fresh else ())]
+        return {str(place): float(count) for place, count in enumerate(cells)}
 
     def _models(self, subject: Subject) -> Iterator[tuple[str, LanguageModel]]:
         yield "run", subject.model

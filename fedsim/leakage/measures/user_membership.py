@@ -22,6 +22,7 @@ from fedsim.leakage.groups import (
     some_users,
 )
 from fedsim.leakage.scoring import Scored, Scores, score
+from fedsim.leakage.steps import Heard, Steps
 from fedsim.seeding import stream
 
 TRIMMED = 0.1  # at each end
@@ -31,6 +32,7 @@ STATISTICS: dict[str, Callable[[np.ndarray], float]] = {
     "sum": np.sum,
 }
 PARTS = ("train", "heldout")
+TIMES = {"known": 1.0, "model": 1.0, "untrained": 1.0, "rest": 1.0}  # beside each other
 
 
 @MEASURES.register("user_membership")
@@ -42,8 +44,8 @@ class UserMembership(Measure):
     threat: ClassVar[str] = "holds the global model, and sentences of one person"
     meaning: ClassVar[str] = (
         "AUC is how often a person who took part looks more so than one who did not: 0.5 is a "
-        "coin, 1 is certainty. With text=train the adversary holds what the person's phone trained "
-        "on, with text=heldout only other sentences of the same person."
+        "coin, 1 is certainty. Either the adversary holds what the person's phone trained on "
+        "(text=train), or only other sentences of the same person (text=heldout)."
     )
 
     users: int = Field(400, ge=20, description="of each group, drawn")
@@ -68,11 +70,17 @@ class UserMembership(Measure):
                 if self.reference == "trigram"
                 else references.same_architecture(subject)
             )
-            models = (subject.model, blind.untrained(subject))
+            models = {"model": subject.model, "untrained": blind.untrained(subject)}
+            whole = subject.steps(**dict.fromkeys(PARTS, 1.0))
             for part in PARTS:
+                phases = Steps(TIMES, whole.part(part))
                 drawn = sentences_of(subject.federation, users, part, self.sentences, subject.seed)
-                other = score(known, drawn.text)
-                scores, untrained = (_of_users(model, other, drawn, part) for model in models)
+                other = score(known, drawn.text, heard=phases.part("known"))
+                scores, untrained = (
+                    _of_users(model, other, drawn, part, phases.part(name))
+                    for name, model in models.items()
+                )
+                phases.part("rest")
                 found.append(_attack(subject, drawn, part, scores, untrained))
         rows = [row for attack in found for row in attack.rows]
         tables = {
@@ -82,9 +90,11 @@ class UserMembership(Measure):
         return Findings(rows, tables)
 
 
-def _of_users(model: Scored, other: Scores, drawn: Sentences, part: str) -> dict[str, np.ndarray]:
+def _of_users(
+    model: Scored, other: Scores, drawn: Sentences, part: str, heard: Heard
+) -> dict[str, np.ndarray]:
     """Every statistic of every user who has text, by the users' ids."""
-    found = score(model, drawn.text)
+    found = score(model, drawn.text, heard=heard)
     ratio, plain = attacks.reference(found, other), attacks.loss(found)
     wanted = [("reference", name, ratio) for name in STATISTICS] + [("loss", "mean", plain)]
     return {
