@@ -278,7 +278,7 @@ def test_an_update_is_held_against_chance() -> None:
     ]  # fmt: skip
     text = said(conclusion("updates", rows).text)
     assert "names 97.0 % (94.0 to 99.0 %) of the typed words, more than 0.30 % by chance" in text
-    assert "it names 0 % (0 to 0 %) of the words, where chance alone names 0.30 %" in text
+    assert "it names 0 % of the words, where chance alone names 0.30 %" in text
 
 
 @pytest.mark.parametrize("name", [*MEASURES, "unheard_of"])
@@ -302,7 +302,7 @@ def test_every_measure_of_this_build_has_a_rule() -> None:
 def test_groups_are_put_in_words() -> None:
     assert of_whom("prefix=2 users<=1") == "first 2 words typed, at most 1 user"
     assert of_whom("users=4 repeats=1") == "4 users, 1 copy"
-    assert of_whom("score=zlib equal text") == "by zlib, looked up in equal text of both"
+    assert of_whom("score=window equal text") == "by window, looked up in equal text of both"
     assert of_whom("defence=noise z=1 cohort=10") == "defence: noise, z = 1, cohort of 10"
     assert pairs_of("all planted method=beam") == [("", "", "all planted"), ("method", "=", "beam")]
     assert of_whom("") == ""
@@ -454,11 +454,13 @@ def test_long_tables_are_folded_with_the_most_telling_rows_first(run: Run) -> No
     telling = row("auc", 0.6, "score=telling", low=0.55, high=0.65)
     missing = row("auc", NAN, "score=missing", note="not resolvable")
     named = row("auc", 0.51, MEMBERSHIP, low=0.45, high=0.55)
-    put(run, "membership", [missing, *dull, telling, named])
+    few = row("auc", 0.9, "score=few", n=2, low=0.8, high=0.95)
+    put(run, "membership", [missing, few, *dull, telling, named])
     text = page_of(run).text
-    places = [text.index(f"by {name} ") for name in ("reference", "telling", "dull0", "missing")]
+    names = ("loss against a reference", "telling", "few", "dull0", "missing")
+    places = [text.index(f"by {name} ") for name in names]
     assert places == sorted(places)
-    assert "15 more figures of this measure" in text
+    assert "16 more figures of this measure" in text
 
 
 def test_show_tells_what_was_measured(run: Run, bare: Run) -> None:
@@ -467,3 +469,21 @@ def test_show_tells_what_was_measured(run: Run, bare: Run) -> None:
     assert "leakage measured: canaries, user_membership, updates, compression, epsilon" in printed
     assert "--measures" in printed
     assert "leakage measured" not in CliRunner().invoke(app, ["show", str(bare.path)]).stdout
+
+
+def test_no_figure_is_minus_zero_and_an_interval_of_no_width_is_none() -> None:
+    assert value("exposure_change_bits", -0.001).replace("\N{NO-BREAK SPACE}", " ") == "0.00 bits"
+    assert value("exposure_change_bits", -0.2).startswith("\N{MINUS SIGN}0.20")
+    assert value("beyond_predictable", -0.0004).startswith("\N{MINUS SIGN}0.04")
+    alike = row("token_recall", 0.0, n=5, low=0.0, high=0.0)
+    assert alike.said.replace("\N{NO-BREAK SPACE}", " ") == "0 %"
+
+
+def test_findings_on_copies_are_a_list_on_the_page(run: Run) -> None:
+    put(run, "compression", [
+        row("exposure_change_bits", -1.0, "copy=pruned sparsity=0.9", low=-1.6, high=-0.4),
+        row("exposure_change_bits", 0.0, "copy=int8", low=-0.1, high=0.1),
+    ])  # fmt: skip
+    page = (write_report(run)).read_text("utf-8")
+    assert page.count("<li>") == 2
+    assert "<li>pruned, 0.9 of the weights cut: exposure changes by" in page

@@ -325,8 +325,8 @@ def test_the_summary_has_the_numbers_of_the_tables(full: Run, page: Page) -> Non
     assert f"{points:.2f} points below the same network trained centrally" in page.text
     saved = [f"{100 * row.keystroke_savings:.1f} %" for row in (mine, unigram, words)]
     assert (
-        f"With three suggestions it saves {saved[0]} of keystrokes; how often words are typed "
-        f"alone saves {saved[1]} and no model at all {saved[2]}." in page.text
+        f"With three suggestions it saves {saved[0]} of keystrokes; the commonest words that fit "
+        f"the letters save {saved[1]}, a list of words without a model {saved[2]}." in page.text
     )
     assert "running average" not in page.text
     last = full.exposure[full.exposure["round"] == ROUNDS]
@@ -373,7 +373,7 @@ def test_a_canary_that_never_took_part_counts_nowhere(full: Run, page: Page) -> 
     facts = Facts.of(full)
     assert 0 not in set(facts.seen.canary)
     assert "1 more was never trained on, because no holder took part." in page.text
-    assert re.search(r"#0 1 1 never took part", page.text)  # no model, so no words of canaries
+    assert re.search(r"#0 1 1 none", page.text)  # no model, so no words of canaries
 
 
 def test_each_cell_of_the_canaries_says_how_many_and_what_chance_gives(
@@ -385,7 +385,7 @@ def test_each_cell_of_the_canaries_says_how_many_and_what_chance_gives(
             continue  # never trained on
         p = stats.gamma.sf(cell.exposure_bits.sum() * np.log(2), len(cell))
         said = "< 0.1 %" if p < 1e-3 else f"{100 * p:.{0 if p >= 0.1 else 1}f} %"
-        bits = f"{cell.exposure_bits.mean():.2f} bits by chance {said} "
+        bits = f"{cell.exposure_bits.mean():.2f} bits n = {len(cell)} by chance {said} "
         assert f"{bits}{cell.extracted.sum()} of {len(cell)} extracted" in page.text
 
 

@@ -15,6 +15,7 @@ from fedsim.cli.report import UNMASK
 from fedsim.consoles import new_console, print_report
 from fedsim.errors import FedsimError
 from fedsim.program import command
+from fedsim.showing import one_line
 
 if TYPE_CHECKING:
     from fedsim.leakage.audit import Audited
@@ -102,7 +103,7 @@ def _audited(
                 page = write_report(run, unmask)
             words = [word for word in sys.argv[1:] if word != "--again"]
             shown.say(
-                f"Interrupted; what was measured is kept, and in {page}. Go on with: "
+                f"Interrupted; what was measured is kept, and in {one_line(page)}. Go on with: "
                 f"{command(*words)}"
             )
             raise typer.Exit(130) from None

@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
+from fedsim.consoles import new_console
 from fedsim.studies.audit_workers import MeasureProgress
 
 LINE_EVERY_S = 10.0
@@ -19,7 +19,7 @@ class AuditProgress:
     """Shows the measures that are being taken; `say` prints a line that stays."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = new_console(stderr=True)
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._last = time.monotonic()
@@ -47,7 +47,7 @@ class AuditProgress:
 
     def say(self, text: str) -> None:
         """One line, above the bars where there are any."""
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(text, soft_wrap=True)
 
     def __call__(self, measures: Sequence[MeasureProgress]) -> None:
         """These are being taken."""

@@ -48,12 +48,12 @@ class Audited:
 def take(name: str, measure: Measure, subject: Subject, round: int) -> Audited:
     """Measure; `round` is how far the subject was trained. On one thread: the last bits of a score
     must not depend on the machine's cores, nor on how many measures are taken at a time."""
+    made = made_with(name, measure, subject, round)  # before the source can be changed meanwhile
     began, before = time.monotonic(), scoring.scored()
     with threads(1):
         found = measure.measure(subject)
     table = tidy(name, measure, found, round)
     seconds, sentences = time.monotonic() - began, scoring.scored() - before
-    made = made_with(name, measure, subject, round)
     return Audited(name, table, found.details, seconds, sentences, found.broken, made)
 
 

@@ -20,6 +20,7 @@ from fedsim.report.leakage_rules import Conclusion, conclusion
 from fedsim.report.leakage_sentences import Sentences, sentences_of
 from fedsim.report.leakage_words import ends, level_of, of_whom, phrase, value
 
+FEWEST = 3  # units behind a figure that is put before others
 FIRST = 8  # rows of a card's table before the folded ones
 PANELS = 3  # heat maps of rounds beside the last one's
 WITH_ROC = ("membership", "user_membership", "shadows")
@@ -37,6 +38,7 @@ class Card:
     meaning: str
     round: int
     conclusion: str
+    points: Sequence[str]  # the same in parts, where it has several
     promise: str  # what the line of what epsilon allows stands for; "" where there is none
     plots: Sequence[Markup]
     first: Sequence[dict[str, Any]]
@@ -57,6 +59,7 @@ def card(leakage: Leakage, name: str, unmask: bool) -> Card:
         known.meaning if known else "",
         leakage.rounds(name)[-1],
         found.text,
+        found.points,
         _promise(leakage, name),
         [*_plots(leakage, name, rows), *_curves(leakage, name, found)],
         told[:FIRST],
@@ -134,7 +137,8 @@ def telling(rows: Sequence[Row], found: Conclusion) -> list[Row]:
             return 0
         if not row.known:
             return 3
-        return 1 if row.side(level_of(row.quantity, row.control)) else 2
+        away = row.n >= FEWEST and row.side(level_of(row.quantity, row.control))
+        return 1 if away else 2
 
     return sorted(rows, key=tier)
 
@@ -150,8 +154,8 @@ def _told(row: Row) -> dict[str, Any]:
         "quantity": phrase(row.quantity),
         "whom": of_whom(row.group),
         "estimate": value(row.quantity, row.estimate),
-        "interval": ends(row.quantity, row.low, row.high),
-        "method": row.interval,
+        "interval": "all alike" if row.alike else ends(row.quantity, row.low, row.high),
+        "method": "" if row.alike else row.interval,
         "n": whole(row.n) if row.n else MISSING,
         "control": value(row.quantity, row.control),
         "note": row.note,

@@ -34,6 +34,11 @@ class Row(NamedTuple):
         """Whether the interval says anything: one of no width (five times zero) does not."""
         return not math.isnan(self.low + self.high) and self.low < self.high
 
+    @property
+    def alike(self) -> bool:
+        """Whether all of the units had the same value, so that there is no interval to tell."""
+        return self.low == self.high
+
     def side(self, level: float) -> int:
         """1 or -1 where the whole interval is above or below the level, else 0."""
         return (int(self.low > level) - int(self.high < level)) if self.bounded else 0
@@ -41,7 +46,7 @@ class Row(NamedTuple):
     @property
     def said(self) -> str:
         """The estimate with its interval."""
-        inside = ends(self.quantity, self.low, self.high)
+        inside = "" if self.alike else ends(self.quantity, self.low, self.high)
         return value(self.quantity, self.estimate) + (f" ({inside})" if inside else "")
 
 

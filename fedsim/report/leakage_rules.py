@@ -19,10 +19,11 @@ GUESSING = "cannot be told from guessing"
 
 @dataclass(frozen=True)
 class Conclusion:
-    """A sentence or two, and the rows that they stand on."""
+    """A sentence or two, and the rows that they stand on; its parts, where it is a list."""
 
     text: str
     rows: Sequence[Row] = ()
+    points: Sequence[str] = ()
 
 
 def conclusion(measure: str, rows: Sequence[Row]) -> Conclusion:
@@ -282,7 +283,7 @@ def _compression(rows: Sequence[Row]) -> Conclusion | None:
     whole = pick(rows, "exposure_bits", "copy=none")
     if whole is not None and "ceiling" in whole.note:
         said.append(f"of the model itself {whole.note}, where no change can be seen")
-    return Conclusion(f"By compressing: {'; '.join(said)}.", changes)
+    return Conclusion(f"By compressing: {'; '.join(said)}.", changes, said)
 
 
 RULES: dict[str, Callable[[Sequence[Row]], Any]] = {

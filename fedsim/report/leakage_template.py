@@ -12,11 +12,11 @@ LEAKAGE = """
 {% if leakage.overview.epsilon %}
 <p class="note">{{ leakage.overview.epsilon }}</p>
 {% endif %}
-<p class="quiet">Each sentence below in a frame is made from the numbers by a rule that names its figures in advance, and says more than chance only where the whole 95 % interval does. Control: the same figure where nothing can have leaked. A measure that finds nothing is no guarantee: it speaks of its own attack.</p>
+<p class="quiet">Each sentence below in a frame is made from the numbers by a rule that names its figures in advance, and says more than chance only where the whole 95 % interval does. n: how many independent people, canaries or sentences are behind a figure. Control: the same figure where nothing can have leaked. A measure that finds nothing is no guarantee: it speaks of its own attack.</p>
 {% for card in leakage.cards %}
 <article class="leak" id="leakage-{{ loop.index }}">
 <h3>{{ card.title }}</h3>
-<p class="verdict">{{ card.conclusion }}</p>
+<div class="verdict">{% if card.points %}<ul>{% for point in card.points %}<li>{{ point }}</li>{% endfor %}</ul>{% else %}{{ card.conclusion }}{% endif %}</div>
 {% if card.meaning %}
 <p>{{ card.meaning }}</p>
 {% endif %}
@@ -65,11 +65,11 @@ FINDINGS = """
 {% macro findings(rows) %}
 {% set noted = rows | map(attribute="note") | select | list %}
 <div class="scroll" tabindex="0">
-<table class="findings">
+<table class="findings figures">
 <thead><tr><th>what</th><th>estimate</th><th>95 % interval</th><th>n</th><th>control</th>{% if noted %}<th class="text">note</th>{% endif %}</tr></thead>
 <tbody>
 {% for row in rows %}
-<tr><td class="text">{{ row.quantity }}{% if row.whom %}<small>{{ row.whom }}</small>{% endif %}</td><td><b>{{ row.estimate }}</b></td><td>{{ row.interval }}{% if row.method %}<small>{{ row.method }}</small>{% endif %}</td><td>{{ row.n }}</td><td>{{ row.control }}</td>{% if noted %}<td class="text remark">{{ row.note }}</td>{% endif %}</tr>
+<tr><td class="text">{{ row.quantity }}{% if row.whom %}<small>{{ row.whom }}</small>{% endif %}</td><td><b>{{ row.estimate }}</b></td><td data-head="95 %: ">{{ row.interval }}{% if row.method %}<small>{{ row.method }}</small>{% endif %}</td><td data-head="n = ">{{ row.n }}</td><td data-head="control: ">{{ row.control }}</td>{% if noted %}<td class="text remark">{{ row.note }}</td>{% endif %}</tr>
 {% endfor %}
 </tbody>
 </table>
@@ -87,17 +87,28 @@ STYLE = """
 .leak { border-top: 1px solid var(--rule); margin-top: 1.6rem; padding-top: .2rem; }
 .verdict {
   border: 1px solid var(--rule); border-left: 4px solid var(--accent); border-radius: 4px;
-  padding: .55rem .9rem; font-weight: 600;
+  padding: .55rem .9rem; margin: .5rem 0; max-width: 46rem; font-weight: 600;
 }
+.verdict ul { margin: 0; padding-left: 1.1rem; }
 .findings td, .findings th { vertical-align: top; }
 .findings th { white-space: normal; }
-.findings td:nth-child(3) { white-space: normal; min-width: 8.5rem; }
+.figures td:nth-child(3) { white-space: normal; min-width: 11rem; }
 .findings .remark { font-size: .82rem; color: var(--muted); min-width: 13rem; }
 @media (max-width: 40rem) {
-  .findings { font-size: .82rem; }
+  .findings { font-size: .85rem; }
   .findings .text { min-width: 7.5rem; }
-  .findings td:nth-child(3) { min-width: 5.5rem; }
-  .findings .remark { min-width: 11rem; }
+  /* A figure is a few lines here: a table of six columns would hide its n and its control. */
+  .figures, .figures tbody { display: block; }
+  .figures thead { display: none; }
+  .figures tr {
+    display: flex; flex-wrap: wrap; gap: .1rem 1rem; align-items: baseline;
+    padding: .5rem 0; border-bottom: 1px solid var(--rule);
+  }
+  .figures td, .figures td:nth-child(3) { display: block; padding: 0; border: 0; text-align: left; min-width: 0; white-space: normal; }
+  .figures td.text { flex: 1 0 100%; }
+  .figures td small { text-align: left; }
+  .figures td[data-head]::before { content: attr(data-head); color: var(--muted); }
+  .figures td:empty, .figures td[data-head]:not(:has(*)):empty { display: none; }
 }
 code { font: .9em ui-monospace, Consolas, monospace; overflow-wrap: anywhere; }
 """

@@ -12,6 +12,8 @@ from fedsim.report.formats import MISSING, number, size
 MINUS = "\N{MINUS SIGN}"
 SPACE = "\N{NO-BREAK SPACE}"  # a unit stays beside its number
 
+_NEGATIVE_ZERO = re.compile(r"^-(?=0(\.0*)?(?![\d.]))")
+
 # Quantity -> (what it is, its unit).
 QUANTITIES = {
     "auc": ("AUC: telling members from strangers", "auc"),
@@ -90,6 +92,12 @@ PAIRS = {
     "attack=embedding-rows": "by the embedding's rows",
     "attack=output-bias": "by the output bias",
     "attack=span": "by the span of its rows",
+    "score=loss": "by the model's loss alone",
+    "score=zlib": "by loss over compressed length (zlib)",
+    "score=min-k": "by its least likely words (Min-K %)",
+    "score=min-k++": "by the same, normalized (Min-K %++)",
+    "score=reference": "by loss against a reference",
+    "score=neighbour": "by loss against changed copies",
 }
 EQUAL_TEXT = "looked up in equal text of both"
 
@@ -141,6 +149,8 @@ def _pair(key: str, sign: str, value: str) -> str:
         return most + (one if value == "1" else many.format(value.replace("-", " to ")))
     if key == "defence":
         return f"defence: {value}"
+    if key == "words":
+        value = value.replace("-", " ")  # up-to-7
     if key in KEYS and sign == "=":
         return KEYS[key].format(value)
     return f"{key} {sign} {value}".strip()
@@ -163,7 +173,7 @@ def value(quantity: str, x: Any) -> str:
         "epsilon": lambda: _epsilon(quantity, x),
         "bytes": lambda: size(x),
     }.get(unit, lambda: f"{x:.4g}")()
-    return text.replace("-", MINUS)
+    return _NEGATIVE_ZERO.sub("", text).replace("-", MINUS)
 
 
 def _epsilon(quantity: str, x: float) -> str:

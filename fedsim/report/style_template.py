@@ -59,7 +59,7 @@ section {
   background: var(--warn-back); border-left: 4px solid var(--warn); border-radius: 4px;
   padding: .6rem .9rem; margin: .9rem 0; max-width: 46rem;
 }
-.tiles { display: flex; flex-wrap: wrap; gap: .9rem 1.9rem; margin: 1.1rem 0 .3rem; padding: 0; }
+.tiles { display: flex; flex-wrap: wrap; gap: .9rem 1.4rem; margin: 1.1rem 0 .3rem; padding: 0; }
 .tiles div { min-width: 7.5rem; }
 .tiles b { display: block; font-size: 1.45rem; line-height: 1.2; font-variant-numeric: tabular-nums; }
 .tiles span { color: var(--muted); font-size: .85rem; }
@@ -69,7 +69,8 @@ section {
 }
 .plots > p { align-self: center; margin: 0; }
 .plots > p:nth-child(odd) { grid-column: 1 / -1; max-width: 46rem; }
-.notes > p { margin: .3rem 0 .6rem; break-inside: avoid; }
+.notes { margin-top: .6rem; }
+.notes > p { margin: 0 0 .6rem; break-inside: avoid; }
 .beside > .tiles { align-content: flex-start; }
 @media (min-width: 75rem) {
   .contents {
@@ -85,7 +86,7 @@ section {
   .beside { display: grid; grid-template-columns: minmax(0, 1fr) 17rem; gap: 0 2.2rem; }
   .beside > .tiles { flex-direction: column; gap: 1.1rem; margin: .3rem 0; padding-left: 1.6rem;
     border-left: 1px solid var(--rule); }
-  .notes { columns: 2; column-gap: 2.2rem; margin-top: .6rem; }
+  .notes { columns: 2; column-gap: 2.2rem; }
 }
 .plots.small { grid-template-columns: repeat(auto-fill, minmax(min(100%, 16rem), 1fr)); }
 .plots > * { min-width: 0; max-width: 36rem; }
@@ -134,12 +135,14 @@ td small, .heat small { display: block; color: var(--muted); font-size: .8rem; }
 .yes { color: var(--warn); font-weight: 600; }
 tr.never td { color: var(--muted); }
 .wide { width: 100%; }
-.canary { white-space: normal; text-align: left; overflow-wrap: anywhere; min-width: 21rem; }
+.wide th { white-space: normal; line-height: 1.3; }
+.planted th:not(:first-child) { max-width: 8rem; }
+.canary { white-space: normal; text-align: left; overflow-wrap: anywhere; min-width: 17rem; }
 .canary b { color: var(--warn); }
-.keys td { text-align: left; }
-.keys td:first-child { white-space: pre-wrap; min-width: 8rem; }
+.keys th, .keys td { text-align: left; }
+.keys td:first-child { white-space: pre-wrap; min-width: 5rem; }
 .keys .offer {
-  display: inline-block; min-width: 6.5rem; padding: .15rem .6rem; border-radius: 6px;
+  display: inline-block; min-width: 5.4rem; padding: .15rem .5rem; border-radius: 6px;
   background: var(--page); text-align: center;
 }
 .keys .caret { border-left: 2px solid var(--accent); margin-left: 1px; }
@@ -160,9 +163,18 @@ footer { padding-bottom: 2.5rem; color: var(--muted); font-size: .85rem; }
   section { padding: 1rem .85rem; }
   .tiles { gap: .8rem 1.2rem; } .tiles div { flex: 1 1 40%; }
   th, td { padding: .35rem .5rem; }
-  .heat td { min-width: 4.4rem; padding: .35rem .2rem; white-space: normal; font-size: .82rem; }
-  .heat td small { line-height: 1.3; }
-  .canary { min-width: 11rem; }
+  .heat td { min-width: 0; padding: .35rem .15rem; white-space: normal; font-size: .8rem; }
+  .heat td small { line-height: 1.3; font-size: .75rem; }
+  .heat th { padding: .3rem .25rem .3rem 0; white-space: normal; }
+  .keys th, .keys td { padding: .35rem .2rem; }
+  .keys td:first-child { min-width: 3.6rem; }
+  .keys .offer { display: block; min-width: 0; padding: .1rem .2rem; overflow-wrap: anywhere; white-space: normal; }
+  .keys small { display: block; margin: 0; text-align: center; }
+  .planted { font-size: .8rem; }
+  .planted th, .planted td { padding: .35rem .25rem; }
+  .canary { min-width: 7.5rem; }
+  /* Of 11.5 points in a drawing that is made smaller than it was drawn. */
+  svg text[style*="11.5px"] { font-size: 13.5px !important; }
 }
 @media print {
   body { background: none; } section { border: 0; padding: 0; break-inside: avoid-page; }

@@ -21,7 +21,8 @@ NAMES = {
     "central": "the same network trained centrally on the same users' pooled text",
 }
 AVERAGED = ", its steps averaged over as much text as the rounds"
-FLOORS = {"unigram": "how often words are typed alone saves", "word list": "no model at all"}
+FLOORS = {"unigram": "the commonest words that fit the letters save",
+          "word list": "a list of words without a model"}  # fmt: skip
 
 
 def summary(facts: Facts) -> list[str]:
@@ -116,7 +117,7 @@ def _keystrokes(facts: Facts) -> list[str]:
     ]
     return [
         f"With three suggestions it saves {percent(result.keystroke_savings, 1)} of keystrokes; "
-        f"{' and '.join(beside)}."
+        f"{', '.join(beside)}."
     ]
 
 

@@ -82,7 +82,7 @@ PAGE = """
 <div class="beside">
 <div class="scroll" tabindex="0">
 <table class="keys">
-<thead><tr><th>typed</th><th colspan="{{ offers[0].offers | length }}">the suggestions, with the model's probability of each as the next word</th></tr></thead>
+<thead><tr><th>typed</th>{% for _ in offers[0].offers %}<th>{{ "suggestion " if loop.first }}{{ loop.index }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for row in offers %}
 <tr><td>{{ row.typed }}<span class="caret"></span></td>{% for word, share in row.offers %}<td><span class="offer">{{ word }}</span><small>{{ share }}</small></td>{% endfor %}</tr>
@@ -90,7 +90,7 @@ PAGE = """
 </tbody>
 </table>
 </div>
-<p class="quiet">The beginnings are the model's own: nothing, then each word that it offers first, then one letter more. Nobody's text is needed for them. Try others: <code>{{ program }} suggest RUN "how are "</code>, with the path of the folder {{ facts.name }} for RUN.</p>
+<p class="quiet">Beside each suggestion: how likely the model thinks that it is the next word, whatever letters are typed. The beginnings are the model's own: nothing, then each word that it offers first, then one letter more. Nobody's text is needed for them. Try others: <code>{{ program }} suggest RUN "how are "</code>, with the path of the folder {{ facts.name }} for RUN.</p>
 </div>
 </section>
 {% endif %}
@@ -143,7 +143,7 @@ PAGE = """
 {% for cell in row.cells %}
 {% if cell is none %}<td class="off"></td>
 {% elif not cell.seen %}<td class="off">never<br>took part</td>
-{% else %}<td class="on" style="--share:{{ cell.share }}"><b>{{ cell.bits }}</b> bits<small>by chance {{ cell.chance }}</small><small>{{ cell.extracted }} of {{ cell.seen }} extracted</small><small>{{ cell.rounds }} participations</small></td>
+{% else %}<td class="on" style="--share:{{ cell.share }}"><b>{{ cell.bits }}</b> bits<small>n = {{ cell.seen }}</small><small>by chance {{ cell.chance }}</small><small>{{ cell.extracted }} of {{ cell.seen }} extracted</small><small>{{ cell.rounds }} rounds</small></td>
 {% endif %}
 {% endfor %}
 </tr>
@@ -151,7 +151,7 @@ PAGE = """
 </tbody>
 </table>
 </div>
-<p class="quiet">At most {{ "%.2f" | format(facts.ceiling_bits) }} bits can be measured with {{ "{:,}".format(facts.config.canaries.references) }} reference sentences. By chance: how often as many canaries that were never trained on would have such a mean or a higher one (Fisher's method, an upper bound). Participations: rounds that a holder took part in, summed over holders. Canaries whose holders never took part are left out of every mean.{% if left_out %} {{ left_out }}{% endif %}</p>
+<p class="quiet">n: canaries behind the mean. Control: {{ never_seen }} bits, what a sentence that was never seen averages. At most {{ "%.2f" | format(facts.ceiling_bits) }} bits can be measured with {{ "{:,}".format(facts.config.canaries.references) }} reference sentences. By chance: how often as many canaries that were never trained on would have such a mean or a higher one (Fisher's method, an upper bound). Rounds: in which a holder took part, summed over holders, on average. Canaries whose holders never took part are left out of every mean.{% if left_out %} {{ left_out }}{% endif %}</p>
 </div>
 <h3>Sampled exposure by round</h3>
 <div class="plots small">
@@ -177,11 +177,11 @@ PAGE = """
 <summary>{{ canaries | length }} of {{ facts.planted | length }} canaries, the most exposed first</summary>
 <p class="quiet">Where the rest of a sentence is set bold, the model writes it when its first {{ facts.config.canaries.prefix_words }} words are typed.</p>
 <div class="scroll" tabindex="0">
-<table class="wide">
-<thead><tr><th>sentence</th><th>held by</th><th>copies each</th><th>participations</th><th>sampled exposure, bits</th><th>extracted</th></tr></thead>
+<table class="wide planted">
+<thead><tr><th>sentence</th><th>held by</th><th>copies each</th><th>rounds that a holder took part in</th><th>sampled exposure, bits</th><th>extracted</th></tr></thead>
 <tbody>
 {% for row in canaries %}
-<tr{% if row.never %} class="never"{% endif %}><td class="canary">{{ row.given }} {% if row.extracted %}<b>{{ row.rest }}</b>{% else %}{{ row.rest }}{% endif %}</td><td>{{ row.users }}</td><td>{{ row.repeats }}</td><td>{% if row.never %}never took part{% else %}{{ row.holder_participations }}{% endif %}</td><td>{{ row.bits }}</td><td>{% if row.extracted %}<span class="yes">yes</span>{% else %}no{% endif %}</td></tr>
+<tr{% if row.never %} class="never"{% endif %}><td class="canary">{{ row.given }} {% if row.extracted %}<b>{{ row.rest }}</b>{% else %}{{ row.rest }}{% endif %}</td><td>{{ row.users }}</td><td>{{ row.repeats }}</td><td>{% if row.never %}none{% else %}{{ row.holder_participations }}{% endif %}</td><td>{{ row.bits }}</td><td>{% if row.extracted %}<span class="yes">yes</span>{% else %}no{% endif %}</td></tr>
 {% endfor %}
 </tbody>
 </table>
