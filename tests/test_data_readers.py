@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from fedsim.data.drops import Drops
 from fedsim.data.readers import READERS
 from fedsim.data.readers.names import tidied
 from fedsim.data.readers.table import Table
@@ -256,3 +257,29 @@ def test_irc_keeps_what_people_say(tmp_path: Path) -> None:
     second.write_text("no log at all\n")
     with pytest.raises(FedsimError, match=r"b\.raw\.txt: has no line of the form"):
         list(reader.read([first, second]))
+
+
+def test_irc_cuts_off_nicks_and_counts_it(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text(
+        "[12:00] <@ann> re: the thing\n"
+        "[12:01] <ann_> bob: note: this is kept\n"
+        "[12:02] <bob> http: //x\n"
+        "[12:03] <bob> ann, ok\n"
+        "[12:04] <bob> bob_, bob: said\n"
+    )
+    drops = Drops()
+    assert list(READERS["irc"]().read([file], drops)) == [
+        ("ann", "re: the thing"),
+        ("ann", "note: this is kept"),
+        ("bob", "http: //x"),
+        ("bob", "ok"),
+        ("bob", "bob: said"),
+    ]
+    assert drops.changed == {
+        "nicks with the sign of a mode before them": 1,
+        "nicks with underscores behind them, taken for the nick without": 1,
+        "messages whose beginning 'nick: ' or 'nick, ' was cut off": 3,
+    }
+    texts = [text for _, text in READERS["irc"].model_validate({"colon": "any"}).read([file])]
+    assert texts == ["the thing", "note: this is kept", "//x", "ok", "bob: said"]

@@ -138,3 +138,22 @@ def test_nothing_passes_without_its_file() -> None:
     watch = Watch((), (), False, hints)
     assert list(watch.over(iter([]))) == []
     assert hints == []
+
+
+def test_text_that_was_decoded_wrongly_before_is_counted(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    right = {user: [f"{text} don\u2019t, \u00c3 la, \u00c2ge" for text in said]
+             for user, said in PEOPLE.items()}  # fmt: skip
+    FORMATS["jsonl"].write(file, right)
+    assert hints_of(opened(file)) == []
+    said = "we don\u2019t go to the caf\u00e9"
+    for garbled, named in (
+        (said.encode().decode("cp1252"), "don\u00e2\u20ac\u2122t"),
+        (said.encode().decode("latin-1"), "don\u00e2\\x80\\x99t"),
+        ("a caf\u00e9".encode().decode("cp1252"), "caf\u00c3\u00a9"),
+        ("so na\ufffdve", "na\ufffdve"),
+    ):
+        FORMATS["jsonl"].write(file, {**PEOPLE, "zoe": [garbled]})
+        (hint,) = hints_of(opened(file))
+        assert hint.startswith("1 of 33 messages hold what is left of another encoding")
+        assert f"such as '{named}'" in hint

@@ -18,6 +18,7 @@ _SAME, _FEWEST = 0.9, 10  # share of a file's messages, and messages, that make 
 _NOTED = 0.05
 _LONG = 20  # characters; shorter messages ("ok", "good night") are said again and again
 _NAMED = 5
+_SHOWN = 12  # characters of a word, before and after a place in it
 _PLACEHOLDERS = frozenset(
     (
         *("deleted", "removed", "none", "null", "nan", "n/a", "na", "nil", "undefined", "unknown"),
@@ -26,6 +27,12 @@ _PLACEHOLDERS = frozenset(
         *("0", "-", "?", "user", "client"),
     )
 )
+# UTF-8 that was read as Windows-1252 or Latin-1, and what stands for bytes that were no text.
+_GARBLED = re.compile(
+    "[\x80-\x9f\ufffd]|\u00e2\u20ac|\u00c2[\xa0-\xbf]"
+    "|\u00c3[\xa0-\xbf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013-\u203a\u20ac\u2122]"
+)
+_GARBLED_SHARE = 0.001
 _PROGRAM = re.compile(r"(?:^|[\W_\d])bots?(?:$|[\W_\d])|bot\d*$", re.IGNORECASE)
 
 
@@ -47,6 +54,7 @@ class Watch:
         self._marks = array("q")
         self._long = array("b")
         self._rows: Counter[str] = Counter()
+        self._garbled, self._example = 0, ""
 
     def began(self, file: Path) -> None:
         """What passes now is of this file."""
@@ -58,6 +66,9 @@ class Watch:
         or where a name that was to be left out is nobody's."""
         for user, text in messages:
             self._rows[user] += 1
+            if not text.isascii() and (found := _GARBLED.search(text)):
+                self._garbled += 1
+                self._example = self._example or _word_at(text, found.start())
             if user not in self._dropped and not self._once:
                 self._marks.append(hash((user, text)))
                 self._long.append(len(text) >= _LONG)
@@ -69,7 +80,22 @@ class Watch:
                 hint = hint if hint.startswith("did you mean") else "check how it is written."
                 raise FedsimError(f"data.drop_users names '{name}', who wrote nothing: {hint}")
         people = {name: rows for name, rows in self._rows.items() if name not in self._dropped}
-        self._hints += [*self._repeats(), *_no_persons(people), *_alike(people)]
+        self._hints += [
+            *self._repeats(),
+            *self._wrongly_decoded(),
+            *_no_persons(people),
+            *_alike(people),
+        ]
+
+    def _wrongly_decoded(self) -> Iterator[str]:
+        """What is said about text that was read in another encoding before it came here."""
+        rows = self._rows.total()
+        if self._garbled > _GARBLED_SHARE * rows:
+            yield (
+                f"{self._garbled:,} of {rows:,} messages hold what is left of another encoding, "
+                f"such as '{self._example}': somebody read UTF-8 as Windows-1252, or lost "
+                "characters; export the text again as UTF-8."
+            )
 
     def _repeats(self) -> Iterator[str]:
         """What is said about text that is there several times."""
@@ -108,6 +134,13 @@ class Watch:
             )
         if share > _NOTED:
             yield f"{said}: data.deduplicate keeps one of each."
+
+
+def _word_at(text: str, at: int) -> str:
+    """The word around a place, shortened, with what cannot be printed as its number."""
+    start = max([text.rfind(space, 0, at) + 1 for space in " \n\t"] + [at - _SHOWN])
+    word = "".join(text[start : at + _SHOWN].split(None, 1)[:1])
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in word)
 
 
 def _no_persons(rows: dict[str, int]) -> Iterator[str]:

@@ -48,6 +48,43 @@ def is_wide(encoding: str) -> bool:
     return "\n".encode(encoding) != b"\n"
 
 
+# What Windows has for the languages of ISO 8859, with letters and signs at 0x80 to 0x9f.
+_OF_WINDOWS = {
+    "iso8859-1": "cp1252",
+    "iso8859-2": "cp1250",
+    "iso8859-4": "cp1257",
+    "iso8859-5": "cp1251",
+    "iso8859-6": "cp1256",
+    "iso8859-7": "cp1253",
+    "iso8859-8": "cp1255",
+    "iso8859-9": "cp1254",
+    "iso8859-13": "cp1257",
+    "iso8859-15": "cp1252",
+}
+_CONTROLS = re.compile("[\x80-\x9f]")
+
+
+def control_at(text: str, encoding: str) -> int | None:
+    """Where text in an ISO 8859 has a control character, which no text has there.
+
+    They are what Windows writes for quotes, dashes and apostrophes, so that "don't" would be read
+    as two words. In these encodings a character is one byte.
+    """
+    found = _CONTROLS.search(text) if encoding in _OF_WINDOWS else None
+    return found.start() if found else None
+
+
+def not_iso(line: bytes, at: int, encoding: str, place: str) -> FedsimError:
+    """What to say where the byte `at` of a line is a control character in that ISO 8859."""
+    name = _OF_WINDOWS[encoding]
+    reading = _reading(line, at, name)
+    reads = f", and in {name} it reads '{reading}'" if reading is not None else ""
+    return FedsimError(
+        f"{place}: byte {at + 1} (0x{line[at]:02x}) is a control character in {encoding}{reads}: "
+        f"write data.encoding={name}, or another name if that reads wrong."
+    )
+
+
 def not_utf8(line: bytes, at: int, place: str) -> FedsimError:
     """What to say where the byte `at` of a line is not UTF-8.
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from fedsim.data.readers.encodings import UTF8, by_mark, not_utf8
+from fedsim.data.readers.encodings import UTF8, by_mark, control_at, not_iso, not_utf8
 from fedsim.data.readers.json_text import as_object, json_fault
 from fedsim.data.readers.lines import LONGEST_BYTES
 from fedsim.errors import FedsimError
@@ -37,6 +37,7 @@ class JsonStream:
         named = encoding if encoding != UTF8 else None
         self._codec = codecs.getincrementaldecoder(named or by_mark(start) or f"{UTF8}-sig")()
         self._waiting, self._ended = start, False
+        self._named = named
 
     def begins(self) -> str:
         """The next character that is no space, without taking it; "" at the end."""
@@ -135,20 +136,23 @@ class JsonStream:
             self._waiting, self._ended = b"", not raw
             part = self._codec.decode(raw, final=not raw)
         except UnicodeDecodeError as error:
-            raise self._not_text(error) from error
+            raise self._not_text(error.encoding, bytes(error.object), error.start) from error
+        if self._named and (at := control_at(part, self._named)) is not None:
+            raise self._not_text(self._named, raw, at)
         self._text, self._at = self._text[self._at :] + part, 0
         return bool(part) or self._more()
 
-    def _not_text(self, error: UnicodeDecodeError) -> FedsimError:
+    def _not_text(self, encoding: str, block: bytes, at: int) -> FedsimError:
         """What to say about the line of the bytes that are not of the encoding."""
-        block, at = bytes(error.object), error.start
         line = self._here() + self._text.count("\n", self._at) + block.count(b"\n", 0, at)
         start = block.rfind(b"\n", 0, at) + 1
         end = block.find(b"\n", at) % (len(block) + 1)
         place = f"{self._file}, line {line}"
-        if error.encoding == UTF8:
+        if encoding == UTF8:
             return not_utf8(block[start:end], at - start, place)
-        return FedsimError(f"{place}: is not text in {error.encoding}: name the right encoding.")
+        if encoding.startswith("iso8859"):  # an error of the codec calls these "charmap"
+            return not_iso(block[start:end], at - start, encoding, place)
+        return FedsimError(f"{place}: is not text in {encoding}: name the right encoding.")
 
     def _here(self) -> int:
         return self._line + self._text.count("\n", 0, self._at)

@@ -8,7 +8,14 @@ from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
-from fedsim.data.readers.encodings import UTF8, by_mark, is_wide, not_utf8
+from fedsim.data.readers.encodings import (
+    UTF8,
+    by_mark,
+    control_at,
+    is_wide,
+    not_iso,
+    not_utf8,
+)
 from fedsim.data.readers.packed import opened
 from fedsim.errors import FedsimError
 
@@ -85,6 +92,8 @@ def _decoded(raw: bytes, encoding: str, place: str) -> str:
             raise not_utf8(raw, error.start, place) from error
         else:
             raise _not_of(encoding, place) from error
+    if (at := control_at(text, encoding)) is not None:
+        raise not_iso(raw, at, encoding, place)
     return _checked(text, len(raw), place)
 
 
