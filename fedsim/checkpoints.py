@@ -35,7 +35,9 @@ def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     # TypeError and the like: a foreign file of a type of number that NumPy does not have.
     except (SafetensorError, OSError, TypeError, AttributeError, ValueError, KeyError) as error:
-        raise FedsimError(f"{path} is damaged or not a safetensors file ({error}).") from None
+        raise FedsimError(
+            f"{path} is damaged or not a safetensors file ({error}); restore it from a copy."
+        ) from None
     text = header.get("meta", "")
     if header.get("sha256") != _digest(arrays, text):
         raise FedsimError(f"{path} is damaged: its content does not match its checksum.")

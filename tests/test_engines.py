@@ -504,3 +504,41 @@ server = forkserver._forkserver._forkserver_pid
 commands = [Path(f"/proc/{p}/cmdline").read_bytes() for p in ("self", server)]
 print(answered, commands[0] == commands[1])
 """
+
+
+HOOKED = """
+import importlib.util, sys
+from pathlib import Path
+
+root, preset, out, *sys.path[:0] = sys.argv[1:]
+assert Path(root).resolve() not in [Path(folder).resolve() for folder in sys.path]
+
+
+class Hook:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("fedsim", "clients", "server"):
+            file = Path(root, name, "__init__.py")
+            return importlib.util.spec_from_file_location(name, file)
+
+
+sys.meta_path.append(Hook())
+import fedsim
+
+assert fedsim.simulate(preset, "engine=pool", "server.rounds=1", out=out).status["round"] == 1
+"""
+
+
+@pytest.mark.slow
+def test_workers_find_the_packages_where_an_import_hook_found_them(
+    tiny: str, tmp_path: Path
+) -> None:
+    """As in an IPython outside of the environment into which fedsim is installed in place."""
+    root = Path(fedsim.__file__).parents[1]
+    (tmp_path / "hooked.py").write_text(HOOKED)
+    without = [f for f in sys.path if f and Path(f).resolve() != root]
+    command = [sys.executable, "-S", "hooked.py", str(root), tiny, str(tmp_path / "run"), *without]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -59,6 +59,7 @@ CONFIG += [
 ]  # fmt: skip
 
 WORDS = {
+    "server.rounds=3": "run come behind `train`", "--preset gboard": "run come behind `train`",
     "trian": "No such command", "train --presett x": "No such option", "show": "Missing argument",
     "train --preset": "requires an argument", "train --workers x": "not a valid integer",
     "-x": "No such option", "study": "Missing command", "study x": "No such command",

@@ -88,7 +88,7 @@ def estimate(config: Config, federation: Federation) -> dict[str, int | float]:
         * config.server.cohort
         * config.server.rounds,
         **_beside(config, model.n_parameters, len(population)),
-        "training_minutes": round(seconds / 60, 1),
+        "minutes_of_rounds": round(seconds / 60, 1),
     }
 
 

@@ -28,7 +28,7 @@ from fedsim.cli import (
     suggest,
     train,
 )
-from fedsim.cli.surplus import surplus
+from fedsim.cli.surplus import SETTING, surplus
 from fedsim.engines import starting
 from fedsim.errors import FedsimError
 from fedsim.shortage import shortage
@@ -152,6 +152,10 @@ def _run(line: click.Command) -> int:
     except click.UsageError as error:
         words = error.ctx.command_path.split()[1:] if error.ctx else []
         said = _SUGGESTED.sub(r"\1", error.format_message().strip().rstrip("."))
+        given = sys.argv[1:]
+        if not words and (SETTING.match(given[0]) or given[0].startswith("-")):
+            meant = program.command("train", *given)
+            return _refused(f"{said}: words for a run come behind `train`, as in `{meant}`.")
         see = " See" if said.endswith("?") else "; see"
         return _refused(f"{said}{see} `{program.command(*words, '--help')}`.")
     except click.ClickException as error:

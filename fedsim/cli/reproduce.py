@@ -120,7 +120,9 @@ def _announce(name: str, finding: Finding) -> None:
     for figure in finding.published:
         print(f"  the paper: {figure.what}: {figure.value} ({figure.source})")
     print(f"Rule: {finding.rule}")
-    print(f"Took {finding.cost} with version 0.1.0; what is trained already takes none.", flush=True)
+    print(
+        f"Took {finding.cost} with version 0.1.0; what is trained already takes none.", flush=True
+    )
 
 
 def _list(as_json: bool) -> None:
@@ -133,7 +135,11 @@ def _list(as_json: bool) -> None:
     for name in FINDINGS:
         finding = FINDINGS[name]
         console.print(f"{name}: {finding.title}", style="bold")
-        for text in (finding.claim, f"Rule: {finding.rule}", f"Took {finding.cost} with version 0.1.0."):
+        for text in (
+            finding.claim,
+            f"Rule: {finding.rule}",
+            f"Took {finding.cost} with version 0.1.0.",
+        ):
             console.print(Padding(Text(text), (0, 0, 0, 2)))
 
 

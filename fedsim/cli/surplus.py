@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from fedsim.program import command
 
-_SETTING = re.compile(r"[A-Za-z_][\w.]*=")
+SETTING = re.compile(r"[A-Za-z_][\w.]*=")
 # Of the engine, which changes no result: what may be another one from now on, and how.
 _MAY_CHANGE = {"engine.workers": "--workers", "engine.name": "--engine", "engine": "--engine"}
 _OF_A_RUN = ("resume", "show", "report", "suggest", "privacy statement")
@@ -15,7 +15,7 @@ _OF_A_RUN = ("resume", "show", "report", "suggest", "privacy statement")
 
 def surplus(name: str, words: Sequence[str]) -> str:
     """A sentence with what to write; name: of the command, as in `privacy statement`."""
-    settings = [word for word in words if _SETTING.match(word)]
+    settings = [word for word in words if SETTING.match(word)]
     if not settings:
         many = "are too many words" if len(words) > 1 else "is one word too many"
         return (

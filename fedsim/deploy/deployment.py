@@ -63,6 +63,8 @@ class Deployment:
     ) -> Deployment:
         """Write shards and keys into the new `folder`; nothing is started yet."""
         check_new(folder, "--folder")
+        for name in ("flwr", "flower-superlink", "flower-supernode"):
+            program(name)  # before anybody's text is written
         folder = folder.resolve()
         if any(char in str(folder) for char in '"\\'):  # Flower's node config cannot quote them
             raise FedsimError(f"{folder} has a quote or a backslash; choose another --folder.")

@@ -94,7 +94,10 @@ def program(name: str) -> str:
     beside = Path(sys.executable).parent / name
     found = str(beside) if beside.is_file() else shutil.which(name)
     if found is None:
-        raise FedsimError(f"Flower's program '{name}' is not installed: pip install flwr.")
+        raise FedsimError(
+            f"Flower's program '{name}' is neither beside {sys.executable} nor on the PATH; "
+            "install flwr into this environment: pip install flwr."
+        )
     return found
 
 

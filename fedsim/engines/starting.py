@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from multiprocessing import forkserver, get_context, resource_tracker, util
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
@@ -26,6 +27,7 @@ from fedsim.errors import FedsimError
 FORKS = sys.platform == "linux"
 _CONTEXT: Any = get_context("forkserver" if FORKS else "spawn")
 _PRELOAD = "fedsim.engines.preload"
+_ROOT = str(Path(__file__).resolve().parents[2])
 
 pipe = _CONTEXT.Pipe
 
@@ -60,7 +62,13 @@ def _run(environment: dict[str, str], target: Callable[..., None], arguments: An
 
 
 def _ensure_server() -> None:
-    """Start the server where there is none, with this process's import path."""
+    """Start the server where there is none, with this process's import path.
+
+    An editable install is found by a hook of the environment's, which another Python does not run:
+    that of an IPython outside of it, say. So the folder of the packages is made part of the path.
+    """
+    if _ROOT not in sys.path:
+        sys.path.append(_ROOT)
     forkserver.set_forkserver_preload([_PRELOAD])
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
