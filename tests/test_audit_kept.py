@@ -17,6 +17,7 @@ from typing import ClassVar
 import pandas as pd
 import psutil
 import pytest
+from federations import Here
 from pandas.testing import assert_frame_equal
 from typer.testing import CliRunner
 
@@ -25,6 +26,7 @@ import fedsim.report.leakage_cards  # before a test's own measures are in the re
 import fedsim.studies.audit
 import fedsim.studies.audit_workers
 from fedsim.cli.main import app
+from fedsim.config import load
 from fedsim.leakage.audit import made_with
 from fedsim.leakage.base import Finding, Findings, Measure, Subject
 from fedsim.leakage.measures import MEASURES
@@ -34,6 +36,7 @@ from fedsim.registry import Registry
 from fedsim.runs import Run
 from fedsim.studies.audit import audit_run, subject_of
 from fedsim.studies.audit_workers import MeasureProgress
+from fedsim.studies.workbench import Bench
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -235,6 +238,15 @@ def test_measures_say_how_far_they_are(finished: Run, name: str) -> None:
     assert said[0] == 0.0
     assert 0.5 < said[-1] < 1 + 1e-9
     assert len(set(said)) > 4
+
+
+def test_models_that_a_measure_trains_are_told_by_their_rounds(here: Here, tiny: str) -> None:
+    cells = {str(seed): load(tiny, [f"seed={seed}", "server.rounds=2"]) for seed in (21, 22)}
+    said: list[float] = []
+    assert len(Bench(jobs=1).train(cells, said.append)) == len(here.given) == 2
+    Bench(jobs=1).train(cells, said.append)  # they are there: nothing is lacking
+    assert said == sorted(said)
+    assert said[-2:] == [1.0, 1.0]
 
 
 def test_the_time_left_is_what_the_share_that_is_done_says() -> None:

@@ -74,9 +74,12 @@ def _heard(cells: Collection[Config], heard: Heard) -> Iterator[None]:
     lacking = sum(config.server.rounds for config in cells) - before
     ended = threading.Event()
 
+    def tell() -> None:
+        heard((sum(map(_rounds_in, tables)) - before) / lacking if lacking else 1.0)
+
     def look() -> None:
         while not ended.wait(_EVERY_S):
-            heard((sum(map(_rounds_in, tables)) - before) / max(lacking, 1))
+            tell()
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
@@ -85,6 +88,7 @@ def _heard(cells: Collection[Config], heard: Heard) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
+        tell()
 
 
 def _rounds_in(table: Path) -> int:
