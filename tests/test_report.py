@@ -525,13 +525,14 @@ def test_no_users_means_no_interval(tmp_path: Path, full: Run) -> None:
 # -- intervals -------------------------------------------------------------------------------
 
 
-def test_the_interval_covers_as_often_as_it_says() -> None:
+@pytest.mark.parametrize("size", [10, 100])
+def test_the_interval_covers_as_often_as_it_says(size: int) -> None:
     rng = np.random.default_rng(5)
     population = _test_users(rng, 0.2, users=20_000)
     truth = population.hits_top1.sum() / population.words.sum()
     hits = 0
     for _ in range(400):
-        got = recall(population.iloc[rng.integers(len(population), size=100)], "hits_top1")
+        got = recall(population.iloc[rng.integers(len(population), size=size)], "hits_top1")
         hits += got.low <= truth <= got.high
     assert 0.91 <= hits / 400 <= 0.98
 
@@ -546,8 +547,9 @@ def test_a_difference_is_paired_by_user() -> None:
     assert got.excludes_zero
 
 
-def test_one_user_has_no_interval() -> None:
-    users = _test_users(np.random.default_rng(1), 0.2, users=1)
+@pytest.mark.parametrize("few", [1, 2, 9])
+def test_few_users_have_no_interval(few: int) -> None:
+    users = _test_users(np.random.default_rng(1), 0.2, users=few)
     assert np.isnan(recall(users, "hits_top1").half_width)
     assert not recall(users, "hits_top1").excludes_zero
     assert np.isnan(mean(pd.Series([], dtype=float)).value)

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-Z95 = 1.959964
+LEAST = 10  # users: an interval over fewer is more certain of itself than it may be
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and the half width of its 95 % interval; NaN where there are too few users."""
+    """A value and the half width of its 95 % interval (Student's t over users); NaN where there
+    are fewer than `LEAST` users."""
 
     value: float
     half_width: float
@@ -68,6 +70,7 @@ def _linearised(users: pd.DataFrame, hits: str) -> tuple[float, np.ndarray]:
 
 def _estimate(value: float, influence: np.ndarray) -> Estimate:
     n = len(influence)
-    if n < 2:
+    if n < LEAST:
         return Estimate(value, math.nan)
-    return Estimate(value, Z95 * math.sqrt(n / (n - 1) * float(np.square(influence).sum())))
+    error = math.sqrt(n / (n - 1) * float(np.square(influence).sum()))
+    return Estimate(value, float(stats.t.ppf(0.975, n - 1)) * error)

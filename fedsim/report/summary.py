@@ -13,7 +13,7 @@ from fedsim.privacy.claims import Claim
 from fedsim.program import command_for_pages
 from fedsim.report.facts import NEVER_SEEN_BITS, Facts
 from fedsim.report.formats import chance, count, duration, number, percent, size, whole
-from fedsim.report.intervals import Estimate
+from fedsim.report.intervals import LEAST, Estimate
 
 MINUS = "\N{MINUS SIGN}"
 NAMES = {
@@ -153,7 +153,7 @@ def _lead(lead: Estimate, other: str) -> str:
     side = "above" if points >= 0 else "below"
     text = f"{abs(points):.2f} points {side} {other}"
     if lead.half_width != lead.half_width:
-        return text
+        return f"{text} (fewer than {LEAST} users, so without an interval)"
     if lead.excludes_zero:
         least, most = abs(points) - 100 * lead.half_width, abs(points) + 100 * lead.half_width
         return f"{text} (95 % interval {least:.2f} to {most:.2f})"

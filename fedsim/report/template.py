@@ -63,7 +63,7 @@ PAGE = """
 </table>
 </div>
 <div class="notes">
-<p class="quiet">± is the half width of a 95 % interval over users: recall is a ratio of sums over users, its variance is that of the ratio linearised by user (normal approximation), so one talkative user counts as one person. It says how much another draw of test users would change the number, not how much another training seed would. {% if results | length > 1 %}The differences in the summary are paired by user: models are compared on the same people.{% endif %}</p>
+<p class="quiet">± is the half width of a 95 % interval over users: recall is a ratio of sums over users, its variance is that of the ratio linearised by user (Student's t; none is given for fewer than ten users), so one talkative user counts as one person. It says how much another draw of test users would change the number, not how much another training seed would. {% if results | length > 1 %}The differences in the summary are paired by user: models are compared on the same people.{% endif %}</p>
 {% if averaged %}
 <p class="quiet">{{ averaged }}</p>
 {% endif %}
