@@ -283,3 +283,75 @@ def test_irc_cuts_off_nicks_and_counts_it(tmp_path: Path) -> None:
     }
     texts = [text for _, text in READERS["irc"].model_validate({"colon": "any"}).read([file])]
     assert texts == ["the thing", "note: this is kept", "//x", "ok", "bob: said"]
+
+
+WHATSAPP = """\
+[31/12/22, 11:00:26] Ann: \u200eMessages are end-to-end encrypted. No one outside of this chat, \
+not even WhatsApp, can read or listen to them.
+[31/12/22, 11:00:27] Ann: hello
+second line: with colon
+[31/12/22, 11:01:00] Bob: <3 you all>
+[31/12/22, 11:01:01] Bob: <lol>
+[31/12/22, 11:01:02] Bob: index.html (the page)
+[31/12/22, 11:01:03] Bob: ok.so (my bad)
+[31/12/22, 11:01:04] Bob: null
+[31/12/22, 11:01:05] \u05e9\u05e8\u05d4: \u200f\u05e9\u05dc\u05d5\u05dd
+[31/12/22, 11:01:06] Bob: \u200eBild weggelassen
+[31/12/22, 11:01:07] Bob: hi \u200e<This message was edited>
+[31/12/22, 11:01:08] Ann changed the subject to \u201cTrip: Paris\u201d
+[31/12/22, 11:01:09] Ann added Bob: the builder
+[31/12/22, 11:01:10] Анна сменила тему на «Поездка: Париж»
+[31/12/22, 11:01:11] Bob: IMG-20221231-WA0001.jpg (fichier dedans)
+my caption
+of two lines
+[31/12/22, 11:01:12] Bob: My list.pdf (file attached)
+[31/12/22, 11:01:13] Bob: \u200e<attached: 0001-PHOTO.jpg>
+[31/12/22, 11:01:14] Bob: <Medien ausgeschlossen>
+[31/12/22, 11:01:15] Bob: Diese Nachricht wurde gel\u00f6scht.
+[31/12/22, 11:01:16] Bob "Bobby" Smith: yes
+[31/12/22, 11:01:17] Ann: \u200e{long}
+"""
+
+
+def test_whatsapp_keeps_what_people_say(tmp_path: Path) -> None:
+    file, drops = tmp_path / "_chat.txt", Drops()
+    long = "this begins with the mark but is far longer than anything that the program says"
+    file.write_text(WHATSAPP.replace("{long}", long))
+    assert list(READERS["whatsapp"]().read([file], drops)) == [
+        ("Ann", "hello\nsecond line: with colon"),
+        ("Bob", "<3 you all>"),
+        ("Bob", "<lol>"),
+        ("Bob", "index.html (the page)"),
+        ("Bob", "ok.so (my bad)"),
+        ("\u05e9\u05e8\u05d4", "\u200f\u05e9\u05dc\u05d5\u05dd"),
+        ("Bob", "hi"),
+        ("Bob", "my caption\nof two lines"),
+        ('Bob "Bobby" Smith', "yes"),
+        ("Ann", f"\u200e{long}"),
+    ]
+    assert drops.rows.dropped == {
+        "that stand for media, calls or deleted messages": 4,
+        "that begin with the mark of WhatsApp's own words (U+200E)": 2,
+        "that are 'null', as WhatsApp writes what it cannot show": 1,
+        "whose name is a sentence of WhatsApp's ('Ann added Bob: ...') and occurs once": 3,
+    }
+    assert drops.changed == {"names of attached files that were cut off before a caption": 1}
+    assert drops.hints == []
+
+
+def test_whatsapp_says_where_a_date_is_of_an_unknown_form(tmp_path: Path) -> None:
+    file, drops = tmp_path / "_chat.txt", Drops()
+    file.write_text(
+        "31.12.22, 21:05 - Ann: hallo\n"
+        "31/12/22 \u00e0 21:06 - Dan: bonjour\n"
+        "\u200f[31/12/2022\u060c 9:05:12 \u0645] Eve: hi\n"
+        "31/12/22 ora 21:07 - Fay: ciao\n"
+    )
+    assert list(READERS["whatsapp"]().read([file], drops)) == [
+        ("Ann", "hallo"),
+        ("Dan", "bonjour"),
+        ("Eve", "hi\n31/12/22 ora 21:07 - Fay: ciao"),
+    ]
+    (hint,) = drops.hints
+    assert hint.startswith(f"{file}, line 4: '31/12/22 ora 21:07 -' is no form of a date")
+    assert "1 lines that begin like it are part of the message before" in hint

@@ -157,3 +157,12 @@ def test_text_that_was_decoded_wrongly_before_is_counted(tmp_path: Path) -> None
         (hint,) = hints_of(opened(file))
         assert hint.startswith("1 of 33 messages hold what is left of another encoding")
         assert f"such as '{named}'" in hint
+
+
+def test_names_that_may_be_no_persons_or_one(tmp_path: Path) -> None:
+    more = {"Bob": ["hi"], "~\u202fBob": ["hi"], "Анна добавила вас в группу": ["Семья"]}
+    FORMATS["jsonl"].write(tmp_path / "a.jsonl", {**PEOPLE, **more})
+    sentence, alike = hints_of(opened(tmp_path / "a.jsonl"))
+    assert sentence.startswith("1 users have names of 5 words or more and wrote one message")
+    assert "'Анна добавила вас в группу'" in sentence
+    assert "such as 'Bob' and '~ Bob'" in alike

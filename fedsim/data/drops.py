@@ -49,6 +49,13 @@ class Changed:
     count: int = 1
 
 
+@dataclass(frozen=True)
+class Hint:
+    """Yielded by a reader beside its messages: a sentence about what may not be meant."""
+
+    said: str
+
+
 @dataclass
 class Tally:
     """One unit's sum. `kept` is set when the corpus is written, from what is written."""
@@ -86,8 +93,11 @@ class Drops:
     changed: Counter[str] = field(default_factory=Counter)
     hints: list[str] = field(default_factory=list)  # sentences about what may not be meant
 
-    def note(self, event: Dropped | Changed) -> None:
-        """Count what a reader says beside its messages."""
+    def note(self, event: Dropped | Changed | Hint) -> None:
+        """Count, or keep, what a reader says beside its messages."""
+        if isinstance(event, Hint):
+            self.hints.append(event.said)
+            return
         if isinstance(event, Changed):
             self.changed[event.what] += event.count
             return

@@ -18,6 +18,7 @@ _SAME, _FEWEST = 0.9, 10  # share of a file's messages, and messages, that make 
 _NOTED = 0.05
 _LONG = 20  # characters; shorter messages ("ok", "good night") are said again and again
 _NAMED = 5
+_WORDS = 5  # of a name; few people's has as many
 _SHOWN = 12  # characters of a word, before and after a place in it
 _PLACEHOLDERS = frozenset(
     (
@@ -160,6 +161,17 @@ def _no_persons(rows: dict[str, int]) -> Iterator[str]:
         )
 
 
+def _sentences(rows: dict[str, int]) -> Iterator[str]:
+    """Users of one message whose names are as long as a sentence: a line of a program, perhaps."""
+    found = [name for name, times in rows.items() if times == 1 and len(name.split()) >= _WORDS]
+    if found:
+        yield (
+            f"{len(found):,} users have names of {_WORDS} words or more and wrote one message, "
+            f"such as '{found[0][:80]}': these may be lines of a program and no persons; "
+            "data.drop_users leaves users out by name."
+        )
+
+
 def _alike(rows: dict[str, int]) -> Iterator[str]:
     """Users whose names differ only by capitals, spaces or forms of the same letters."""
     groups: dict[str, list[str]] = {}
@@ -169,13 +181,13 @@ def _alike(rows: dict[str, int]) -> Iterator[str]:
     if several:
         one, other = several[0][:2]
         yield (
-            f"{len(several):,} names are written in several ways that differ by capitals, spaces "
-            f"or forms of a letter only, such as '{one}' and '{other}', and are several users: if "
-            "they are one person, write them alike."
+            f"{len(several):,} names are written in several ways that differ by capitals, spaces, "
+            f"a ~ before them or forms of a letter only, such as '{one}' and '{other}', and are "
+            "several users: if they are one person, write them alike."
         )
 
 
 def _folded(name: str) -> str:
     text = unicodedata.normalize("NFKC", name).casefold()
     seen = (char for char in text if not char.isspace() and unicodedata.category(char) != "Cf")
-    return "".join(seen)
+    return "".join(seen).removeprefix("~")  # WhatsApp's sign of who is no contact

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from fedsim.data.drops import Changed, Dropped, Drops
+from fedsim.data.drops import Changed, Dropped, Drops, Hint
 from fedsim.data.readers.encodings import need_encoding
 from fedsim.data.readers.names import is_rounded, tidied
 from fedsim.errors import FedsimError
@@ -27,7 +27,7 @@ class Began:
 
 
 # (user, text), or what there is to say instead
-Row = tuple[str, str] | Dropped | Changed | Began
+Row = tuple[str, str] | Dropped | Changed | Hint | Began
 
 
 class Reader(Options):
@@ -85,7 +85,7 @@ class Reader(Options):
     @abstractmethod
     def messages(self, files: Sequence[Path]) -> Iterator[Row]:
         """(user, text) of each message, a `Dropped` for each row that is left out, a `Changed`
-        for what is altered; the files are known to be regular ones."""
+        for what is altered, a `Hint` for what may not be meant; the files are regular ones."""
 
 
 class TextReader(Reader):

@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fedsim.data.drops import Dropped
+from fedsim.data.drops import Changed, Dropped, Hint
 from fedsim.data.readers.base import READERS, Began, Row, TextReader, check_text, check_user
 from fedsim.data.readers.lines import LONGEST_BYTES, numbered_lines
 from fedsim.data.readers.packed import bare_suffix
+from fedsim.data.readers.whatsapp_phrases import FILE, MARKS, MEDIA, SENTENCE, stands_for
 from fedsim.errors import FedsimError
 
-_MARKS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
+_DATE = rf"[{MARKS}]*\[?\d{{1,4}}[./-]\d{{1,2}}[./-]\d{{1,4}}"
+_BEFORE = "à|às|a las|um|at|om|alle|kl\\.?|上午|下午"  # the time
 # `[31/12/2022, 11:00:26] Ann: text` on iPhones, `12/31/22, 9:05 PM - Ann: text` on others; the
 # order of the date and the clock are those of the phone's language.
 _BEGINS = re.compile(
-    rf"[{_MARKS}]*\[?\d{{1,4}}[./-]\d{{1,2}}[./-]\d{{1,4}},?\s+"
-    r"\d{1,2}[:.]\d{2}(?:[:.]\d{2})?(?:\s?[ap]\.?\s?m\.?)?(?:\]|\s[-\u2013])\s(.*)",
+    rf"{_DATE}[,\u060c]?\s+(?:(?:{_BEFORE})\s*)?"
+    r"\d{1,2}[:.]\d{2}(?:[:.]\d{2})?(?:\s?(?:[ap]\.?\s?m\.?|[صم]))?(?:\]|\s[-\u2013])\s(.*)",
     re.IGNORECASE | re.DOTALL,
 )
+_ALMOST = re.compile(
+    rf"({_DATE}[^:\n]{{1,12}}?\d{{1,2}}[:.]\d{{2}}[^\n]{{0,14}}?(?:\]|\s[-\u2013]))"
+    r"\s[^:\n]{1,40}: "
+)
 _SAID = re.compile(r"([^:]+): ?(.*)", re.DOTALL)
-# Iphones put a mark before what WhatsApp wrote itself; others write `<Media omitted>` in their
-# language, or the name of a file and what became of it.
-_STANDS_FOR = re.compile(rf"[{_MARKS}].*|<[^<>]{{2,60}}>|\S+\.\w{{2,4}} \([^()]+\)", re.DOTALL)
-_EDITED = re.compile(rf"\s*[{_MARKS}]<[^<>]+>$|\s*<This message was edited>$")
-_DELETED = {"This message was deleted", "You deleted this message", "null"}
+_EDITED = re.compile(rf"\s*[{MARKS}]<[^<>]+>$|\s*<This message was edited>$")
 _MOST_LINES = 10_000  # of a message
 _SYSTEM = "that WhatsApp wrote itself (who joined, encryption)"
-_MEDIA = "that stand for media, calls or deleted messages"
+_SENTENCE = "whose name is a sentence of WhatsApp's ('Ann added Bob: ...') and occurs once"
 
 
 @READERS.register("whatsapp")
@@ -46,7 +49,32 @@ class WhatsApp(TextReader):
         """(name, text) in the order of the chat."""
         for file in files:
             yield Began(file)
-            yield from (self._row(rest, place) for rest, place in self._chat(file))
+            told = self._told(file)
+            for rest, place in self._chat(file):
+                yield from self._rows(rest, place, told)
+            if hint := self._another_form(file):
+                yield hint
+
+    def _told(self, file: Path) -> set[str]:
+        """What stands where a name does, once in the file, and is a sentence of WhatsApp's."""
+        found = (_SAID.fullmatch(rest.removesuffix("\n")) for rest, _ in self._chat(file))
+        names = Counter(said[1] for said in found if said and SENTENCE.match(said[1]))
+        return {name for name, times in names.items() if times == 1}
+
+    def _another_form(self, file: Path) -> Hint | None:
+        """What is said about lines that seem to begin messages, in a form that is not known."""
+        found = [
+            (number, almost[1].strip(MARKS))
+            for number, line in numbered_lines(file, self.encoding)
+            if not begins_message(line) and (almost := _ALMOST.match(line))
+        ]
+        if not found:
+            return None
+        return Hint(
+            f"{file}, line {found[0][0]}: '{found[0][1]}' is no form of a date that is known here, "
+            f"so that {len(found):,} lines that begin like it are part of the message before them: "
+            "if they begin messages of their own, write their dates as the other lines do."
+        )
 
     def _chat(self, file: Path) -> Iterator[tuple[str, str]]:
         """What follows the date of each message, with its place."""
@@ -74,15 +102,23 @@ class WhatsApp(TextReader):
         if place:
             yield "".join(lines), place
 
-    def _row(self, rest: str, place: str) -> Row:
+    def _rows(self, rest: str, place: str, told: set[str]) -> Iterator[Row]:
+        """One row, and what was altered in it."""
         said = _SAID.fullmatch(rest.removesuffix("\n"))
-        if not said:
-            return Dropped(_SYSTEM)
-        user = check_user(said[1], place, "name")
-        text = _EDITED.sub("", said[2])
-        if _STANDS_FOR.fullmatch(text) or text.strip() in _DELETED:
-            return Dropped(_MEDIA, user)
-        return (user, check_text(text, place)) if text.strip() else Dropped("without text", user)
+        if not said or said[1] in told:
+            yield Dropped(_SENTENCE if said else _SYSTEM)
+            return
+        user, text = check_user(said[1], place, "name"), said[2]
+        if attached := FILE.match(text):
+            text = text[attached.end() :]
+            if not text.strip():
+                yield Dropped(MEDIA, user)
+                return
+            yield Changed("names of attached files that were cut off before a caption")
+        elif why := stands_for(text) or stands_for(text := _EDITED.sub("", text)):
+            yield Dropped(why, user)
+            return
+        yield (user, check_text(text, place)) if text.strip() else Dropped("without text", user)
 
 
 def begins_message(line: str) -> str | None:
