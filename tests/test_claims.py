@@ -208,6 +208,18 @@ HEADINGS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_sampling_counts_for_who_does_not_know_the_names(
+    kind: str, private: dict[str, Run]
+) -> None:
+    told = private[kind].privacy or {}
+    claim, guarantee = Claim.of(told), told["guarantee"]
+    assert claim is not None
+    of_users = guarantee["amplified"] and kind != "dp-sgd"
+    assert claim.amplified is of_users
+    assert ("for who does not know who was drawn" in claim.sentence()) is of_users
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_heading_says_no_more_than_holds(kind: str, private: dict[str, Run]) -> None:
     told = private[kind].privacy or {}
     assert privacy(told)[0] == HEADINGS[kind]

@@ -19,6 +19,7 @@ from fedsim import __version__
 from fedsim.cli.main import app
 from fedsim.config import Config, load
 from fedsim.errors import FedsimError
+from fedsim.privacy.claims import rounded_up
 from fedsim.report.reproduction import write_reproduction
 from fedsim.runs import Run
 from fedsim.studies.findings import FINDINGS, andrew2021, hard2018, kairouz2021, mcmahan2017
@@ -290,6 +291,26 @@ def test_a_finding_from_the_command_to_its_page(
         assert json.dumps(shrink) in text
     assert page.count("<svg") == 1
     assert "http" not in page.replace("http://www.w3.org", "")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("name", ["andrew2021", "kairouz2021"])
+def test_what_a_search_costs_is_said_of_both_populations(
+    name: str, shrink: list[str], tmp_path: Path
+) -> None:
+    asked = ["reproduce", name, *shrink, "--seeds", "1", "--jobs", "1", "--out", str(tmp_path)]
+    result = CliRunner().invoke(app, asked, catch_exceptions=False)
+    assert result.exit_code == 0
+    rows, paper = pd.read_csv(tmp_path / f"{name}.csv"), (tmp_path / f"{name}.md").read_text()
+    assert (rows.epsilon_with_search > rows.epsilon).all()
+    assert (rows.own_epsilon_with_search > rows.own_epsilon).all()
+    assert rows.theorem.str.startswith("composition of all trials").all()
+    for text in (paper, (tmp_path / f"{name}.html").read_text(), result.stdout):
+        assert "not computed" not in text
+        assert "2022" in text
+    for figure in (*rows.epsilon_with_search, *rows.own_epsilon_with_search):
+        assert rounded_up(figure) in paper
 
 
 def test_two_seeds_resolve_nothing_and_one_long_run_of_people_does() -> None:

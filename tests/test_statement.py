@@ -144,6 +144,9 @@ def test_it_says_how_many_of_the_users_are_people(tiny: str) -> None:
     alone = Claim.of(said_of(tiny, "dp-fedavg", "canaries.per_cell=0"))
     assert alone is not None
     assert alone.holds_for == "the 23 users of this run"
+    sequences = Claim.of(said_of(tiny, "dp-sgd", "canaries.per_cell=0"))
+    assert sequences is not None
+    assert sequences.holds_for == "the sequences of the 23 users of this run"
 
 
 def test_local_noise_protects_a_user_in_every_place_that_names_its_unit(tiny: str) -> None:

@@ -19,6 +19,8 @@ COLUMNS = ("epsilon", "delta", "unit", "adjacency", "sampler", "accountant", "ad
            "noise")  # fmt: skip
 # Column of the epsilon of several runs -> that of the theorem that it is by.
 THEOREMS = {"epsilon_with_search": "theorem", "epsilon_of_all": "theorem_of_all"}
+_SECRET = ("poisson", "truncated", "fixed", "groups")
+_OF_SUMS = ("zero out one user", "replace one user;")  # of an update, its text is replaced
 NONE_OF_OWN = "none that means anything"
 _NOISE = {
     "seeded": "a simulation, since who knows config and text can subtract it",
@@ -143,7 +145,8 @@ class Claim:
 
     def _whom(self, own: str) -> str:
         if self.simulated_users is None:
-            return f"the {own} of this run"
+            what = "sequences of the " if self.unit.startswith("sequence") else ""
+            return f"the {what}{own} of this run"
         return (
             f"{self.simulated_users:,} simulated users; of the run's own {own}: {self._own_words()}"
         )
@@ -152,11 +155,18 @@ class Claim:
     def terms(self) -> str:
         """All that a figure depends on, without the figure."""
         made = f"; noise: {self.noise}" if self.noise else ""
+        hidden = ", for who does not know who was drawn" if self.amplified else ""
         return (
             f"at delta = {rounded_up(self.delta, 3)} for each {self.unit} (adjacency: "
-            f"{self.adjacency}; sampler: {self.sampler}; accountant: {self.accountant}{made}), "
-            f"against an adversary that {self.adversary}"
+            f"{self.adjacency}; sampler: {self.sampler}{hidden}; accountant: {self.accountant}"
+            f"{made}), against an adversary that {self.adversary}"
         )
+
+    @property
+    def amplified(self) -> bool:
+        """Whether it counts that nobody knows who was drawn: of users who may be in any round,
+        where it is sums that are seen."""
+        return self.sampler in _SECRET and self.adjacency.startswith(_OF_SUMS)
 
     def sentence(self, subject: str = "Epsilon", verb: str = "is") -> str:
         """The whole claim; subject: of what, as "Epsilon of one run"."""
@@ -194,7 +204,7 @@ def notes(claims: Iterable[tuple[str, Claim]], all_of_them: str = "Every epsilon
 
 def _not_own(claim: Claim) -> str:
     if claim.simulated_users is None:
-        return f"; it holds for the {claim.own_in_words} of this run"
+        return f"; it holds for {claim.holds_for}"
     return (
         f"; it holds for {claim.simulated_users:,} simulated users, not for the run's own "
         f"{claim.own_in_words}"
