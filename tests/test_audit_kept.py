@@ -30,10 +30,10 @@ from fedsim.config import load
 from fedsim.leakage.audit import made_with
 from fedsim.leakage.base import Finding, Findings, Measure, Subject
 from fedsim.leakage.measures import MEASURES
-from fedsim.leakage.steps import Steps
 from fedsim.parameters import Parameters
 from fedsim.registry import Registry
 from fedsim.runs import Run
+from fedsim.steps import Steps
 from fedsim.studies.audit import audit_run, subject_of
 from fedsim.studies.audit_workers import MeasureProgress
 from fedsim.studies.workbench import Bench
@@ -224,11 +224,14 @@ def test_phases_and_their_steps_add_up() -> None:
     assert said == [0.0, 0.125, 0.25, 0.25, 0.25, 0.625, 0.625, 0.8125]
 
 
-@pytest.mark.parametrize("name", ["canaries", "memorisation", "generation", "updates"])
+@pytest.mark.parametrize(
+    "name", ["canaries", "memorisation", "generation", "updates", "compression"]
+)
 def test_measures_say_how_far_they_are(finished: Run, name: str) -> None:
     said: list[float] = []
     small = {
         "canaries": {"guesses": 1000},
+        "compression": {"copies": ("int8", "distilled"), "steps": 20, "users": 2},
         "generation": {"sentences": 2000, "min_words": 2},
         "updates": {"sequences": (1,), "few": 1, "clients": 2, "sums": (2,)},
     }

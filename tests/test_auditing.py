@@ -21,7 +21,6 @@ from fedsim.leakage.auditing import Errors, Guesses
 from fedsim.leakage.base import Findings, Subject
 from fedsim.leakage.checks import CHECKS
 from fedsim.leakage.measures.epsilon import Epsilon, Promise, verdict
-from fedsim.leakage.steps import Heard, nobody
 from fedsim.models import build
 from fedsim.privacy.accountants import exact_gaussian
 from fedsim.privacy.contributions import Clipped
@@ -30,6 +29,7 @@ from fedsim.privacy.mechanisms.user_level import UserLevel
 from fedsim.runs import Run
 from fedsim.seeding import stream
 from fedsim.simulation import simulate
+from fedsim.steps import Heard, nobody
 from fedsim.studies.audit import chosen
 from fedsim.updates import UserResult
 

@@ -19,10 +19,10 @@ from fedsim.leakage import shadow
 from fedsim.leakage.base import Subject
 from fedsim.leakage.checks import CHECKS
 from fedsim.leakage.measures.shadows import Shadows, participants, shadow_config
-from fedsim.leakage.steps import Heard, nobody
 from fedsim.models import build
 from fedsim.runs import Run
 from fedsim.simulation import simulate
+from fedsim.steps import Heard, nobody
 from server.privacy import resolved
 
 CHECK = "membership shadows"

@@ -13,16 +13,21 @@ from fedsim.models.base import LanguageModel, ModelOptions, build
 from fedsim.options import Options
 from fedsim.parameters import Layout, Parameters
 from fedsim.registry import Registry
+from fedsim.steps import Heard, nobody
 
 
 @dataclass(frozen=True)
 class Original:
-    """The model to compress, its options, and text of people that it was not trained on."""
+    """The model to compress, its options, and text of people that it was not trained on.
+
+    heard: is told what share of a copy is made.
+    """
 
     model: LanguageModel
     options: ModelOptions
     public: Sequences
     seed: int
+    heard: Heard = nobody
 
     def parameters(self) -> Parameters:
         """A copy of its values; tied tensors are in it once, so they are compressed once."""

@@ -20,6 +20,7 @@ from fedsim.models.base import LanguageModel, ModelOptions, build, initialise
 from fedsim.models.batch import Batch
 from fedsim.models.pooled import GRADIENT_NORM, share_of_rate
 from fedsim.seeding import stream, torch_stream
+from fedsim.steps import steps
 
 THREADS = 1  # a constant: the last bits of a sum depend on it
 WARMUP_STEPS = 20
@@ -47,23 +48,22 @@ class Distilled(Copy):
                 "'distilled' out of the copies."
             )
         with threads(THREADS):
-            self._teach(student, teacher, original.public, original.seed)
+            self._teach(student, original)
         return Compressed(student.eval(), 4 * student.n_parameters)
 
-    def _teach(
-        self, student: LanguageModel, teacher: LanguageModel, text: Sequences, seed: int
-    ) -> None:
+    def _teach(self, student: LanguageModel, original: Original) -> None:
+        text, seed = original.public, original.seed
         student.dropout_generator = torch_stream(seed, "student-dropout", device=student.device)
         optimizer = torch.optim.AdamW(student.parameters(), lr=self.lr, weight_decay=0.0)
         draw = stream(seed, "distillation")
         student.train()
-        for step in range(self.steps):
+        for step in steps(range(self.steps), self.steps, original.heard):
             for group in optimizer.param_groups:
                 group["lr"] = self.lr * share_of_rate(step, self.steps, WARMUP_STEPS)
             chosen = draw.integers(len(text), size=self.batch_size)
             batch = Batch.of(text.tokens, text.offsets, chosen, student.device)
             optimizer.zero_grad()
-            distance(student, teacher, batch).backward()
+            distance(student, original.model, batch).backward()
             torch.nn.utils.clip_grad_norm_(student.parameters(), GRADIENT_NORM)
             optimizer.step()
 

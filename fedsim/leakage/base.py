@@ -16,12 +16,12 @@ from fedsim.config import Config
 from fedsim.data.sequences import Sequences
 from fedsim.errors import FedsimError
 from fedsim.federation import Federation
-from fedsim.leakage.steps import Heard, Steps, nobody
 from fedsim.models.base import LanguageModel
 from fedsim.options import Options
 from fedsim.parameters import Parameters
 from fedsim.registry import Registry
 from fedsim.runs import Run
+from fedsim.steps import Heard, Steps, nobody
 from fedsim.tables import LEAKAGE
 
 NAN = math.nan

@@ -12,8 +12,8 @@ import pandas as pd
 from fedsim.leakage import clusters, roc
 from fedsim.leakage.base import Finding
 from fedsim.leakage.roc import FPRS, Estimate
-from fedsim.leakage.steps import Heard, nobody, steps
 from fedsim.seeding import stream
+from fedsim.steps import Heard, nobody, steps
 
 UNTRAINED, WORDS = "an untrained model", "a classifier of the words alone"
 

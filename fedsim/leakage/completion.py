@@ -14,8 +14,8 @@ import torch
 
 from fedsim.data.sequences import Sequences, gather
 from fedsim.leakage.scoring import Scored, batches, told
-from fedsim.leakage.steps import Heard, nobody
 from fedsim.models.batch import N_SPECIALS, Batch
+from fedsim.steps import Heard, nobody
 
 
 @torch.no_grad()

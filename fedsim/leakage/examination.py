@@ -10,7 +10,7 @@ from fedsim.leakage import decoding, exposure, ranks
 from fedsim.leakage.canaries import WORDS, Planted, random_sentences
 from fedsim.leakage.exposure import Attacked
 from fedsim.leakage.extrapolation import SkewNormal
-from fedsim.leakage.steps import Heard, Steps, nobody, steps
+from fedsim.steps import Heard, Steps, nobody, steps
 
 BLOCK = 64  # canaries decoded at once, to bound the (canaries, beams, vocabulary) scores
 METHODS = ("greedy", "beam", "random")

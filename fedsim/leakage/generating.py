@@ -10,8 +10,8 @@ from torch import Tensor
 
 from fedsim.data.sequences import Sequences, offsets_of
 from fedsim.leakage.decoding import Typed
-from fedsim.leakage.steps import Heard, nobody, steps
 from fedsim.models.batch import BOS, EOS, N_SPECIALS
+from fedsim.steps import Heard, nobody, steps
 
 ROWS = 512  # sentences drawn side by side
 FALLING = 4  # words over which a raised temperature falls to 1: a sentence has about ten

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from fedsim.data.sequences import Sequences, offsets_of
-from fedsim.leakage.steps import Heard, nobody
 from fedsim.models.batch import Batch
+from fedsim.steps import Heard, nobody
 
 HEADER = len(zlib.compress(b""))  # bytes that say nothing of a text: five words are hardly more
 ROWS = 512  # predictions at a time: more do not fit into a cache, and were slower

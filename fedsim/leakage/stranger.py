@@ -8,10 +8,10 @@ import numpy as np
 
 from fedsim.errors import FedsimError
 from fedsim.leakage.base import Subject
-from fedsim.leakage.steps import Heard, nobody, steps
 from fedsim.models.base import LanguageModel, build
 from fedsim.parameters import Parameters
 from fedsim.seeding import stream, torch_stream
+from fedsim.steps import Heard, nobody, steps
 
 
 def trained_on(subject: Subject, users: np.ndarray, heard: Heard = nobody) -> LanguageModel:

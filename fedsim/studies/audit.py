@@ -18,7 +18,6 @@ from fedsim.interrupts import held_back
 from fedsim.leakage.audit import Audited, keep, kept, made_with, take
 from fedsim.leakage.base import Measure, Subject
 from fedsim.leakage.measures import MEASURES
-from fedsim.leakage.steps import Heard, nobody
 from fedsim.options import validated
 from fedsim.overrides import parse
 from fedsim.privacy.claims import rounded_down, rounded_up
@@ -26,6 +25,7 @@ from fedsim.privacy.statement import as_text
 from fedsim.provenance import changed_text
 from fedsim.registry import nearest
 from fedsim.runs import Run
+from fedsim.steps import Heard, nobody
 from fedsim.studies.audit_workers import (
     EVERY_S,
     MeasureProgress,

@@ -18,7 +18,7 @@ from fedsim.errors import FedsimError
 from fedsim.interrupts import NUMBERS, held_back
 from fedsim.leakage.audit import Audited
 from fedsim.leakage.base import Measure
-from fedsim.leakage.steps import Heard, nobody
+from fedsim.steps import Heard, nobody
 from fedsim.studies.workers import end_with_parent
 
 EVERY_S = 1.0  # somebody who watches is told so often

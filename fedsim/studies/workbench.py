@@ -15,12 +15,12 @@ from clients.training import Training, averaging, exact_gradient
 from fedsim.config import Config
 from fedsim.data.sequences import Sequences
 from fedsim.device import resolve_device, threads
-from fedsim.leakage.steps import Heard, nobody
 from fedsim.models import build
 from fedsim.models.flat import flat_model, resolve_kernel
 from fedsim.parameters import Parameters
 from fedsim.runs import Run
 from fedsim.seeding import torch_stream
+from fedsim.steps import Heard, nobody
 from fedsim.studies.cell_store import CellStore
 from fedsim.studies.grid import run_all
 from fedsim.studies.simulated import simulation_of

@@ -6,6 +6,7 @@ be compared pair by pair.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
@@ -29,6 +30,7 @@ from fedsim.models.base import LanguageModel
 from fedsim.seeding import stream
 
 ORIGINAL = "copy=none"
+TEACHING = 15.0  # about how long a student takes beside a copy that is not taught
 OVER_CANARIES = student_t_over("canaries")
 
 
@@ -56,13 +58,14 @@ class Compression(Measure):
     def measure(self, subject: Subject) -> Findings:
         """See `Measure.measure`; details are each copy's canaries and test users."""
         wanted = self._wanted()
-        phases = subject.steps(made=2, canaries=1, users=1)
+        made_in = {group: TEACHING if name == "distilled" else 1.0 for group, name, _ in wanted}
+        phases = subject.steps(**made_in, canaries=1 + len(wanted), users=1 + len(wanted))
         options, public = subject.config.model.options, public_text(subject.federation.corpus)
         original = Original(subject.model, options, public, subject.seed)
         size = original.parameters().nbytes
         models: dict[str, tuple[LanguageModel, int]] = {ORIGINAL: (subject.model, size)}
-        for group, name, settings in phases.over("made", wanted, len(wanted)):
-            made = COPIES[name](**settings).make(original)
+        for group, name, settings in wanted:
+            made = COPIES[name](**settings).make(replace(original, heard=phases.part(group)))
             models[group] = (made.model, made.nbytes)
         users = drawn_users(subject, self.users)
         tables = {

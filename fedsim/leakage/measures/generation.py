@@ -23,13 +23,13 @@ from fedsim.leakage.disclosed import disclosed
 from fedsim.leakage.found import PRECISION, Found, findings
 from fedsim.leakage.generating import Generated, Rule, generate
 from fedsim.leakage.scoring import score
-from fedsim.leakage.steps import Heard, Steps
 from fedsim.leakage.stranger import trained_on
 from fedsim.leakage.text_index import TextIndex
 from fedsim.leakage.texts import Texts
 from fedsim.models.batch import N_SPECIALS
 from fedsim.models.ngram import KneserNey
 from fedsim.seeding import stream
+from fedsim.steps import Heard, Steps
 
 TOP = 100
 NO_CASE = "not applicable: the vocabulary is lower-cased"

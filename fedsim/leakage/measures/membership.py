@@ -21,9 +21,9 @@ from fedsim.leakage.groups import (
     typed_by_one,
 )
 from fedsim.leakage.scoring import Scored, Scores, score
-from fedsim.leakage.steps import Heard, Steps
 from fedsim.models import KneserNey
 from fedsim.seeding import stream
+from fedsim.steps import Heard, Steps
 
 
 @MEASURES.register("membership")

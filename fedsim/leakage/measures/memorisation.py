@@ -27,11 +27,11 @@ from fedsim.leakage.completion import Trials
 from fedsim.leakage.disclosed import disclosed
 from fedsim.leakage.discoverable import MEMBERS, findings
 from fedsim.leakage.scoring import Scored
-from fedsim.leakage.steps import Heard, Steps
 from fedsim.leakage.text_index import TextIndex
 from fedsim.leakage.texts import Texts
 from fedsim.models.ngram import KneserNey
 from fedsim.seeding import stream
+from fedsim.steps import Heard, Steps
 
 PositiveInt = Annotated[int, Field(ge=1)]
 

@@ -23,9 +23,9 @@ from fedsim.leakage.groups import (
     typed_by_one,
 )
 from fedsim.leakage.scoring import Scored, score
-from fedsim.leakage.steps import Heard, steps
 from fedsim.runs import Run
 from fedsim.seeding import stream
+from fedsim.steps import Heard, steps
 
 AUDITED, UNTRAINED, SHADOWS = 0, 1, 2  # rows of phi; from SHADOWS on one a shadow
 

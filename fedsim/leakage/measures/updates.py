@@ -16,13 +16,13 @@ from fedsim.device import threads
 from fedsim.errors import FedsimError
 from fedsim.leakage import update_attack, update_defences
 from fedsim.leakage.base import MEASURES, Finding, Findings, Measure, Subject
-from fedsim.leakage.steps import Steps
 from fedsim.leakage.update_attack import Sent
 from fedsim.leakage.update_findings import Cell, findings, sentence_table
 from fedsim.models import build
 from fedsim.models.base import LanguageModel
 from fedsim.parameters import Layout, Parameters
 from fedsim.seeding import stream, torch_stream
+from fedsim.steps import Steps
 
 ANY = 10**9  # words of a sentence
 

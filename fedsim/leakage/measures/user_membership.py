@@ -22,8 +22,8 @@ from fedsim.leakage.groups import (
     some_users,
 )
 from fedsim.leakage.scoring import Scored, Scores, score
-from fedsim.leakage.steps import Heard, Steps
 from fedsim.seeding import stream
+from fedsim.steps import Heard, Steps
 
 TRIMMED = 0.1  # at each end
 STATISTICS: dict[str, Callable[[np.ndarray], float]] = {

@@ -1,4 +1,4 @@
-"""How far a measure is: its phases, each with its share of the time, and the steps of each."""
+"""How far long work is: its phases, each with its share of the time, and the steps of each."""
 
 from __future__ import annotations
 
