@@ -85,6 +85,7 @@ class Watch:
             *self._repeats(),
             *self._wrongly_decoded(),
             *_no_persons(people),
+            *_sentences(people),
             *_alike(people),
         ]
 
