@@ -196,3 +196,8 @@ def refuse_without_effect(config: Config, explicit: list[list[str]]) -> None:
         key = ".".join(path)
         if key in ignored:
             raise FedsimError(f"{key} has no effect with {ignored[key]}; leave it out.")
+        if key == "privacy.epsilon" and not config.privacy.options.epsilon:
+            raise FedsimError(
+                "privacy.epsilon = 0 would need infinite noise; name a budget above 0, or leave it "
+                "out: without noise updates are clipped, and nothing is guaranteed."
+            )

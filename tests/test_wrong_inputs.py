@@ -59,6 +59,7 @@ CONFIG += [
 ]  # fmt: skip
 
 WORDS = {
+    f"{TRAIN} privacy=dp-fedavg privacy.epsilon=0": "infinite noise",
     "server.rounds=3": "run come behind `train`", "--preset gboard": "run come behind `train`",
     "trian": "No such command", "train --presett x": "No such option", "show": "Missing argument",
     "train --preset": "requires an argument", "train --workers x": "not a valid integer",

@@ -133,7 +133,7 @@ def _without(said: Mapping[str, Any]) -> str:
             "and norms that clients report; the sum, and the model that is made of it, are not "
             "bounded by any epsilon."
         )
-    return f"'{said['mechanism']}' ran without noise: updates are clipped, epsilon is infinite."
+    return f"'{said['mechanism']}' has no noise: updates are clipped, epsilon is infinite."
 
 
 def _mechanism(said: Mapping[str, Any]) -> str:
