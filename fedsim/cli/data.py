@@ -115,7 +115,7 @@ def show(
     case: Annotated[str, typer.Option(help="fold (lower case) or keep.")] = "fold",
     numbers: Annotated[str, typer.Option(help="class (all are <number>) or keep.")] = "class",
     sentences: Annotated[str, typer.Option(help="split, or keep a message as one.")] = "split",
-    samples: Annotated[int, typer.Option(min=0, help="Sample sentences to print.")] = 5,
+    samples: Annotated[int, typer.Option(min=0, help="Training users to print a sentence of.")] = 5,
     as_json: Json = False,
 ) -> None:
     """Print a data set in numbers, and a few sentences of its training users."""

@@ -167,8 +167,8 @@ def _need_table(store: sqlite3.Connection, file: Path) -> None:
     columns = {str(row[1], "utf-8", "replace") for row in listed}
     if not plain or not columns.issuperset(_COLUMNS):
         raise FedsimError(
-            f"{file}: has no table 'examples' with the columns {', '.join(_COLUMNS)}: give a "
-            "file as TFF's SqlClientData reads it."
+            f"{file}: has no table 'examples' with the columns {', '.join(_COLUMNS)}: of SQLite "
+            "files those of TFF's SqlClientData are read; export another one's messages as CSV."
         )
 
 
