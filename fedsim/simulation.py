@@ -55,14 +55,14 @@ def simulate(
     config = config or load()
     folder = Path(out) if out is not None else new_run_folder(config.strategy.name)
     check_new(folder)
-    with profile.part("data"):
-        check(config, silent if quiet else say)
-        if not quiet:
-            say_guarantee(config, say)
     if folder.exists():
         raise FedsimError(
             f"{folder} exists; choose another folder, or `{command('resume', folder)}`."
         )
+    with profile.part("data"):
+        check(config, silent if quiet else say)
+        if not quiet:
+            say_guarantee(config, say)
     told = {"config": config.as_json(), "quiet": quiet, **_where_to(folder, until, config)}
     _require_here(config.engine, progress)
     with listening(folder, progress):

@@ -109,7 +109,9 @@ def read_only(attempt: Attempt) -> str:
         with namespace() as space:
             _freeze(space, attempt.folder)
             command = attempt.train(fresh=True, within=space.within)
-            attempt.expect_sentence(command, "Cannot create .*: Read-only file system")
+            attempt.expect_sentence(
+                command, "cannot be made, since .* is no folder that can be written into"
+            )
         attempt.expect(not attempt.path.exists(), "a folder was made")
         return REFUSED
     _interrupted(attempt)
