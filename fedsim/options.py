@@ -31,6 +31,7 @@ class Options(BaseModel):
 
 def validated(cls: type[O], values: Mapping[str, Any], where: str) -> O:
     """Build `cls` from plain values, or raise one sentence that names the key under `where`."""
+    _refuse_bytes(values, where)
     try:
         # Through JSON, since strict mode there still reads an array as a tuple; TOML's dates and
         # times, which no option is, become strings.
@@ -64,6 +65,17 @@ def validated(cls: type[O], values: Mapping[str, Any], where: str) -> O:
     if first["type"] in _BOUNDS and len(path) == 1 and path[0] in cls.model_fields:
         message = f"it should be {range_of(cls.model_fields[path[0]])}"
     raise FedsimError(f"{key} = {short(first['input'])} is not accepted: {message}.")
+
+
+def _refuse_bytes(values: Mapping[str, Any], where: str) -> None:
+    """JSON is text, and a file's name may be bytes that are none."""
+    for key, value in values.items():
+        texts = value if isinstance(value, list | tuple) else [value]
+        if any("\ud800" <= char <= "\udfff" for t in texts if isinstance(t, str) for char in t):
+            raise FedsimError(
+                f"{f'{where}.' if where else ''}{key} = {value} has bytes that are not UTF-8, which a config cannot "
+                "hold: rename the file or folder, or name a link to it."
+            )
 
 
 def range_of(field: FieldInfo) -> str:

@@ -17,6 +17,9 @@ from rich.table import Table
 from fedsim import streams
 from fedsim.config import Config
 from fedsim.consoles import new_console
+from fedsim.data.options import DataOptions
+from fedsim.errors import FedsimError
+from fedsim.options import validated
 from fedsim.paths import check_new
 from fedsim.program import command, quoted
 from fedsim.report import write_report
@@ -109,8 +112,15 @@ def test_in_a_terminal_without_umlauts_they_are_escaped(monkeypatch: pytest.Monk
 def test_a_new_name_must_be_shown(tmp_path: Path) -> None:
     check_new(tmp_path / "caf\udce9")  # a byte of another encoding harms nobody
     for name in ("a\x1b[31m", "a\u202eb", "a\u2028b", "a\nb"):
-        with pytest.raises(Exception, match=r"has a character that is not shown \(U\+"):
+        with pytest.raises(FedsimError, match=r"has a character that is not shown \(U\+"):
             check_new(tmp_path / name)
+
+
+@pytest.mark.parametrize("key", ["path", "text_column"])
+def test_a_config_says_that_it_holds_text_only(key: str) -> None:
+    said = rf"data\.{key} = caf\ufffd has bytes that are not UTF-8.*rename the file"
+    with pytest.raises(FedsimError, match=said):
+        validated(DataOptions, {"path": "x.csv", key: "caf\udce9"}, "data")
 
 
 # -- real commands --------------------------------------------------------------------------------
