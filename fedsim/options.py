@@ -72,9 +72,10 @@ def _refuse_bytes(values: Mapping[str, Any], where: str) -> None:
     for key, value in values.items():
         texts = value if isinstance(value, list | tuple) else [value]
         if any("\ud800" <= char <= "\udfff" for t in texts if isinstance(t, str) for char in t):
+            name = ".".join(part for part in (where, key) if part)
             raise FedsimError(
-                f"{f'{where}.' if where else ''}{key} = {value} has bytes that are not UTF-8, which a config cannot "
-                "hold: rename the file or folder, or name a link to it."
+                f"{name} = {value} has bytes that are not UTF-8, which a config cannot hold: "
+                "rename the file or folder, or name a link to it."
             )
 
 
