@@ -19,6 +19,7 @@ from fedsim.data.drops import Drops
 from fedsim.data.readers import READERS
 from fedsim.data.readers.names import tidied
 from fedsim.data.readers.table import Table
+from fedsim.data.recipes import load_recipe
 from fedsim.errors import FedsimError
 
 # Anything but NUL and lone surrogates, which are errors; users are not blank.
@@ -355,3 +356,62 @@ def test_whatsapp_says_where_a_date_is_of_an_unknown_form(tmp_path: Path) -> Non
     (hint,) = drops.hints
     assert hint.startswith(f"{file}, line 4: '31/12/22 ora 21:07 -' is no form of a date")
     assert "1 lines that begin like it are part of the message before" in hint
+
+
+def test_reddits_placeholders_and_quotes_are_nobodys_words(tmp_path: Path) -> None:
+    file, drops = tmp_path / "RC.jsonl", Drops()
+    rows = [
+        ("ann", "[ Removed by Reddit ]"),
+        (None, "who was I"),
+        ("ann", "> somebody's words\n\nmy own > yours"),
+        ("bob", "&gt; somebody's\n&gt; words\n"),
+        ("bob", "[deleted by user]"),
+        ("bob", "hi"),
+    ]
+    file.write_text("\n".join(json.dumps({"author": user, "body": text}) for user, text in rows))
+    reader = load_recipe("reddit").make_reader()
+    assert list(reader.read([file], drops)) == [("ann", "\nmy own > yours"), ("bob", "hi")]
+    assert drops.rows.dropped.total() == 4
+    assert drops.rows.dropped["without author"] == 1
+    assert drops.rows.dropped["that only quote somebody else"] == 1
+    assert drops.changed == {"lines that quote somebody else and were left out": 1}
+
+
+def test_sms_backups_name_who_wrote(tmp_path: Path) -> None:
+    file = tmp_path / "sms.xml"
+    sms = '<sms address="{}" type="1" body="{}" contact_name="{}" />'
+    group = (
+        '<mms msg_box="1" address="+1555~+1666" contact_name="Ann, Bob"><parts>'
+        '<part ct="application/smil" text="x"/><part ct="Text/Plain; charset=utf-8" text="{}"/>'
+        '</parts><addrs><addr address="{}" type="137"/></addrs></mms>'
+    )
+    file.write_text(
+        "<smses>"
+        + group.format("of ann", "+1 555")
+        + sms.format("(+1) 555", "hello", "Ann")
+        + sms.format("777", "not the owner", "me ")
+        + group.format("of nobody we know", "+1-888")
+        + '<sms address="+1555" type="2" body="mine" contact_name="Ann" />'
+        + "</smses>"
+    )
+    assert list(READERS["sms_backup"]().read([file])) == [
+        ("Ann", "of ann"),
+        ("Ann", "hello"),
+        ("777", "not the owner"),
+        ("+1888", "of nobody we know"),
+        ("me", "mine"),
+    ]
+
+
+def test_short_floats_are_no_ids_where_they_skip_numbers(tmp_path: Path) -> None:
+    file = tmp_path / "a.parquet"
+    for kind, most in ((pa.float32(), 2**24), (pa.float16(), 2**11)):
+        for users in ([1.0, None, most - 1.0], [1.0, most], [-most, 2.0]):
+            ids = pa.array(users).cast(kind, safe=False)
+            table = pa.table({"user": ids, "text": ["a"] * len(ids)})
+            parquet.write_table(table, file)
+            said = "no user" if None in users else f"user {most} is a number of the type"
+            with pytest.raises(FedsimError, match=said):
+                list(READERS["table"]().read([file]))
+    parquet.write_table(pa.table({"user": pa.array([7.0], pa.float32()), "text": ["a"]}), file)
+    assert list(READERS["table"]().read([file])) == [("7", "a")]

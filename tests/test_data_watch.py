@@ -166,3 +166,19 @@ def test_names_that_may_be_no_persons_or_one(tmp_path: Path) -> None:
     assert sentence.startswith("1 users have names of 5 words or more and wrote one message")
     assert "'Анна добавила вас в группу'" in sentence
     assert "such as 'Bob' and '~ Bob'" in alike
+
+
+def test_numbers_of_which_one_has_the_countrys_code(tmp_path: Path) -> None:
+    more = {"+15551234567": ["hi"], "(555) 123-4567": ["ho"], "+1 555 999 9999": ["he"]}
+    FORMATS["jsonl"].write(tmp_path / "a.jsonl", {**PEOPLE, **more})
+    (hint,) = hints_of(opened(tmp_path / "a.jsonl"))
+    assert hint.startswith("1 telephone numbers are written in several ways, such as '+15551234567")
+
+
+def test_ids_of_a_spreadsheet_are_refused(tmp_path: Path) -> None:
+    ids = [906123456789012000 + 1000 * n for n in range(8)]
+    FORMATS["csv"].write(tmp_path / "a.csv", {str(one): ["hi there"] for one in ids})
+    with pytest.raises(FedsimError, match=r"All 8 user ids of more than 15 digits, such as '9061"):
+        opened(tmp_path / "a.csv")
+    FORMATS["csv"].write(tmp_path / "a.csv", {str(one): ["hi there"] for one in [*ids, ids[0] + 1]})
+    assert opened(tmp_path / "a.csv").users == 9

@@ -18,6 +18,8 @@ _SAME, _FEWEST = 0.9, 10  # share of a file's messages, and messages, that make 
 _NOTED = 0.05
 _LONG = 20  # characters; shorter messages ("ok", "good night") are said again and again
 _NAMED = 5
+_TELEPHONE, _LONGEST = 9, 15  # digits that tell numbers apart, and a number has at most
+_DIGITS, _NO_CHANCE = 15, 9  # of a spreadsheet's number; zeros behind them that are no chance
 _WORDS = 5  # of a name; few people's has as many
 _SHOWN = 12  # characters of a word, before and after a place in it
 _PLACEHOLDERS = frozenset(
@@ -64,7 +66,7 @@ class Watch:
 
     def over(self, messages: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
         """The messages; FedsimError at their end where a file holds what another holds already,
-        or where a name that was to be left out is nobody's."""
+        where a name that was to be left out is nobody's, or where ids were rounded."""
         for user, text in messages:
             self._rows[user] += 1
             if not text.isascii() and (found := _GARBLED.search(text)):
@@ -87,7 +89,9 @@ class Watch:
             *_no_persons(people),
             *_sentences(people),
             *_alike(people),
+            *_numbers(people),
         ]
+        _need_whole_ids(people)
 
     def _wrongly_decoded(self) -> Iterator[str]:
         """What is said about text that was read in another encoding before it came here."""
@@ -185,6 +189,41 @@ def _alike(rows: dict[str, int]) -> Iterator[str]:
             f"{len(several):,} names are written in several ways that differ by capitals, spaces, "
             f"a ~ before them or forms of a letter only, such as '{one}' and '{other}', and are "
             "several users: if they are one person, write them alike."
+        )
+
+
+def _numbers(rows: dict[str, int]) -> Iterator[str]:
+    """Telephone numbers of which one has the country's code and another has not."""
+    groups: dict[str, list[str]] = {}
+    for name in rows:
+        digits = re.sub(r"[\s()./+-]", "", name)
+        if digits.isdecimal() and _TELEPHONE <= len(digits) <= _LONGEST:
+            groups.setdefault(digits[-_TELEPHONE:], []).append(name)
+    several = [
+        names
+        for names in groups.values()
+        if len(names) > 1 and any(name.startswith("+") for name in names)
+    ]
+    if several:
+        one, other = several[0][:2]
+        yield (
+            f"{len(several):,} telephone numbers are written in several ways, such as '{one}' and "
+            f"'{other}', and are several users: if they are one person, write them alike."
+        )
+
+
+def _need_whole_ids(rows: dict[str, int]) -> None:
+    """FedsimError where ids have no more than a spreadsheet's 15 digits, zeros behind them.
+
+    Raised where that many zeros are there by chance in one of a billion lists of ids.
+    """
+    ids = [name for name in rows if name.isdecimal() and len(name) > _DIGITS]
+    zeros = sum(len(name) - _DIGITS for name in ids)
+    if zeros >= _NO_CHANCE and all(set(name[_DIGITS:]) == {"0"} for name in ids):
+        raise FedsimError(
+            f"All {len(ids):,} user ids of more than {_DIGITS} digits, such as '{ids[0]}', end in "
+            "zeros: a spreadsheet has rounded them, so that several people may share one. Write "
+            "the column again as text, from where all digits are."
         )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote
 
-from fedsim.data.drops import Dropped
+from fedsim.data.drops import Changed, Dropped
 from fedsim.data.readers.base import Reader, Row, check_text, check_user, reason
 from fedsim.errors import FedsimError
 from fedsim.registry import nearest
@@ -28,7 +29,9 @@ class Columns(Reader):
 
     user: str = "user"
     text: str = "text"
-    no_text: tuple[str, ...] = ()  # what stands where the text was taken away
+    no_text: tuple[str, ...] = ()  # what stands where the text was taken away, in any case
+    no_user: Literal["refuse", "drop"] = "refuse"  # what becomes of rows whose user is null
+    quoted: str | None = None  # what begins a line of somebody else's words
 
     def checked(self, rows: Rows) -> Iterator[Row]:
         """(user, text) of the rows, or FedsimError naming the place of the first bad one."""
@@ -39,6 +42,9 @@ class Columns(Reader):
             place, user, text = row
             if isinstance(user, dict):
                 raise FedsimError(f"{place}: '{self.user}' {_object('name', 'user')}")
+            if user is None and self.no_user == "drop":
+                yield Dropped(f"without {self.user}")
+                continue
             name = check_user(user, place, self.user)
             # NaN is what pandas writes where there is nothing.
             if text is None or text == "" or text != text:
@@ -46,9 +52,16 @@ class Columns(Reader):
                 continue
             if not isinstance(text, str):
                 raise FedsimError(f"{place}: '{self.text}' {_no_text(text)}")
-            if text in self.no_text:
+            if len(text) <= _LONGEST_NOTE and _bare(text) in map(_bare, self.no_text):
                 yield Dropped(f"whose text is {' or '.join(self.no_text)}", name)
                 continue
+            if self.quoted is not None:
+                text, lines = _own_words(text, self.quoted)
+                if lines and not text.strip():
+                    yield Dropped("that only quote somebody else", name)
+                    continue
+                if lines:
+                    yield Changed("lines that quote somebody else and were left out", lines)
             yield name, check_text(text, place)
 
     def need_columns(self, place: str, columns: list[str]) -> None:
@@ -87,7 +100,9 @@ class Columns(Reader):
                 if folder_user is not None and not _has(batch.schema, self.user):
                     users: list[Any] = [folder_user] * len(texts)
                 else:
-                    users = _column(batch, self.user).to_pylist()
+                    column = _column(batch, self.user)
+                    _need_exact(column, f"{file}, after row {row}: the {self.user}")
+                    users = column.to_pylist()
                 for user, text in zip(users, texts, strict=True):
                     row += 1
                     yield f"{file}, row {row}", user, text
@@ -111,6 +126,20 @@ class Columns(Reader):
 
 
 _MISSING = object()
+_LONGEST_NOTE = 60  # characters of what stands where a text was taken away
+
+
+def _bare(text: str) -> str:
+    """The text without spaces and capitals: `[ Removed by Reddit ]` is `[removedbyreddit]`."""
+    return "".join(text.split()).casefold()
+
+
+def _own_words(text: str, quoted: str) -> tuple[str, int]:
+    """The text without its lines that begin with the sign, also as an entity, and how many."""
+    signs = (quoted, escape(quoted), escape(escape(quoted)))
+    lines = text.split("\n")
+    own = [line for line in lines if not line.lstrip().startswith(signs)]
+    return "\n".join(own), len(lines) - len(own)
 
 
 def folder_values(file: Path) -> dict[str, str]:
@@ -163,6 +192,23 @@ def _column(batch: pa.RecordBatch, path: str) -> Any:
     return (
         column if path == name else compute.struct_field(column, path[len(name) + 1 :].split("."))
     )
+
+
+def _need_exact(column: pa.Array, place: str) -> None:
+    """FedsimError where numbers of a short float are so large that it skips some."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    most = {pa.float16(): 2**11, pa.float32(): 2**24}.get(column.type)
+    if most is None:
+        return
+    largest = compute.max(compute.abs(column.cast(pa.float64()))).as_py()
+    if largest is not None and largest >= most:
+        raise FedsimError(
+            f"{place} {largest:.0f} is a number of the type {column.type}, which was rounded "
+            f"beyond {most:,}, so that several people may share it: write the column again as "
+            "text or as whole numbers, from where all digits are."
+        )
 
 
 def _object(what: str, key: str) -> str:

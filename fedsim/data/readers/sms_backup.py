@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element
 
 from fedsim.data.drops import Dropped
 from fedsim.data.readers.base import READERS, Began, Reader, Row, check_text, check_user, reason
+from fedsim.data.readers.names import tidied
 from fedsim.data.readers.packed import bare_suffix, opened
 from fedsim.data.readers.safe_xml import xml_events
 from fedsim.errors import FedsimError
@@ -26,7 +27,8 @@ _OF_A_PAIR = b"&#;x0123456789abcdefABCDEF"
 
 @READERS.register("sms_backup")
 class SmsBackup(Reader):
-    """Who is known by name is one user, whatever the number; what the phone sent is by "me".
+    """Who is known by name is one user, whatever the number; what the phone sent is by "me", and
+    who is saved as "me" is a number.
 
     The other side of a message that was sent is to whom, not who.
     """
@@ -41,14 +43,18 @@ class SmsBackup(Reader):
             yield Began(file)
             try:
                 with opened(file) as stream:
-                    yield from _messages(stream, file)
+                    names = _names(stream, file)
+                with opened(file) as stream:
+                    for number, element in enumerate(_elements(stream, file), 1):
+                        yield _row(element, f"{file}, message {number}", names)
             except ValueError as error:
                 raise FedsimError(
                     f"{file}: cannot be read as XML ({reason(error)}): back it up again."
                 ) from error
 
 
-def _messages(stream: IO[bytes], file: Path) -> Iterator[Row]:
+def _elements(stream: IO[bytes], file: Path) -> Iterator[Element]:
+    """The messages, each forgotten when the next is asked for."""
     events = xml_events(_whole_characters(stream))
     _, root = next(events)
     if root.tag != "smses":
@@ -56,20 +62,30 @@ def _messages(stream: IO[bytes], file: Path) -> Iterator[Row]:
             f"{file}: begins with <{root.tag[:60]}> where <smses> is needed: give the XML of SMS "
             "Backup & Restore."
         )
-    number, depth = 0, 1
+    depth = 1
     for event, element in events:
         depth += 1 if event == "start" else -1
         if event == "end" and depth == 1:
             if element.tag in ("sms", "mms"):
-                number += 1
-                yield _row(element, f"{file}, message {number}")
+                yield element
             root.clear()  # or the tree would grow to the size of the file
 
 
-def _row(element: Element, place: str) -> Row:
+def _names(stream: IO[bytes], file: Path) -> dict[str, str]:
+    """The names of the numbers that the file names: in groups it gives numbers only."""
+    found: dict[str, str] = {}
+    for element in _elements(stream, file):
+        address, name = element.get("address", ""), element.get("contact_name", "")
+        if "~" not in address and not _nameless(name):
+            found.setdefault(_number(address), name)
+    return found
+
+
+def _row(element: Element, place: str, names: dict[str, str]) -> Row:
     mms = element.tag == "mms"
     kind = element.get("msg_box" if mms else "type", "")
-    user = check_user(_sender(element), place, "address") if kind == _RECEIVED else ME
+    received = kind == _RECEIVED
+    user = check_user(_sender(element, names), place, "address") if received else ME
     text = _mms_text(element) if mms else element.get("body", "")
     if kind == _DRAFT:
         return Dropped("that were drafts", user)
@@ -78,18 +94,29 @@ def _row(element: Element, place: str) -> Row:
     return user, check_text(text, place)
 
 
-def _sender(element: Element) -> str:
-    """The name, or the number without what people put between its digits."""
+def _sender(element: Element, names: dict[str, str]) -> str:
+    """The name, or the number where there is none."""
     name, address = element.get("contact_name", ""), element.get("address", "")
     if "~" in address:  # a group, of which one wrote
-        name = ""
         senders = [one for one in element.iter("addr") if one.get("type") == _FROM]
         address = senders[0].get("address", "") if senders else ""
-    return re.sub(r"[\s()./-]", "", address) if name.strip() in _UNKNOWN else name
+        return names.get(_number(address), _number(address))
+    return _number(address) if _nameless(name) else name
+
+
+def _nameless(name: str) -> bool:
+    """Whether it is no name, or one that would make a contact the phone's owner."""
+    return name.strip() in _UNKNOWN or tidied(name)[0] == ME
+
+
+def _number(address: str) -> str:
+    """The number without what people put between its digits."""
+    return re.sub(r"[\s()./-]", "", address)
 
 
 def _mms_text(element: Element) -> str:
-    parts = (part for part in element.iter("part") if part.get("ct") == "text/plain")
+    kinds = ((part, part.get("ct", "").partition(";")[0]) for part in element.iter("part"))
+    parts = (part for part, kind in kinds if kind.strip().lower() == "text/plain")
     return "\n".join(text for part in parts if (text := part.get("text", "")) != "null")
 
 
