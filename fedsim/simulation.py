@@ -107,8 +107,7 @@ def _require_here(engine: EngineOptions, progress: Listener | None) -> None:
 def say_guarantee(config: Config, notice: Callable[[str], None]) -> None:
     """Tell what a new run of a checked config guarantees, before anything is trained."""
     federation = open_federation(config)
-    first = first_corpus(config, federation)
-    notice(what_is_guaranteed(resolved(config, federation), federation, config, first))
+    notice(what_is_guaranteed(resolved(config, federation), federation, config))
 
 
 def check(config: Config, notice: Callable[[str], None] = silent) -> None:

@@ -90,7 +90,7 @@ def main(grid: Grid, context: Context) -> None:
             given, config = config, resolved(config, federation)
             corpus, first = federation.corpus, first_corpus(config, federation)
             if not quiet and not settings.get("run"):  # else who started it has said it
-                say(what_is_guaranteed(config, federation, given, first))
+                say(what_is_guaranteed(config, federation, given))
             folder = str(settings.get("run") or settings.get("out") or _folder_at_home())
             key = new_key(config, federation, first)
             made_from = provenance(corpus.name, corpus.digest, kernel) | _said_of(first)

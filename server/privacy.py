@@ -124,14 +124,12 @@ def resolved(
     return config
 
 
-def what_is_guaranteed(
-    config: Config, federation: Federation, given: Config, first: FirstCorpus | None = None
-) -> str:
+def what_is_guaranteed(config: Config, federation: Federation, given: Config) -> str:
     """What a resolved config guarantees, in the sentences that stand at the start of a run.
 
     given: the config before it was resolved, which tells a budget from a noise multiplier.
     """
-    claim = Claim.of(stated(config, federation, first=first))
+    claim = Claim.of(stated(config, federation))
     if claim is None or math.isinf(claim.epsilon):
         return nothing_guaranteed(config)
     text = f"Guaranteed: {claim.sentence('epsilon of the whole run')}"

@@ -114,12 +114,12 @@ def printed_and_needed(mechanism: Mechanism) -> tuple[float, float]:
     """Epsilon of those that were really there, as it is printed, and what brute force finds."""
     options: Any = mechanism.options
     z = options.noise_multiplier
-    stated = mechanism.guarantee(z, mechanism.setting.rounds)
-    assert stated is not None
     if getattr(options, "report_cohort", 0):
         own = mechanism.beside(np.zeros(1, np.int64))["own"]
         z *= mechanism.setting.cohort / options.report_cohort
-        return own["epsilon"], epsilon_of(mechanism, stated.delta, z)
+        return own["epsilon"], epsilon_of(mechanism, options.delta, z)
+    stated = mechanism.guarantee(z, mechanism.setting.rounds)
+    assert stated is not None
     return stated.epsilon, epsilon_of(mechanism, stated.delta, z)
 
 
