@@ -108,8 +108,8 @@ def _made(cells: Cells) -> Iterator[Section]:
     """What they guarantee, what failed, what was chosen, and how all was made."""
     compared = cells.comparison
     if len(compared.privacy):
-        yield _pinned("Privacy", tables.privacy(cells), *tables.OF_ONE_AND_ALL, tables.THEOREM,
-                      "note", note=_private(cells))  # fmt: skip
+        yield _pinned("Privacy", tables.privacy(cells), *tables.OF_ONE_AND_ALL, "note",
+                      note=_private(cells))  # fmt: skip
     if len(cells.failed):
         yield Section("What failed", *tables.as_html(tables.failures(cells), "error"))
     if len(compared.chosen):
@@ -148,7 +148,8 @@ def _cost_note(cells: Cells) -> str:
 
 
 def _private(cells: Cells) -> str:
-    return f"{tables.privacy_note(cells)} {_PRIVATE}".strip()
+    said = (tables.privacy_note(cells), tables.theorems_note(cells), _PRIVATE)
+    return " ".join(filter(None, said))
 
 
 def _curves_note(cells: Cells) -> str:

@@ -29,7 +29,6 @@ BOLD = (
     "of others)."
 )
 OF_ONE_AND_ALL = ("epsilon of one run", "epsilon, search included", "epsilon, all seeds")
-THEOREM = "by which theorem"
 _WITH_INTERVAL = re.compile(r"(\S+) (± \S+|\(\S+ to \S+\))")
 
 
@@ -199,10 +198,10 @@ def privacy(cells: Cells) -> Table:
     axes = cells.comparison.axes
     rows = [
         [row["strategy"], *(shown(row[axis]) for axis in axes), row["mechanism"], *_epsilons(row),
-         _theorem(row), _trials(row), row["note"] or MISSING]
+         _trials(row), row["note"] or MISSING]
         for row in cells.comparison.privacy.to_dict("records")
     ]  # fmt: skip
-    return ["strategy", *axes, "mechanism", *OF_ONE_AND_ALL, THEOREM, "trials", "note"], rows
+    return ["strategy", *axes, "mechanism", *OF_ONE_AND_ALL, "trials", "note"], rows
 
 
 def _trials(row: dict[str, Any]) -> str:
@@ -210,12 +209,20 @@ def _trials(row: dict[str, Any]) -> str:
     return f"Poisson, {row['trials']} in the mean" if row.get("private") else str(row["trials"])
 
 
-def _theorem(row: dict[str, Any]) -> str:
-    """Of both epsilons of several runs, once where it is the same."""
-    search, seeds = (str(row.get(name) or "") for name in THEOREMS.values())
-    if search == seeds or not (search and seeds):
-        return search or seeds or MISSING
-    return f"search included: {search}; all seeds: {seeds}"
+def theorems_note(cells: Cells) -> str:
+    """By which theorem the epsilons of several runs are, once for the cells of which it is so."""
+    axes, whose = cells.comparison.axes, dict[str, list[str]]()
+    for row in cells.comparison.privacy.to_dict("records"):
+        search, seeds = (str(row.get(name) or "") for name in THEOREMS.values())
+        told = f"search included: {search}; all seeds: {seeds}"
+        if search == seeds:
+            told = f"search included, and all seeds: {search}"
+        elif not search:
+            told = f"all seeds: {seeds}"
+        if search or seeds:
+            cell = cells.at(row["strategy"], tuple(row[axis] for axis in axes))
+            whose.setdefault(told, []).append(cell)
+    return " ".join(f"By theorem, {', '.join(names)}: {told}." for told, names in whose.items())
 
 
 def _epsilons(row: dict[str, Any]) -> tuple[str, ...]:
