@@ -10,9 +10,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from data_helpers import DATA
 from foreign_files import FORMATS, files_of, zstandard
+from pyarrow import parquet
 from typer.testing import CliRunner
 
 from fedsim.cli.main import app
@@ -199,6 +201,75 @@ class TestTables:
         ):
             file.write_text(content)
             assert read(file) == [("ann", "hi")], content
+
+    def test_what_stands_before_a_header(self, tmp_path: Path) -> None:
+        file = tmp_path / "a.csv"
+        for before in ("\n\n", "# exported, today\n", "# a\n\n# b\n", "\nsep=,\n"):
+            file.write_text(f"{before}user,text\nann,hi\n")
+            assert read(file) == [("ann", "hi")], before
+
+    def test_spaces_behind_the_delimiter(self, tmp_path: Path) -> None:
+        file = tmp_path / "a.csv"
+        rows = 'ann, "so, well"\nbob, "two\nlines"\n'
+        file.write_text("user, text\n" + rows)
+        assert read(file) == [("ann", "so, well"), ("bob", "two\nlines")]
+        for row, line in ((rows, 2), (rows.splitlines(keepends=True)[1] + 'lines"\n', 3)):
+            file.write_text("user,text\n" + row)
+            with pytest.raises(FedsimError, match=f"line {line}: .*because of the space between"):
+                read(file)
+
+    def test_columns_of_other_names_may_be_a_row(self, tmp_path: Path) -> None:
+        file = tmp_path / "a.csv"
+        file.write_text("ann,hello\nbob,hi\n")
+        with pytest.raises(FedsimError) as caught:
+            read(file)
+        said = str(caught.value)
+        assert "no column 'user' (choose one of: ann, hello): name the right ones with" in said
+        assert "if that line is a row, write 'user,text' above it" in said
+        assert read(file, user="ann", text="hello") == [("bob", "hi")]
+
+    def test_rows_that_lie_inside_of_an_object(self, tmp_path: Path) -> None:
+        file = tmp_path / "a.json"
+        file.write_text(json.dumps({"n": 1, "data": [{"user": "ann", "text": "x"}]}))
+        with pytest.raises(FedsimError, match=r"1: the rows lie in the list 'data' .*jq '\.data'"):
+            read(file)
+        file.write_text(json.dumps({"ann": ["hi"], "bob": ["x"]}))
+        with pytest.raises(
+            FedsimError, match=r'each name has a list of its texts: .*"user": "ann"'
+        ):
+            read(file)
+
+    def test_a_number_with_decimals_is_nobody(self, tmp_path: Path) -> None:
+        file = tmp_path / "a.jsonl"
+        file.write_text('{"user": 1.5, "text": "hi"}\n')
+        with pytest.raises(FedsimError, match=r"user 1\.5 is a number with decimals, which is"):
+            read(file)
+
+    def test_text_that_is_stored_as_bytes(self, tmp_path: Path) -> None:
+        file = tmp_path / "a.parquet"
+        table = pa.table({"user": [b"ann", "\u00e9".encode()], "text": [b"hi", None]})
+        parquet.write_table(table, file)
+        assert read(file) == [("ann", "hi")]
+        parquet.write_table(pa.table({"user": [b"ann"], "text": [b"\xff"]}), file)
+        with pytest.raises(FedsimError, match="holds text that is not UTF-8"):
+            read(file)
+
+    def test_a_folder_of_nobodys(self, tmp_path: Path) -> None:
+        people = {f"p{n}": ["see you at eight"] for n in range(8)}
+        for kind in ("csv", "jsonl", "parquet"):
+            for name in (*people, "__HIVE_DEFAULT_PARTITION__"):
+                folder = tmp_path / kind / f"user={name}"
+                folder.mkdir(parents=True)
+                if kind == "parquet":
+                    parquet.write_table(pa.table({"text": ["hi"]}), folder / "a.parquet")
+                else:
+                    content = "text\nhi\n" if kind == "csv" else '{"text": "hi"}\n'
+                    (folder / f"a.{kind}").write_text(content)
+            corpus = open_corpus(DataOptions(path=str(tmp_path / kind), min_words=1))
+            assert set(words_of(corpus)) == set(people)
+            assert corpus.account is not None
+            (why,) = corpus.account["rows"]["dropped"]
+            assert why == "in a folder of nobody's (__HIVE_DEFAULT_PARTITION__)"
 
     def test_nothing_is_no_text(self, tmp_path: Path) -> None:
         file = tmp_path / "a.jsonl"

@@ -138,6 +138,11 @@ def check_user(user: object, place: str, column: str = "user") -> str:
     if isinstance(user, float) and user.is_integer():
         # Beyond this a float skips whole numbers, as a spreadsheet does at 15 digits.
         user = repr(user) if abs(user) < _EXACT else f"{user:.2E}"
+    if isinstance(user, float) and user == user:
+        raise FedsimError(
+            f"{place}: the {column} {user} is a number with decimals, which is nobody's id: name "
+            "another column with data.user_column, or write the column again as text."
+        )
     if isinstance(user, int) and not isinstance(user, bool):
         user = str(user)
     if user is None or user == "" or user != user:  # NaN: pandas' nothing

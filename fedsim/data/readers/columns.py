@@ -42,6 +42,9 @@ class Columns(Reader):
             place, user, text = row
             if isinstance(user, dict):
                 raise FedsimError(f"{place}: '{self.user}' {_object('name', 'user')}")
+            if user == _NOBODY:
+                yield Dropped(f"in a folder of nobody's ({_NOBODY})")
+                continue
             if user is None and self.no_user == "drop":
                 yield Dropped(f"without {self.user}")
                 continue
@@ -145,8 +148,7 @@ def _own_words(text: str, quoted: str) -> tuple[str, int]:
 def folder_values(file: Path) -> dict[str, str]:
     """What the names of the file's folders say, as Hive and Spark write them: {"user": "ann"}."""
     parts = (part.partition("=") for part in file.parts[:-1])
-    found = {key: unquote(value) for key, equals, value in parts if key and equals}
-    return {key: "" if value == _NOBODY else value for key, value in found.items()}
+    return {key: unquote(value) for key, equals, value in parts if key and equals}
 
 
 def _inside(row: Mapping[str, Any], path: str) -> Any:
@@ -183,15 +185,18 @@ def _has(schema: pa.Schema, path: str) -> bool:
 
 def _column(batch: pa.RecordBatch, path: str) -> Any:
     """The column at the path, checked: offsets in a damaged file may lead anywhere."""
+    import pyarrow as pa
     from pyarrow import compute
 
     names = [name for name in batch.schema.names if path == name or path.startswith(f"{name}.")]
     name = max(names, key=len)
     column = batch.column(name)
     column.validate(full=True)
-    return (
-        column if path == name else compute.struct_field(column, path[len(name) + 1 :].split("."))
-    )
+    if path != name:
+        column = compute.struct_field(column, path[len(name) + 1 :].split("."))
+    # Some programs write text without saying that it is.
+    binary = pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)
+    return column.cast(pa.large_string()) if binary else column
 
 
 def _need_exact(column: pa.Array, place: str) -> None:

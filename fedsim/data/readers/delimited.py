@@ -28,6 +28,7 @@ class Header:
     names: list[str]
     delimiter: str
     line: int
+    spaced: bool = False  # whether a space follows each delimiter, and is no part of a field
 
 
 @dataclass
@@ -48,8 +49,10 @@ class _Taken:
 def header_of(lines: Iterator[tuple[int, str]], file: Path, wanted: tuple[str, str]) -> Header:
     """The header, with the delimiter that gives it the wanted columns, else the most columns.
 
-    A line `sep=;` before it, which Excel writes and obeys, is taken at its word.
+    A line `sep=;` before it, which Excel writes and obeys, is taken at its word. Empty lines and
+    comments (`# ...`) before it are no header.
     """
+    lines = (one for one in lines if one[1].strip() and not one[1].startswith("# "))
     number, line = next(lines, (0, ""))
     said = _EXCEL.fullmatch(line)
     if said:
@@ -65,7 +68,9 @@ def header_of(lines: Iterator[tuple[int, str]], file: Path, wanted: tuple[str, s
         raise FedsimError(f"{file}, line {number}: is no header line: write the columns' names.")
     fit = [one for one, names in readings.items() if all(column in names for column in wanted)]
     best = fit[0] if fit else max(readings, key=lambda one: len(readings[one]))
-    return Header(readings[best], best, number)
+    _, *others = line.split(best)
+    spaced = bool(others) and all(cell.startswith(" ") for cell in others)
+    return Header(readings[best], best, number, spaced)
 
 
 def _names(cells: list[str]) -> list[str]:
@@ -91,8 +96,16 @@ def rows_of(
         found = _plain(lines, header)
     else:
         found = _quoted(lines, header, file, user, quoting)
+    before: list[str] = []  # the row before, whose quote may be to blame
     for number, row in found:
         if len(row) != len(header.names):
+            if not header.spaced and any(cell.startswith(' "') for cell in (*before, *row)):
+                raise FedsimError(
+                    f"{file}, line {number}: has {len(row)} fields where the header has "
+                    f"{len(header.names)}, because of the space between the delimiter and a double "
+                    "quote, which is part of the text there: remove that space, or write the "
+                    "header's names with a space between them, too."
+                )
             called = DELIMITERS.get(header.delimiter, f"'{header.delimiter}'")
             cure = (
                 f"take {called} out of the text"
@@ -104,6 +117,7 @@ def rows_of(
                 f"{len(header.names)}: {cure}."
             )
         yield number, row
+        before = row
 
 
 def _plain(lines: Iterator[tuple[int, str]], header: Header) -> Iterator[tuple[int, list[str]]]:
@@ -124,7 +138,12 @@ def _quoted(
         lines = ((number, _ESCAPED.sub(_doubled, line)) for number, line in lines)
     taken = _Taken()
     doubts = LoneQuotes(len(header.names), header.delimiter, user, file)
-    table = csv.reader(taken.of(lines), delimiter=header.delimiter, strict=True)
+    table = csv.reader(
+        taken.of(lines),
+        delimiter=header.delimiter,
+        strict=True,
+        skipinitialspace=header.spaced,
+    )
     while True:
         taken.lines.clear()
         try:

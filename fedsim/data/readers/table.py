@@ -15,6 +15,7 @@ from fedsim.data.readers.json_text import json_fault, parsed
 from fedsim.data.readers.lines import numbered_lines
 from fedsim.data.readers.packed import bare_suffix, opened
 from fedsim.errors import FedsimError
+from fedsim.registry import nearest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -108,6 +109,7 @@ class Table(Columns, TextReader):
                 f'{place}: is not a JSON object: write {{"{self.user}": ..., '
                 f'"{self.text}": ...}} on each line.'
             )
+        _need_rows(row, place, (self.user, self.text))
         return self.row_of(row, file, place)
 
     def _csv(self, file: Path) -> Rows:
@@ -145,10 +147,36 @@ def _names_again(row: list[str], header: Header) -> bool:
 
 
 def _need_header(header: Header, place: str, wanted: tuple[str, str]) -> None:
-    """FedsimError where the first line is a row: something in it is a text, or no name at all."""
+    """FedsimError where the first line is, or may be, a row."""
+    line = header.delimiter.join(wanted)
+    # Something in it is a text, or no name at all.
     if any(len(name.split()) >= _WORDS or not name for name in header.names):
-        delimiter = header.delimiter
         raise FedsimError(
             f"{place}: looks like a row, not like a header line with the names of the columns: "
-            f"write a line such as '{delimiter.join(wanted)}' above it."
+            f"write a line such as '{line}' above it."
+        )
+    if len(header.names) == len(wanted):
+        raise FedsimError(
+            f"{place}: has no column '{wanted[0]}' ({nearest(wanted[0], header.names)}): name the "
+            "right ones with data.user_column and data.text_column; or, if that line is a row, "
+            f"write '{line}' above it."
+        )
+
+
+def _need_rows(row: dict[str, Any], place: str, wanted: tuple[str, str]) -> None:
+    """FedsimError where an object holds rows, or users with their texts, instead of being a row."""
+    tops = {column.split(".")[0] for column in wanted}
+    lists = {key: value for key, value in row.items() if isinstance(value, list) and value}
+    if tops & row.keys() or not lists:
+        return
+    for key, value in lists.items():
+        if all(isinstance(one, dict) for one in value):
+            raise FedsimError(
+                f"{place}: the rows lie in the list '{key}' inside of an object: write that list "
+                f"alone (jq '.{key}' FILE does)."
+            )
+    if len(lists) == len(row) and all(isinstance(one, str) for one in next(iter(lists.values()))):
+        raise FedsimError(
+            f"{place}: each name has a list of its texts: write one object for each text, "
+            f'{{"{wanted[0]}": "{next(iter(lists))}", "{wanted[1]}": ...}}.'
         )
