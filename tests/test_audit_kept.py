@@ -128,10 +128,20 @@ def test_what_was_measured_is_not_measured_again(own: Run, taken: dict[str, int]
     assert [(one.name, one.kept) for one in found] == [("first", True), ("second", False)]
     assert told == ["first", "second"]
     assert own.table("leakage").measure.tolist() == ["first", "second"]
+    assert [one.name for one in audit_run(own, ["second", "first"])] == ["second", "first"]
     (kept, _), fresh = found, audit_run(own, ["first"], again=True)[0]
     assert taken["First"] == 2
     assert_frame_equal(kept.table.drop(columns="estimate"), fresh.table.drop(columns="estimate"))
     assert_frame_equal(kept.details["table"], fresh.details["table"])
+
+
+def test_the_order_in_which_measures_end_is_not_that_of_the_table(
+    own: Run, taken: dict[str, int]
+) -> None:
+    audit_run(own, ["second"])
+    audit_run(own, ["first"])
+    assert own.table("leakage").measure.tolist() == ["first", "second"]
+    assert all(one.kept for one in audit_run(Run.open(own.path), ["first", "second"]))
 
 
 def test_other_options_code_or_model_measure_again(
@@ -259,7 +269,7 @@ def test_the_time_left_is_what_the_share_that_is_done_says() -> None:
 
 # -- the real command -----------------------------------------------------------------------------
 
-ORDER = ["canaries", "memorisation", "generation", "compression", "updates"]
+ORDER = ["canaries", "compression", "generation", "memorisation", "updates"]
 WORDS = ["--measures", ",".join(ORDER), "--jobs", "1", "generation.min_words=2", "updates.few=2",
          "updates.sequences=[1,2]", "updates.sums=[3]", "updates.clients=3"]  # fmt: skip
 
