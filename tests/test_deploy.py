@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -23,7 +24,14 @@ from cryptography.x509.verification import PolicyBuilder, Store
 from fedsim.config import Config
 from fedsim.deploy import keys
 from fedsim.deploy.deployment import Deployment, node_command
-from fedsim.deploy.processes import Process, complaint, free_port, start
+from fedsim.deploy.processes import (
+    Process,
+    complaint,
+    environment,
+    free_port,
+    program,
+    start,
+)
 from fedsim.errors import FedsimError
 from fedsim.sections import EngineOptions
 from fedsim.simulation import simulate
@@ -93,6 +101,15 @@ def test_another_process_that_got_the_id_is_left_alone() -> None:
     finally:
         innocent.kill()
         innocent.wait()
+
+
+def test_programs_are_found_where_the_environment_is_not_activated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flower's SuperLink and SuperNode start a `flower-superexec` by its name."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = shutil.which("flower-superexec", path=environment(tmp_path)["PATH"])
+    assert found == program("flower-superexec")
 
 
 def test_a_programs_complaint_is_found_in_its_log(tmp_path: Path) -> None:

@@ -79,11 +79,14 @@ def environment(home: Path) -> Mapping[str, str]:
     """What Flower's programs need: their own home, no network of Flower's, this fedsim."""
     ours = str(Path(fedsim.__file__).parents[1])
     path = os.pathsep.join(p for p in (ours, os.environ.get("PYTHONPATH")) if p)
+    # They start further ones by name, and the environment may not be activated.
+    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     return {
         **os.environ,
         "FLWR_HOME": str(home),
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         "PYTHONPATH": path,
+        "PATH": programs,
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": "1",
     }
