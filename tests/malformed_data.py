@@ -434,7 +434,7 @@ TABLES: dict[str, tuple[Make, str]] = {
     "parquet no user": (columns(user=["a", None], text=["b", "c"]), "row 2: no user"),
     "parquet columns": (columns(user=["a"], txt=["b"]), "did you mean 'txt'?"),
     "parquet numbers": (columns(user=["a"], text=[3]), "row 1: 'text' is not a text but int"),
-    "parquet users": (columns(user=[1.5], text=["b"]), "row 1: an unusable user"),
+    "parquet users": (columns(user=[1.5], text=["b"]), "row 1: the user 1.5 is a number with"),
     "parquet not utf-8": (columns(user=["a"], text=BAD_TEXT), "text that is not UTF-8"),
     "pipe": (pipe, "is a pipe or a device"),
     "device": (lambda folder: Path("/dev/null"), "is a pipe or a device"),

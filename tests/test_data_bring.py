@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from fedsim.cli.main import app
 from fedsim.data.catalogue import origin
+from fedsim.data.drops import Drops
 from fedsim.data.options import DataOptions
 from fedsim.data.readers import READERS
 from fedsim.data.recognize import chosen
@@ -126,6 +127,29 @@ class TestQuotes:
         file.write_text('user\ttext\nann\tsay "hi" to him\nbob\t5" wide\n')
         expected = [("ann", 'say "hi" to him'), ("bob", '5" wide')]
         assert read(file) == read(file, quoting="none") == expected
+
+    def test_escapes_of_databases(self, tmp_path: Path) -> None:
+        file = tmp_path / "a.tsv"
+        file.write_text(
+            "user\ttext\n"
+            + r"ann{t}a\nb \\n it\'s {q}q{n}".format(t="\t", q='"', n="\n")
+            + "ann\ttwo\\\nlines\\\tand\\\n\nbob\t\\N\nbob\tend\\\\\n"
+        )
+        expected = [
+            ("ann", "a\nb \\n it's \"q"),
+            ("ann", "two\nlines\tand\n"),
+            ("bob", "end\\"),
+        ]
+        assert read(file, quoting="escapes") == expected
+        file.write_text("user\ttext\nann\tit\\'s\nbob\t\\N\n")
+        with pytest.raises(FedsimError, match=r"line 2 \(\\'\): 1 of 2 texts .*quoting=escapes"):
+            read(file)
+        assert read(file, quoting="escapes") == [("ann", "it's")]
+        assert read(file, quoting="csv") == [("ann", "it\\'s")]
+        file.write_text("user\ttext\n" + "ann\tit\\'s\n" * 3)
+        drops = Drops()
+        assert len(list(READERS["table"]().read([file], drops))) == 3
+        assert "3 of 3 texts have escapes" in drops.hints[0]
 
     def test_options_without_effect_are_refused(self, tmp_path: Path) -> None:
         file = tmp_path / "a.jsonl"

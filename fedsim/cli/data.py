@@ -92,7 +92,7 @@ def show(
         str | None, typer.Option(help="Of the text, such as cp1252; UTF-8 without it.")
     ] = None,
     quoting: Annotated[
-        str | None, typer.Option(help="Of CSV: csv, backslash (as Spark writes it) or none.")
+        str | None, typer.Option(help="Of CSV: csv, backslash (Spark), escapes (SQL) or none.")
     ] = None,
     no_quoting: Annotated[
         bool, typer.Option("--no-quoting", help="The same as --quoting none: quotes are text.")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from fedsim.data.private_vocabulary import Release
+from fedsim.data.readers.delimited import Quoting
 from fedsim.data.readers.encodings import need_encoding
 from fedsim.data.segment import Segment
 from fedsim.data.text import Case, Emoji, Numbers, Sentences, Tokenization
@@ -22,7 +23,8 @@ Names = Annotated[
 _ENCODING = "of the text in your file, such as cp1252; UTF-8 where it is left out"
 _QUOTING = (
     "of your CSV: csv (quotes inside of quotes are doubled), backslash (as Spark writes them), "
-    "none (a quote is text); left out it is csv, but refuses a field that looks like several rows"
+    "escapes (as MySQL and PostgreSQL write text), none (a quote is text); left out it "
+    "is csv, but refuses what may be misread"
 )
 TEXT_OPTIONS = tuple(field.name for field in fields(Tokenization))
 
@@ -39,7 +41,7 @@ class DataOptions(Options):
     user_column: str = Field(default="user", description="column that says who wrote a row")
     text_column: str = Field(default="text", description="column with the text")
     encoding: Encoding = Field(default=None, description=_ENCODING)
-    quoting: Literal["csv", "backslash", "none"] | None = Field(default=None, description=_QUOTING)
+    quoting: Quoting | None = Field(default=None, description=_QUOTING)
     vocabulary: int = Field(default=10_000, ge=10, description="ids, special ones included")
     max_words: int = Field(default=30, ge=2, description="longer messages are cut into pieces")
     emoji: Emoji = Field(default="keep", description="keep: each is a word; drop")
@@ -147,7 +149,7 @@ class PretrainOptions(Options):
     user_column: str = Field(default="user", description="column that says who wrote a row")
     text_column: str = Field(default="text", description="column with the text")
     encoding: Encoding = Field(default=None, description=_ENCODING)
-    quoting: Literal["csv", "backslash", "none"] | None = Field(default=None, description=_QUOTING)
+    quoting: Quoting | None = Field(default=None, description=_QUOTING)
     cap_words: int | None = Field(default=None, ge=1, description="words kept of each user")
     min_words: int | None = Field(default=None, ge=1, description="users with fewer are dropped")
     other_people: bool = Field(

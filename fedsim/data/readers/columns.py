@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote
 
-from fedsim.data.drops import Changed, Dropped
+from fedsim.data.drops import Changed, Dropped, Hint
 from fedsim.data.readers.base import Reader, Row, check_text, check_user, reason
 from fedsim.errors import FedsimError
 from fedsim.registry import nearest
@@ -16,7 +16,7 @@ from fedsim.registry import nearest
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Rows = Iterator[tuple[str, object, object] | Dropped]  # place, user, text
+Rows = Iterator[tuple[str, object, object] | Dropped | Hint]  # place, user, text
 _NOBODY = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -36,7 +36,7 @@ class Columns(Reader):
     def checked(self, rows: Rows) -> Iterator[Row]:
         """(user, text) of the rows, or FedsimError naming the place of the first bad one."""
         for row in rows:
-            if isinstance(row, Dropped):
+            if isinstance(row, Dropped | Hint):
                 yield row
                 continue
             place, user, text = row

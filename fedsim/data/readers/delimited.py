@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from fedsim.data.readers.escaped import escaped_rows
 from fedsim.data.readers.lines import LONGEST_BYTES
 from fedsim.data.readers.lone_quotes import AS_TEXT, SPARK, LoneQuotes
 from fedsim.errors import FedsimError
 
-Quoting = Literal["csv", "backslash", "none"]
+Quoting = Literal["csv", "backslash", "none", "escapes"]
 DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
 _EXCEL = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _ESCAPED = re.compile(r'(\\+)"')
@@ -88,12 +89,15 @@ def rows_of(
     """(line, fields) of each row after the header; FedsimError naming the line of a bad one.
 
     quoting: "csv", quotes inside of quotes are doubled; "backslash", as Spark writes them; "none",
-    a quote is a character like any other and each line is a row. None is "csv", too, but a field
+    a quote is a character like any other and each line is a row; "escapes", quotes are text, and
+    escapes are read as databases write them. None is "csv", too, but a field
     over several lines that look like rows is refused: there a lone quote would make several
     people's text one person's. user: the index of the user's column, if there is one.
     """
     if quoting == "none":
         found = _plain(lines, header)
+    elif quoting == "escapes":
+        found = escaped_rows(lines, header.delimiter, file)
     else:
         found = _quoted(lines, header, file, user, quoting)
     before: list[str] = []  # the row before, whose quote may be to blame
@@ -107,11 +111,12 @@ def rows_of(
                     "header's names with a space between them, too."
                 )
             called = DELIMITERS.get(header.delimiter, f"'{header.delimiter}'")
-            cure = (
-                f"take {called} out of the text"
-                if quoting == "none"
-                else f"put a field that holds {called} or a line end in double quotes"
-            )
+            cures = {
+                "none": f"take {called} out of the text",
+                "escapes": f"write a backslash before {called} in a text",
+            }
+            quoted = f"put a field that holds {called} or a line end in double quotes"
+            cure = cures.get(quoting or "csv", quoted)
             raise FedsimError(
                 f"{file}, line {number}: has {len(row)} fields where the header has "
                 f"{len(header.names)}: {cure}."

@@ -10,6 +10,7 @@ from fedsim.data.drops import Dropped
 from fedsim.data.readers.base import READERS, Began, Row, TextReader
 from fedsim.data.readers.columns import Columns, Rows, folder_values
 from fedsim.data.readers.delimited import Header, Quoting, header_of, rows_of
+from fedsim.data.readers.escaped import NULL, Escapes
 from fedsim.data.readers.json_stream import JsonStream
 from fedsim.data.readers.json_text import json_fault, parsed
 from fedsim.data.readers.lines import numbered_lines
@@ -28,7 +29,6 @@ FORMATS = {
     ".tsv": "_csv",
     ".parquet": "_parquet",
 }
-_NULL = r"\N"  # what MySQL and Hive write where there is nothing
 _WORDS = 3  # a header's name has fewer
 
 
@@ -123,12 +123,17 @@ class Table(Columns, TextReader):
         self.need_columns(f"{file}, line {header.line}", names)
         user, text = (names.index(column) for column in (self.user, self.text))
         whose = None if in_folder else user
+        escapes = Escapes(file)
         for number, row in rows_of(lines, header, file, whose, self.quoting):
+            if self.quoting not in ("escapes", "backslash"):
+                escapes.check(number, row, text)
             if row[text].strip() == self.text and _names_again(row, header):
                 yield Dropped("that repeat the header line")
             else:
                 name = folders[self.user] if whose is None else row[whose]
-                yield f"{file}, line {number}", name, None if row[text] == _NULL else row[text]
+                yield f"{file}, line {number}", name, None if row[text] == NULL else row[text]
+        if hint := escapes.end(self.quoting is not None):
+            yield hint
 
     def _parquet(self, file: Path) -> Rows:
         return self.arrow_rows(file, self._batches(file), "Parquet")
