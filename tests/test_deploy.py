@@ -32,7 +32,9 @@ from fedsim.deploy.processes import (
     program,
     start,
 )
+from fedsim.deploy.submit import _check_outcome
 from fedsim.errors import FedsimError
+from fedsim.runs import Run
 from fedsim.sections import EngineOptions
 from fedsim.simulation import simulate
 
@@ -188,6 +190,15 @@ def test_other_data_than_the_shards_is_refused_before_the_run(
 def test_a_folder_that_flower_cannot_quote_is_refused(config: Config, tmp_path: Path) -> None:
     with pytest.raises(FedsimError, match="choose another --folder"):
         Deployment.create(tmp_path / 'my "own"', config, 2, False, False, 0)
+
+
+def test_a_run_whose_superlink_has_ended_says_so(
+    deployment: Deployment, config: Config, tmp_path: Path
+) -> None:
+    run = Run.create(tmp_path / "run", config, {})
+    said = r"The SuperLink has ended .*superlink\.log\): `.*deploy up --folder .*, then `.*resume"
+    with pytest.raises(FedsimError, match=said):
+        _check_outcome(run.path, "", deployment)
 
 
 # -- every engine ---------------------------------------------------------------------------------

@@ -172,7 +172,7 @@ def test_a_superlink_killed_in_a_run_is_started_again_and_the_run_resumed(
         _, said = run.communicate(timeout=120)
         assert run.returncode == 2, said
         last = said.strip().splitlines()[-1]
-        assert last.startswith("Error: The run ended before its time")
+        assert last.startswith("Error: The SuperLink has ended while the run was under way (see")
         assert last.endswith(f"resume {out}`.")
         again = command("deploy", "up", *where)
         assert again.returncode == 0, again.stderr

@@ -44,6 +44,7 @@ clientapp = "fedsim_bundle.client_app:app"
 settings = ""
 """
 MODULE = '"""The app of the installed fedsim."""\n\nfrom {module} import app\n\n__all__ = ["app"]\n'
+_FRAME = " \n\r│╭╮╰╯─"  # around what Flower says of errors
 RUN_ID = re.compile(r"started run (\d+)")
 
 
@@ -66,7 +67,7 @@ def serve(
         told = f'settings="{name}"'
         words = [program("flwr"), "run", str(bundle), SUPERLINK, "--stream", "-c", told]
         said = _stream(deployment, words, bool(settings["quiet"]))
-    _check_outcome(Path(settings["run"]), said)
+    _check_outcome(Path(settings["run"]), said, deployment)
 
 
 @contextmanager
@@ -101,7 +102,7 @@ def _stream(deployment: Deployment, words: list[str], quiet: bool) -> str:
     assert stream.stdout is not None
     try:
         for line in stream.stdout:
-            said = line.strip() or said
+            said = line.strip(_FRAME) or said
             found = RUN_ID.search(line)
             run_id = run_id or (found[1] if found else "")
             if not quiet:
@@ -128,12 +129,18 @@ def _require_its_data(deployment: Deployment, settings: dict[str, Any]) -> None:
         )
 
 
-def _check_outcome(folder: Path, said: str) -> None:
+def _check_outcome(folder: Path, said: str, deployment: Deployment) -> None:
     """Raise FedsimError where the run did not finish."""
     if not (folder / "status.json").is_file():
         raise FedsimError(f"The run did not start: {said}")
     run = Run.open(folder)
     if run.status["state"] not in ("finished", "paused"):
+        if not deployment.running(SUPERLINK):
+            again = command("deploy", "up", "--folder", deployment.folder)
+            raise FedsimError(
+                f"The SuperLink has ended while the run was under way (see "
+                f"{deployment.log(SUPERLINK)}): `{again}`, then `{command('resume', folder)}`."
+            )
         reason = run.status.get("error") or said
         raise FedsimError(
             f"The run ended before its time: {reason}; then `{command('resume', folder)}`."
