@@ -36,7 +36,7 @@ def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     # TypeError and the like: a foreign file of a type of number that NumPy does not have.
     except (SafetensorError, OSError, TypeError, AttributeError, ValueError, KeyError) as error:
         raise FedsimError(
-            f"{path} is damaged or not a safetensors file ({error}); restore it from a copy."
+            f"{path} is damaged or not a safetensors file ({error}); restore it."
         ) from None
     text = header.get("meta", "")
     if header.get("sha256") != _digest(arrays, text):

@@ -131,8 +131,8 @@ def check(config: Config, notice: Callable[[str], None] = silent) -> None:
     if config.server.cohort > population:
         raise FedsimError(
             f"server.cohort = {config.server.cohort} is more than the {population} users that "
-            f"train (of {federation.corpus.users} in the text; the others choose and test the "
-            f"model); write server.cohort={max(1, population // 2)}."
+            "train, canary users among them (other people choose and test the model); lower it, "
+            f"to server.cohort={max(1, population // 2)} say."
         )
     first_corpus(config, federation)
     resolved(config, federation, notice)

@@ -142,7 +142,8 @@ def test_the_server_gets_a_sum_a_message_and_what_each_user_reports(name: str, t
     grid = Listening()
     _, notes = play(configured(tiny, name), grid)
     for reply in grid.came:
-        assert set(reply.content) == {"failures", "results", "update", "timing"}
+        assert set(reply.content) == {"about", "failures", "results", "update", "timing"}
+        assert set(record_of(reply.content, "about", ConfigRecord)) == {"round"}
         assert set(record_of(reply.content, "update", ArrayRecord)) == {"sum"}
         columns = record_of(reply.content, "results", MetricRecord)
         assert set(columns) == {f.name for f in fields(UserResult)}

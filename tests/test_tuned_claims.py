@@ -67,9 +67,10 @@ def test_everything_says_what_was_proven_and_by_which_theorem(
     # Not more than one run where no trial was drawn.
     assert row["epsilon"] <= row["epsilon_with_search"] * (1 + 1e-9) < row["epsilon_of_all"]
     composed = DRAWN if row["sampler"] == "poisson" or name == "dp-sgd" else GAUSSIAN
-    assert row["theorem"].startswith(f"{COMPOSITION} (") or row["theorem"] == PRIVATE_SELECTION
-    assert composed in row["theorem"] or row["theorem"] == PRIVATE_SELECTION
-    assert row["private"] is MECHANISMS[name].draws_in_secret
+    if row["trials"]:  # a Poisson number of them may be none
+        assert row["theorem"].startswith(f"{COMPOSITION} (")
+        assert composed in row["theorem"]
+    assert not row["private"], "so few trials cost less by composition, which tells how many"
     assert bare_in_json(told) == []
     for file, text in texts_of(tmp_path).items():
         for figure in ("epsilon", "epsilon_with_search", "epsilon_of_all"):

@@ -89,6 +89,20 @@ def _dp_event(events: Sequence[Event]) -> object:
     return dp.ComposedDpEvent(out)
 
 
+def costs_less(one: Sequence[Event], mean: float, after: Sequence[Event], delta: float) -> bool:
+    """Whether private selection costs less than so many trials would together.
+
+    It is decided by the mean, never by how many trials were drawn: that would tell of a number that
+    private selection keeps secret.
+    """
+    released, one, after = _words((*one, *after)), _rounds(one), _rounds(after)
+    selected = select((*released, *one), mean, after, delta)
+    if selected is None:
+        return False
+    many = [replace(event, count=math.ceil(mean) * event.count) for event in one]
+    return selected.epsilon < compose((*released, *many, *after), delta).epsilon
+
+
 def search_and_runs(
     one: Sequence[Event],
     trials: Sequence[Sequence[Event]],
@@ -96,22 +110,21 @@ def search_and_runs(
     after: Sequence[Event],
     delta: float,
 ) -> Loss:
-    """By private selection, where `mean` says that the search was one (0: it was not) and that
-    costs less than so many trials would together; else by composition of the `trials` that were
-    really made, each with its own events.
+    """By private selection of `mean` trials like `one`; where that is 0, by composition of the
+    `trials` that were really made, each with its own events.
 
-    Which of both is decided by the mean, never by how many trials were drawn: that would tell of a
-    number that private selection keeps secret.
+    A composition tells how many they were. So of one search either all that is published is of the
+    one kind, or all of the other. Raises ValueError where private selection cannot tell.
     """
     released, one, after = _words((*one, *after)), _rounds(one), _rounds(after)
-    selected = select((*released, *one), mean, after, delta) if mean else None
-    if selected is not None:
-        many = [replace(event, count=math.ceil(mean) * event.count) for event in one]
-        if selected.epsilon < compose((*released, *many, *after), delta).epsilon:
-            return selected
+    if mean:
+        selected = select((*released, *one), mean, after, delta)
+        if selected is None:
+            raise ValueError("private selection is not computable of these events")
+        return selected
     made = [event for events in trials for event in _rounds(events)]
     composed = compose((*released, *made, *after), delta)
-    what = COMPOSITION if trials or mean else COMPOSITION_OF_SEEDS
+    what = COMPOSITION if trials else COMPOSITION_OF_SEEDS
     return replace(composed, accountant=by_composition(what, composed.accountant))
 
 

@@ -168,8 +168,8 @@ def selected_privately(compared: Comparison) -> str:
     return (
         f"Tuned by private selection: {'; '.join(tuning['private'])}, with a Poisson number of "
         f"trials, {tuning['trials']} in the mean, of values drawn at random, each trained to its "
-        "end; validation users chose. Of these trials nothing is told here: keep tuning.db and "
-        "cells/ to yourself."
+        "end; validation users chose. Of these trials nothing is told here, but how many they were "
+        "where an epsilon is their composition: keep tuning.db and cells/ to yourself."
     )
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from fedsim.errors import FedsimError
 from fedsim.privacy.claims import Claim
 from fedsim.privacy.events import Event, events_from
-from fedsim.privacy.selection import search_and_runs
+from fedsim.privacy.selection import costs_less, search_and_runs, select
 from fedsim.runs import Run
 from fedsim.studies.cells import Cell
 
@@ -44,7 +44,10 @@ def guarantees(
 
 
 def _of(runs: Sequence[Run], trials: Sequence[Run], mean: int, failed: int) -> dict[str, Any]:
-    """The row of a cell from its runs, one for each seed, and those of its search."""
+    """The row of a cell from its runs, one for each seed, and those of its search.
+
+    trials: how many there were; where they stay secret, which `private` says, how many in the mean.
+    """
     claim = Claim.of(runs[0].privacy)
     row = {"mechanism": runs[0].config.privacy.name, "epsilon": math.nan,
            "trials": mean or len(trials) + failed, "private": bool(mean), **_MISSING,
@@ -53,6 +56,9 @@ def _of(runs: Sequence[Run], trials: Sequence[Run], mean: int, failed: int) -> d
         return row | {"note": "no guarantee: there is no noise that would give one"}
     row |= claim.columns()
     try:
+        if mean and not _selects(runs, mean):
+            row |= {"trials": len(trials) + failed, "private": False}
+            mean = 0
         row |= together(runs, trials, mean, failed)
     except FedsimError as error:
         return row | {"note": f"no composition with the search is computable: {error}"}
@@ -66,14 +72,37 @@ def together(
 
     epsilon_with_search: of the search and one run; epsilon_of_all: and the runs of all seeds; by
     which theorem ("" where nothing is composed); the same two with own_ for the run's own users,
-    where the noise of a larger population is simulated. mean, failed: see `guarantees`.
+    where the noise of a larger population is simulated. mean: of the trials, for private selection;
+    0 for composition. failed: see `guarantees`.
     """
     out = _together(runs, trials, mean, failed, own=False)
-    claim = Claim.of(runs[0].privacy)
-    if claim is not None and claim.simulated_users is not None:
+    if _simulated(runs):
         own = _together(runs, trials, mean, failed, own=True)
         out |= {f"own_{name}": own[name] for name in ("epsilon_with_search", "epsilon_of_all")}
     return out
+
+
+def _selects(runs: Sequence[Run], mean: int) -> bool:
+    """Whether all figures of a cell are by private selection, or all by composition.
+
+    Both could be right, each for itself, but a composition is made of the number of trials, which
+    private selection must keep secret.
+    """
+    for own in (False, True) if _simulated(runs) else (False,):
+        each, delta = [_events(run, own) for run in runs], float(_guarantee(runs[0], own)["delta"])
+        every = [event for mine in each for event in mine]
+        if not own and not costs_less(each[0], mean, each[0], delta):
+            return False
+        if select(each[0], mean, each[0], delta) is None:
+            return False
+        if select(each[0], mean, every, delta) is None:
+            return False
+    return True
+
+
+def _simulated(runs: Sequence[Run]) -> bool:
+    claim = Claim.of(runs[0].privacy)
+    return claim is not None and claim.simulated_users is not None
 
 
 def _together(
@@ -81,7 +110,7 @@ def _together(
 ) -> dict[str, float | str]:
     each = [_events(run, own) for run in runs]
     searched = [_events(trial, own) for trial in trials]
-    # All trials have one seed, and so one schedule.
+    # One that failed counts as a whole run: as those beside it, else as the cell's own.
     searched += failed * [searched[0] if searched else each[0]]
     delta = float(_guarantee(runs[0], own)["delta"])
     first = search_and_runs(each[0], searched, mean, each[0], delta)
