@@ -44,7 +44,7 @@ _CLAIMED = [
         rf"({NUMBER}) \([^)]*95 %\) by an attack",
         rf"({NUMBER}) that is proven",
         rf"({NUMBER}) is proven",
-        rf"epsilon ({NUMBER})(?: \(no guarantee\))? alone",
+        rf"epsilon ({NUMBER})(?: \(no guarantee\))? alone, at delta = [\d.e-]+ \(adjacency",
     )
 ]
 _ECHO = re.compile(r"  epsilon = [\d.]+")  # of a key, below the name of its section

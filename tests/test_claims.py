@@ -217,6 +217,8 @@ def test_sampling_counts_for_who_does_not_know_the_names(
     of_users = guarantee["amplified"] and kind != "dp-sgd"
     assert claim.amplified is of_users
     assert ("for who does not know who was drawn" in claim.sentence()) is of_users
+    assert ("sampler: poisson batches, rate" in claim.sentence()) is (kind == "dp-sgd")
+    assert ("for who does not know the batches" in claim.sentence()) is (kind == "dp-sgd")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -149,6 +149,13 @@ def test_it_says_how_many_of_the_users_are_people(tiny: str) -> None:
     assert sequences.holds_for == "the sequences of the 23 users of this run"
 
 
+@pytest.mark.parametrize(
+    ("keys", "by"), [((), "PLD, "), (("privacy.sample_rate=1",), "exact Gaussian, ")]
+)
+def test_dp_sgd_names_who_computed_its_epsilon(tiny: str, keys: tuple[str, ...], by: str) -> None:
+    assert said_of(tiny, "dp-sgd", *keys)["guarantee"]["accountant"].startswith(by)
+
+
 def test_local_noise_protects_a_user_in_every_place_that_names_its_unit(tiny: str) -> None:
     said = said_of(tiny, "local")
     assert said["guarantee"]["unit"] == "user"

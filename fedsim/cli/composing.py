@@ -49,6 +49,11 @@ def _lines(composed: Composed) -> list[str]:
     return "\n\n".join("\n".join(part) for part in parts if part).split("\n")
 
 
+def _names(whole: Whole) -> str:
+    """What sampling counts on to stay secret."""
+    return "who took part when" if whole.unit == "user" else "which sequences were in a batch"
+
+
 def _of(whole: Whole, whom: str) -> list[str]:
     from fedsim.privacy.claims import rounded_up
 
@@ -66,12 +71,12 @@ def _of(whole: Whole, whom: str) -> list[str]:
         ("unit", f"one {whole.unit}; {whole.adjacency}"),
         ("sampler", whole.sampler),
         ("adversary", whole.adversary),
-        *((("names known", f"for who knows who took part when, epsilon is {rounded_up(known)} at "
+        *((("names known", f"for who knows {_names(whole)}, epsilon is {rounded_up(known)} at "
             "the same delta for whoever was drawn as often as anybody in each run: sampling not "
             "counted"),) if known is not None else ()),
         *(
-            ("run", f"{name}: epsilon {rounded_up(epsilon)} alone")
-            for name, epsilon in zip(whole.runs, whole.epsilons, strict=True)
+            ("run", f"{name}: epsilon {rounded_up(epsilon)} alone, {terms}")
+            for name, epsilon, terms in zip(whole.runs, whole.epsilons, whole.terms, strict=True)
         ),
         *(("infinite", f"{name} guarantees nothing, and so the whole does not")
           for name in whole.exposed),

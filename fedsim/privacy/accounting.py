@@ -182,10 +182,11 @@ def _of_rounds(plan: Plan) -> tuple[tuple[Event, ...], float]:
 
 @dataclass(frozen=True)
 class ExampleLoss:
-    """Epsilon for one sequence of one client (zero out), and RDP's cross-check."""
+    """Epsilon for one sequence of one client (zero out), RDP's cross-check, and who computed it."""
 
     epsilon: float
     epsilon_rdp: float
+    accountant: str
 
 
 def example_epsilon(
@@ -207,7 +208,8 @@ def ledger_epsilon(history: Sequence[tuple[float, float, int]], delta: float) ->
         _check_noise(noise)
     events = [Event("poisson", noise, steps, rate=rate) for noise, rate, steps in history]
     loss = compose(events, delta)
-    return ExampleLoss(loss.epsilon, loss.rdp if loss.rdp is not None else math.inf)
+    rdp = math.inf if loss.rdp is None else loss.rdp
+    return ExampleLoss(loss.epsilon, rdp, loss.accountant)
 
 
 def local_epsilon(noise_multiplier: float, participations: int, delta: float) -> float:

@@ -20,6 +20,7 @@ COLUMNS = ("epsilon", "delta", "unit", "adjacency", "sampler", "accountant", "ad
 # Column of the epsilon of several runs -> that of the theorem that it is by.
 THEOREMS = {"epsilon_with_search": "theorem", "epsilon_of_all": "theorem_of_all"}
 _SECRET = ("poisson", "truncated", "fixed", "groups")
+BATCHES = "poisson batches"  # which a client draws itself, and whose sizes it reports exactly
 _OF_SUMS = ("zero out one user", "replace one user;")  # of an update, its text is replaced
 NONE_OF_OWN = "none that means anything"
 _NOISE = {
@@ -156,6 +157,8 @@ class Claim:
         """All that a figure depends on, without the figure."""
         made = f"; noise: {self.noise}" if self.noise else ""
         hidden = ", for who does not know who was drawn" if self.amplified else ""
+        if self.sampler.startswith(BATCHES):
+            hidden = ", for who does not know the batches, nor infers them from reported counts"
         return (
             f"at delta = {rounded_up(self.delta, 3)} for each {self.unit} (adjacency: "
             f"{self.adjacency}; sampler: {self.sampler}{hidden}; accountant: {self.accountant}"

@@ -16,7 +16,7 @@ from typing import Any
 from fedsim.errors import FedsimError
 from fedsim.privacy.accountants import compose
 from fedsim.privacy.accounting import REPLACE, ZERO_OUT, loud
-from fedsim.privacy.claims import Claim
+from fedsim.privacy.claims import Claim, rounded_up
 from fedsim.privacy.events import Event, events_from, mu_of, rho_of
 from fedsim.privacy.known_names import with_known_names
 from fedsim.privacy.statement import GROUPS
@@ -27,14 +27,15 @@ from fedsim.runs import Run
 class Whole:
     """What all models together guarantee; `users` for whom, None where the runs differ in it.
 
-    `epsilons` are those of the runs alone, in the order of `runs`; `exposed` are the runs without
-    any guarantee, which make the whole infinite, and `repeated` those that are another one again
-    and so tell nothing new. The other fields are as in `Guarantee`; `epsilon_names_known` is of a
-    user that was drawn in each run as often as anybody.
+    `epsilons` are those of the runs alone, in the order of `runs`, and `terms` what each is at;
+    `exposed` are the runs without any guarantee, which make the whole infinite, and `repeated`
+    those that are another one again and so tell nothing new. The other fields are as in
+    `Guarantee`; `epsilon_names_known` is of a user that was drawn in each run as often as anybody.
     """
 
     runs: tuple[str, ...]
     epsilons: tuple[float, ...]
+    terms: tuple[str, ...]
     exposed: tuple[str, ...]
     repeated: tuple[str, ...]
     epsilon: float
@@ -270,6 +271,7 @@ def _whole(
         epsilon_names_known=_names_known(guarantees, events, delta),
         **about,
         epsilons=tuple(float(told["epsilon"]) for told in guarantees),
+        terms=tuple(_terms(told) for told in guarantees),
         epsilon=loss.epsilon,
         delta=delta,
         unit=unit,
@@ -283,6 +285,14 @@ def _whole(
         events=events,
         users=users.pop() if len(users) == 1 else None,
         warnings=(*loss.warnings, *(loud(loss.epsilon) if not about["exposed"] else ())),
+    )
+
+
+def _terms(told: Mapping[str, Any]) -> str:
+    """What an epsilon of one run is at, which may be other than those of the whole."""
+    return (
+        f"at delta = {rounded_up(float(told['delta']), 3)} (adjacency: {told['adjacency']}; "
+        f"sampler: {told['sampler']}; accountant: {told['accountant']})"
     )
 
 

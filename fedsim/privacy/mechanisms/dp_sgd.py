@@ -16,6 +16,7 @@ from fedsim.privacy.accounting import (
     loud,
 )
 from fedsim.privacy.base import MECHANISMS, Mechanism, Release, State
+from fedsim.privacy.claims import BATCHES
 from fedsim.privacy.events import Event, mu_of, rho_of
 from fedsim.privacy.noise_options import NoiseOptions
 from fedsim.updates import Aggregate
@@ -87,8 +88,8 @@ class DpSgd(Mechanism):
             delta=options.delta,
             unit="sequence of one client",
             adjacency=ZERO_OUT_SEQUENCE,
-            sampler=setting.sampler,
-            accountant="PLD over the steps of the client that takes part most often",
+            sampler=f"{BATCHES}, rate {options.sample_rate:g} a step, whoever is in a cohort",
+            accountant=f"{loss.accountant}, of the client that takes part most often",
             epsilon_rdp=loss.epsilon_rdp,
             rho=rho_of(events),
             mu=mu_of(events),
