@@ -1,7 +1,8 @@
 """Example-level DP-SGD on one client: Poisson batches, clipped sequences, noise.
 
-What a client sends is then differentially private for each single sequence of its own (add or
-remove one), against whoever sees every update; it is no guarantee for the user as a whole.
+What a client sends is then differentially private for each single sequence of its own (zero out
+one; the numbers of sequences are public, since noise is scaled by them), against whoever sees every
+update; it is no guarantee for the user as a whole.
 """
 
 from __future__ import annotations

@@ -126,7 +126,9 @@ def test_an_object_of_json_needs_every_key(lost: str) -> None:
 @pytest.mark.parametrize(
     ("value", "digits", "shown"),
     [(4.6131, 4, "4.614"), (8.0, 4, "8"), (7.9996, 4, "8"), (1e-5, 3, "1e-05"), (0.0, 4, "0"),
-     (3.3333e-5, 3, "3.34e-05"), (12345.6, 4, "12,346"), (math.inf, 4, "∞ (no guarantee)")],
+     (3.3333e-5, 3, "3.34e-05"), (12345.6, 4, "12,346"), (math.inf, 4, "∞ (no guarantee)"),
+     (1.5000001e30, 4, "1.501e+30"), (2.0**90, 4, "1.238e+27"),
+     (123456789012345.0, 4, "123,456,789,012,345"), (1.7976931348623157e308, 4, "1.798e+308")],
 )  # fmt: skip
 def test_figures_are_never_below_what_was_proven(value: float, digits: int, shown: str) -> None:
     assert rounded_up(value, digits) == shown
@@ -134,6 +136,7 @@ def test_figures_are_never_below_what_was_proven(value: float, digits: int, show
 
 def test_what_an_attack_shows_is_never_above_what_it_showed() -> None:
     assert rounded_down(4.6191) == "4.61"
+    assert rounded_down(4.6199e40) == "4.61e+40"
     assert (rounded_down(0.0), rounded_down(math.inf)) == ("0", "∞")
     assert value("epsilon_lower_bound", 4.6191) == "4.61"
     assert value("epsilon_proven", 4.6131) == "4.614"

@@ -65,6 +65,26 @@ def test_words_name_all_that_epsilon_depends_on(privacy: Command) -> None:
         assert word in out
 
 
+@pytest.mark.parametrize("noise", ["1e-15 --sampler poisson", "1e-30 --sampler cyclic"])
+def test_noise_that_hides_nothing_has_an_epsilon_too(privacy: Command, noise: str) -> None:
+    code, out, err = privacy(
+        f"epsilon --users 1000 --cohort 20 --rounds 3 --noise-multiplier {noise}"
+    )
+    assert (code, err) == (0, "")
+    assert "e+" in out.splitlines()[0]
+
+
+def test_who_composes_by_hand_is_never_told_too_little(privacy: Command) -> None:
+    """Six participations: sqrt(6) = 2.4494897."""
+    plan = "epsilon --users 1000 --cohort 20 --rounds 300 --sampler cyclic"
+    out = privacy(f"{plan} --noise-multiplier 1.23456789")[1]
+    assert "noise multiplier 1.23456, sensitivity 2.44949" in out
+    out = privacy("calibrate --users 1000 --cohort 20 --rounds 300 --sampler cyclic --epsilon 2")[1]
+    found = float(out.splitlines()[0].split(" = ")[1])
+    kept = json.loads(privacy(f"{plan} --noise-multiplier {found} --json")[1])
+    assert kept["epsilon"] <= 2, "with the noise that is printed"
+
+
 def test_delta_is_recommended_where_it_is_not_given(privacy: Command) -> None:
     plan = PLAN.replace("--delta 1e-6", "")
     said = json.loads(privacy(f"epsilon {plan} --sampler cyclic --json")[1])

@@ -13,6 +13,7 @@ from fedsim.data.sequences import Sequences, offsets_of
 from fedsim.models import MODELS, Batch, LanguageModel, build, training_loss
 from fedsim.models.flat import NativeModel, resolve_kernel
 from fedsim.noise import PrivateStep, normal_deviates
+from fedsim.privacy.accounting import ZERO_OUT_SEQUENCE
 from fedsim.privacy.key_stream import KeyStream
 from fedsim.seeding import stream
 
@@ -300,3 +301,17 @@ def test_empty_batches_are_steps_too(kind: str) -> None:
     )
     per_step = 2.0 / 0.01  # one sequence at a rate of 0.01 is a hundredth of one in expectation
     assert float(change.std()) == pytest.approx(per_step * np.sqrt(6), rel=0.05)
+
+
+def test_an_update_tells_how_many_sequences_there_are(kind: str) -> None:
+    """Noise is scaled by their number, so that nothing is claimed of one more or one less. Clipped
+    to next to nothing, two clients' updates are the same noise, but for that."""
+    flat, how = private(make("cifg"), kind), PrivateOptions(1.0, 1e-3, 1e6, 0.5, 1)
+    changes = []
+    for lengths in ([4] * 6, [4] * 7):
+        start = flat.values.clone()
+        change, _, _ = private_sgd(flat, start, text(lengths), how, stream(1, "poisson"), drawn())
+        changes.append(change.double().numpy().copy())
+        flat.values.copy_(start)
+    assert changes[0].std() / changes[1].std() == pytest.approx(7 / 6, rel=1e-3)
+    assert ZERO_OUT_SEQUENCE.endswith("the numbers of sequences are public")

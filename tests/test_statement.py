@@ -11,7 +11,10 @@ from federations import write_chat
 
 from fedsim.config import load
 from fedsim.federation import open_federation
+from fedsim.privacy.accountants import compose
 from fedsim.privacy.claims import Claim, rounded_up
+from fedsim.privacy.coverage import vocabulary_in_words
+from fedsim.privacy.events import Event
 from fedsim.privacy.statement import GROUPS, LABEL, WIDTH, as_text
 from fedsim.simulation import simulate
 from server.pretraining import first_corpus
@@ -195,3 +198,24 @@ def test_a_statement_of_an_earlier_version_is_still_printed(tiny: str) -> None:
     rows = as_text(said).splitlines()
     assert rows[-2:] == [f"{'NOT COVERED':<{LABEL}}a server that is curious",
                          f"{'':<{LABEL}}canaries and audits"]  # fmt: skip
+
+
+def test_dp_sgd_protects_a_sequence_that_is_zeroed_out(tiny: str) -> None:
+    """`test_private` shows that an update tells how many sequences there are."""
+    rows = rows_of(as_text(said_of(tiny, "dp-sgd")))
+    assert rows["adjacency"].startswith("zero out one sequence of that client")
+    assert "the numbers of sequences are public" in rows["adjacency"]
+    assert rows["public"].startswith("the numbers of sequences of clients, which scale their noise")
+
+
+def test_figures_to_compose_with_are_not_rounded_to_nearest(tiny: str) -> None:
+    said = said_of(tiny, "blt")
+    said["guarantee"] |= {"noise_multiplier": 1.23456789, "sensitivity": 6**0.5}
+    row = rows_of(as_text(said))["mechanism"]
+    assert "noise multiplier 1.23456," in row
+    assert "strategy matrix 2.44949," in row
+    chosen = {"people": 9, "words": 9, "threshold": 1.0, "noise_multiplier": 1.23456789,
+              "chance": 1.2341e-6, "noise": "fresh"}  # fmt: skip
+    assert "1.23456, and 1.24e-06 of delta" in vocabulary_in_words(chosen)
+    events = (Event("gaussian", 1.0), Event("threshold", 2.0, chance=1.2341e-6))
+    assert "1.24e-06 of delta for a threshold" in compose(events, 1e-5).accountant

@@ -141,12 +141,14 @@ def _plan(given: dict[str, Any]) -> Plan:
 
 
 def _show(plan: Plan, stated: Guarantee, as_json: bool, more: dict[str, Any]) -> None:
+    from fedsim.privacy.claims import rounded_up
+
     if as_json:
         whose = {"holds_for": _whose(plan)}
         print(json.dumps(more | dataclasses.asdict(plan) | stated.as_dict() | whose, indent=2))
         return
     if more:
-        print(f"{more['solved']} = {getattr(plan, more['solved']):.6g}")
+        print(f"{more['solved']} = {rounded_up(getattr(plan, more['solved']), 6)}")
     print("\n".join(_lines(plan, stated)))
 
 
@@ -166,7 +168,7 @@ def _amplified(stated: Guarantee) -> str:
 
 
 def _lines(plan: Plan, stated: Guarantee) -> list[str]:
-    from fedsim.privacy.claims import rounded_up
+    from fedsim.privacy.claims import rounded_down, rounded_up
 
     checks = []
     if stated.epsilon_rdp is not None:
@@ -184,8 +186,9 @@ def _lines(plan: Plan, stated: Guarantee) -> list[str]:
         ("holds for", _whose(plan)),
         ("accountant", "; ".join([stated.accountant, *checks])),
         ("unit", f"one {stated.unit}; {stated.adjacency}"),
-        ("mechanism", f"{stated.mechanism}, noise multiplier {stated.noise_multiplier:.6g}, "
-                      f"sensitivity {stated.sensitivity:.4g}"),
+        ("mechanism", f"{stated.mechanism}, noise multiplier "
+                      f"{rounded_down(stated.noise_multiplier, 6)}, "
+                      f"sensitivity {rounded_up(stated.sensitivity, 6)}"),
         ("sampler", ", ".join([stated.sampler, f"{plan.cohort} of {plan.users} users",
                                f"{plan.rounds} rounds", *filter(None, kept)])),
         ("amplified", _amplified(stated)),

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from typing import Any
 
 from fedsim.errors import FedsimError
+from fedsim.privacy.claims import rounded_up
 from fedsim.privacy.events import Event, merged, rho_of, without_thresholds
 from fedsim.privacy.renyi import compute, rdp_of, renyi
 
@@ -68,7 +69,7 @@ def compose(events: Iterable[Event], delta: float, grid: float = 1.0) -> Loss:
     return dataclasses.replace(
         loss,
         epsilon=epsilon,
-        accountant=f"{loss.accountant}; {chance:.3g} of delta for a threshold",
+        accountant=f"{loss.accountant}; {rounded_up(chance, 3)} of delta for a threshold",
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import Any
 
 NOTHING = "∞ (no guarantee)"
@@ -23,6 +23,7 @@ _SECRET = ("poisson", "truncated", "fixed", "groups")
 BATCHES = "poisson batches"  # which a client draws itself, and whose sizes it reports exactly
 _OF_SUMS = ("zero out one user", "replace one user;")  # of an update, its text is replaced
 NONE_OF_OWN = "none that means anything"
+_WHOLE_DIGITS = 15  # of the largest number that is written out
 _NOISE = {
     "seeded": "a simulation, since who knows config and text can subtract it",
     "fresh": "from a fresh key",
@@ -259,13 +260,15 @@ def _rounded(value: float, digits: int, how: str) -> str:
     exact = Decimal(repr(float(value)))
     if not exact:
         return "0"
+    if exact.adjusted() >= _WHOLE_DIGITS:
+        return f"{Context(digits, how).plus(exact):.{digits - 1}e}"
     places = min(exact.adjusted() - digits + 1, 0)  # whole numbers keep all of their digits
     near = exact.quantize(Decimal(1).scaleb(places), rounding=how)
     return f"{near:,.0f}" if not places else f"{float(near):.{digits}g}"
 
 
 def in_words(users: int, people: int) -> str:
-    """823 users (748 people and 75 synthetic users); users alone where all are people."""
+    """824 users (749 people and 75 synthetic users); users alone where all are people."""
     if users == people:
         return _users(users)
     whom = "1 person" if people == 1 else f"{people:,} people"

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fedsim.privacy.claims import rounded_down, rounded_up
+
 Said = dict[str, str]
 People = Mapping[str, Any]
 
@@ -110,8 +112,8 @@ def vocabulary_in_words(vocabulary: Mapping[str, Any]) -> str:
     text = (
         f"noisy counts of {_people(vocabulary['people'])}, of {vocabulary['words']:,} different "
         f"words each, above {vocabulary['threshold']:.4g}: noise multiplier "
-        f"{vocabulary['noise_multiplier']:g}, and {vocabulary['chance']:.3g} of delta for words of "
-        "one person alone"
+        f"{rounded_down(vocabulary['noise_multiplier'], 6)}, and "
+        f"{rounded_up(vocabulary['chance'], 3)} of delta for words of one person alone"
     )
     if vocabulary["noise"] == "seeded":
         text += "; seeded, a SIMULATION"
@@ -153,7 +155,12 @@ def noise_in_words(noise: Mapping[str, Any]) -> str:
     text = f"{noise['kind']}: {made}"
     if noise.get("arithmetic"):
         text += f". {_sentence(noise['arithmetic'])}"
-    return text + (f". Name of the key: {noise['id']}" if noise.get("id") else "")
+    if not noise.get("id"):
+        return text
+    whose = "the key"
+    if noise.get("of_clients"):
+        whose = "the server's key, which names the run to clients and made none of this noise"
+    return f"{text}. Name of {whose}: {noise['id']}"
 
 
 def _verb(key: str) -> str:

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fedsim.privacy.claims import completed, rounded_up
+from fedsim.privacy.claims import completed, rounded_down, rounded_up
 from fedsim.privacy.coverage import (
     baselines,
     composes_with,
@@ -138,17 +138,18 @@ def _without(said: Mapping[str, Any]) -> str:
 
 def _mechanism(said: Mapping[str, Any]) -> str:
     options, guarantee = said["options"], said["guarantee"]
-    parts = [f"{said['mechanism']}, noise multiplier {guarantee['noise_multiplier']:.6g}"]
+    noise = rounded_down(guarantee["noise_multiplier"], 6)
+    parts = [f"{said['mechanism']}, noise multiplier {noise}"]
     if said["mechanism"] in ("tree", "sqrt", "banded", "blt"):
-        parts.append(f"of a row, sensitivity of the strategy matrix {guarantee['sensitivity']:.6g}")
+        sensitivity = rounded_up(guarantee["sensitivity"], 6)
+        parts.append(f"of a row, sensitivity of the strategy matrix {sensitivity}")
     if "initial_clip_norm" in options:
         parts.append(f"clip norm adaptive from {options['initial_clip_norm']:g}, count included")
     else:
         parts.append(f"clip norm {options['clip_norm']:g}")
     if said["mechanism"] == "dp-sgd":
-        parts.append(
-            f"{options['steps']} steps a round, Poisson batches at rate {options['sample_rate']:g}"
-        )
+        rate = rounded_up(options["sample_rate"], 6)
+        parts.append(f"{options['steps']} steps a round, Poisson batches at rate {rate}")
     elif said["mechanism"] != "local":
         parts.append("uniform weights, fixed denominator")
     if options.get("secagg_bits"):
