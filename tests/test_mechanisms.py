@@ -597,3 +597,28 @@ def test_what_cannot_be_accounted_is_refused_before_anything_is_written(
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "said"),
+    [
+        ("adaptive", ["privacy.noise_multiplier=3.9999999999999996"], "privacy.noise_multiplier"),
+        ("adaptive", ["privacy.noise_multiplier=0.49999999999999", "privacy.bit_noise=0.25"],
+         "privacy.noise_multiplier"),
+        ("adaptive", ["privacy.noise_multiplier=1", "privacy.bit_noise=1e9"], "privacy.bit_noise"),
+        ("dp-fedavg", ["privacy.noise_multiplier=1e6", "privacy.secagg_bits=32",
+                       "privacy.secagg_modulus_bits=62"], "privacy.noise_multiplier"),
+    ],
+)  # fmt: skip
+def test_noise_that_cannot_be_drawn_is_refused_before_a_run(
+    name: str, keys: list[str], said: str, tiny: str
+) -> None:
+    with pytest.raises(FedsimError, match=rf"^{said} = .*(2\^48|268,435,456)"):
+        configured(tiny, name, *keys)
+
+
+@pytest.mark.parametrize("noise", ["1e-30", "1000000"])
+@pytest.mark.parametrize("name", ["dp-fedavg", "adaptive", "local"])
+def test_noise_at_the_ends_of_what_is_allowed_is_drawn(name: str, noise: str, tiny: str) -> None:
+    more = ["privacy.bit_noise=1e8"] if name == "adaptive" else []
+    play(configured(tiny, name, f"privacy.noise_multiplier={noise}", "server.rounds=1", *more))

@@ -10,11 +10,12 @@ from pydantic import Field
 
 from fedsim.errors import FedsimError
 from fedsim.privacy.base import MECHANISMS, State
-from fedsim.privacy.integer_noise import rounded_gaussian
+from fedsim.privacy.integer_noise import LARGEST_DEVIATION, rounded_gaussian
 from fedsim.privacy.mechanisms.user_level import UserLevel, UserLevelOptions
 from fedsim.updates import Aggregate
 
 SMALLEST, LARGEST = 1e-4, 1e6  # clip norms
+_FARTHEST = 100.0  # in ln, that a clip norm moves at once: from one end to beyond the other
 BIT_STEPS = 2**20  # of the grid that the noised count lies on, to one user
 
 
@@ -44,12 +45,19 @@ class Adaptive(UserLevel):
     def __init__(self, options: Any, setting: Any) -> None:
         super().__init__(options, setting)
         self.bit_deviation = options.bit_noise or self.reported_cohort / 20
+        counted = self.bit_deviation * setting.cohort / self.reported_cohort * BIT_STEPS
+        if options.noise_multiplier and counted > LARGEST_DEVIATION:
+            raise FedsimError(
+                f"privacy.bit_noise = {self.bit_deviation:g} is more noise than can be drawn for a "
+                f"count: at most {LARGEST_DEVIATION // BIT_STEPS:,}; lower it, or leave it out."
+            )
         if options.noise_multiplier >= 2 * self.bit_deviation:
             raise FedsimError(
                 f"privacy.noise_multiplier = {options.noise_multiplier:g} leaves nothing for the "
                 f"updates: it must be below twice the noise on the count, which is "
                 f"{self.bit_deviation:g}; raise privacy.bit_noise or the cohort."
             )
+        self.require_drawable()
 
     def initial_state(self, size: int) -> State:
         """The clip norm."""
@@ -62,7 +70,8 @@ class Adaptive(UserLevel):
     def noise_on_update(self) -> float:
         """(z^-2 - (2 sigma_b)^-2)^-1/2."""
         z = self.options.noise_multiplier
-        return (z**-2 - (2 * self.bit_deviation) ** -2) ** -0.5 if z else 0.0
+        left = z**-2 - (2 * self.bit_deviation) ** -2 if z else math.inf
+        return left**-0.5 if left > 0 else math.inf
 
     def after(self, aggregate: Aggregate, round: int, state: State) -> State:
         """The next clip norm, from the noised share of users within this one."""
@@ -74,5 +83,6 @@ class Adaptive(UserLevel):
             drawn = rounded_gaussian(self.stream("count", round), 1, math.ceil(deviation))
             within += int(drawn[0])
         share = within / BIT_STEPS / cohort + 0.5
-        moved = clip_norm * math.exp(-options.clip_lr * (share - options.quantile))
+        move = -options.clip_lr * (share - options.quantile)
+        moved = clip_norm * math.exp(min(max(move, -_FARTHEST), _FARTHEST))
         return {"clip_norm": np.array(min(max(moved, SMALLEST), LARGEST), np.float64)}

@@ -37,6 +37,7 @@ class FixedClipping(UserLevel):
         self._secure = SecureSum.of(options)
         if self._secure:
             self._secure.require_room_for(setting.largest_cohort, setting.size())
+        self.require_drawable()
 
     @classmethod
     def contribution(
@@ -53,6 +54,10 @@ class FixedClipping(UserLevel):
         if self._secure:
             self._secure.check(aggregate)
         return super().total(aggregate)
+
+    def steps_of_clip_norm(self) -> float:
+        """Those of secure aggregation, where there is one."""
+        return 2.0 ** (self._secure.bits - 1) if self._secure else super().steps_of_clip_norm()
 
     def grid(self, clip_norm: float) -> float:
         """That of secure aggregation, where there is one."""

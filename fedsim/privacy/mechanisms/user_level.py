@@ -17,8 +17,8 @@ from fedsim.errors import FedsimError
 from fedsim.privacy.accounting import Guarantee, guarantee
 from fedsim.privacy.base import Mechanism, Release, State
 from fedsim.privacy.calibration import noise_for
-from fedsim.privacy.contributions import Clipped, Draw, grid_of
-from fedsim.privacy.integer_noise import rounded_gaussian
+from fedsim.privacy.contributions import STEPS, Clipped, Draw, grid_of
+from fedsim.privacy.integer_noise import LARGEST_DEVIATION, rounded_gaussian
 from fedsim.privacy.noise_options import NoiseOptions
 from fedsim.privacy.plan import Plan, checked
 from fedsim.updates import Aggregate, Contribution
@@ -99,6 +99,23 @@ class UserLevel(Mechanism):
     def grid(self, clip_norm: float) -> float:
         """The step of the grid that the sum lies on, and the noise too."""
         return grid_of(clip_norm)
+
+    def steps_of_clip_norm(self) -> float:
+        """The steps of the grid up to the clip norm, at most."""
+        return STEPS
+
+    def require_drawable(self) -> None:
+        """Raises FedsimError where the noise of a sum is more than can be drawn."""
+        if not self.options.noise_multiplier:
+            return
+        share = self.setting.cohort / self.reported_cohort
+        steps = self.noise_on_update() * share * self.steps_of_clip_norm()
+        if steps > LARGEST_DEVIATION:
+            raise FedsimError(
+                f"privacy.noise_multiplier = {self.options.noise_multiplier} makes a deviation of "
+                f"{steps:.3g} steps of the grid that sums lie on, and more than 2^48 cannot be "
+                "drawn; lower it."
+            )
 
     def noise(
         self, round: int, size: int, deviation: float, state: State
