@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 import time
+from functools import partial
 from pathlib import Path
 
 from fedsim.errors import FedsimError
@@ -21,12 +22,13 @@ _TEMPORARY = re.compile(r"\..*\.(?:(?P<host>[A-Za-z0-9-]*)-)?(?P<pid>\d+)(?:_\w+
 _cleared: set[str] = set()  # folders in which this process has looked for those of dead ones
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write to a temporary file, fsync, rename over `path`."""
+def write_atomically(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Write to a temporary file, fsync, rename over `path`. mode: of a new file, less the umask;
+    0o600 for what only this user may ever read."""
     temporary = path.with_name("".join(affixes(path.name)))
     clear_temporaries(path.parent, once=True)
     try:
-        with temporary.open("wb") as file:
+        with open(temporary, "wb", opener=partial(os.open, mode=mode)) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

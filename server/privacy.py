@@ -273,13 +273,17 @@ def _noise_said(config: Config, run: Run | None) -> dict[str, Any]:
         if config.privacy.name == "dp-sgd":
             generator = "Philox4x64-10, no cryptographic generator"
     elif mechanism.clients_draw:
-        key = "each client machine's own, from its operating system; never sent"
+        key = (
+            "each client machine's own, from its operating system; never sent, and there until it "
+            "is removed (`cache keys --prune`, or clients.key in a node's folder): who gets it "
+            "later can make the noise again"
+        )
     else:
         key = "from the server's operating system; kept there until the run ends, then deleted"
     said = run.provenance.get("noise") if run else None
     id = said.get("id") if isinstance(said, dict) else None
     return {"kind": kind, "generator": generator, "key": key, "id": id,
-            "arithmetic": mechanism.arithmetic}  # fmt: skip
+            "arithmetic": mechanism.arithmetic, "of_clients": mechanism.clients_draw}  # fmt: skip
 
 
 def _vocabulary(config: Config, federation: Federation, mechanism: Mechanism) -> dict[str, Any]:

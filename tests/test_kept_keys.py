@@ -14,7 +14,7 @@ from fedsim.cli.main import app
 from fedsim.config import load
 from fedsim.errors import FedsimError
 from fedsim.privacy import noise_keys
-from fedsim.privacy.kept_keys import ELSEWHERE, UNKNOWN, forget, kept_keys, prune
+from fedsim.privacy.kept_keys import ELSEWHERE, OF_CLIENTS, UNKNOWN, forget, kept_keys, prune
 from fedsim.runs import Run
 from fedsim.simulation import resume, simulate
 
@@ -109,3 +109,25 @@ def test_an_id_that_is_none_is_refused(paused: Run, name: str, why: str) -> None
     with pytest.raises(FedsimError, match=why):
         forget([name])
     assert len(kept_keys()) == 1
+
+
+@pytest.mark.parametrize("name", ["local", "dp-sgd"])
+def test_the_secret_of_clients_stays_until_no_unfinished_run_is_there(
+    name: str, tiny: str, tmp_path: Path, keys: Path
+) -> None:
+    settings = [f"privacy={name}", *KEYS[1:], "privacy.delta=1e-3"]
+    run = simulate(load(tiny, settings), tmp_path / "run", quiet=True, until=1)
+    assert [key.id for key in kept_keys()] == [run.provenance["noise"]["id"], OF_CLIENTS]
+    assert listed("--prune")["removed"] == []
+    with pytest.raises(FedsimError, match="finish or forget those runs first"):
+        forget([OF_CLIENTS])
+    resume(run.path, quiet=True)
+    secret = (keys / noise_keys.CLIENTS).read_bytes()
+    assert [key["id"] for key in listed()["keys"]] == [OF_CLIENTS], "a run does not remove it"
+    assert [key["id"] for key in listed("--prune")["removed"]] == [OF_CLIENTS]
+    assert not list(keys.iterdir())
+    words = (run.path / "privacy.txt").read_text()
+    told = " ".join(words.split())
+    assert "until it is removed (`cache keys --prune`" in told
+    assert "Name of the server's key, which names the run to clients and made none" in told
+    assert secret.hex() not in words

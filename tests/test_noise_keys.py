@@ -109,6 +109,9 @@ def test_a_kept_key_is_for_its_user_alone_and_is_found_by_its_id(keys: Path) -> 
     noise_keys.keep(key, Path("run"))
     (file,) = keys.glob("*.key")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    noise_keys.released_once(key, 1, "digest")
+    assert len(list(keys.iterdir())) == 3
+    assert {stat.S_IMODE(path.stat().st_mode) for path in keys.iterdir()} == {0o600}
     assert stat.S_IMODE(keys.stat().st_mode) == 0o700
     assert noise_keys.kept(key.id, Path("run")) == key
     for shown in (repr(key), str(key), key.id, file.name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import optuna
 import pytest
 from federations import Here
 
-from fedsim.config import Config
+from fedsim.config import Config, load
 from fedsim.errors import FedsimError
 from fedsim.runs import Run
 from fedsim.search_space import Range
@@ -233,3 +234,15 @@ def test_optuna_is_told_of_a_failed_trial_that_was_trained_again(
         ("FAIL", 2.0, {}),
         ("COMPLETE", 2.0, {"again": 1}),
     ]
+
+
+def test_a_secret_is_never_readable_for_others(
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for the moment either in which it is written."""
+    monkeypatch.setattr(Path, "chmod", lambda *_: pytest.fail("it was readable before"))
+    config = load(tiny, ["privacy=dp-fedavg", "privacy.noise_multiplier=2", "privacy.noise=fresh"])
+    secret = tuning._secret(config, tmp_path / "search")
+    path = tmp_path / "search" / "selection.key"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert secret == path.read_text() == tuning._secret(config, tmp_path / "search")

@@ -101,14 +101,20 @@ def keys(
         list[str] | None, typer.Option(help="remove the key of this id, whose run is not there")
     ] = None,
     prune: Annotated[
-        bool, typer.Option("--prune", help="remove the keys of runs that are finished")
+        bool,
+        typer.Option(
+            "--prune",
+            help="remove the keys of runs that are finished, and that of "
+            "clients where no other is left",
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
     """The keys of noise of private runs that did not finish: a run that goes on needs its own.
 
     A finished run deletes its key itself. Of a run that was given up, remove the folder, then the
-    key by its id; the key of a run that is there and not finished is never removed.
+    key by its id; the key of a run that is there and not finished is never removed. "clients" is
+    the secret that clients of local and dp-sgd draw from, of all runs on this machine.
     """
     from fedsim.privacy import kept_keys, noise_keys
     from fedsim.report.formats import count

@@ -19,13 +19,17 @@ from fedsim.runs import Run
 FINISHED = "finished"
 ELSEWHERE = "not there: removed or moved"
 UNKNOWN = "not recorded: of an earlier version"
+# Of the one secret that the clients of all `local` and `dp-sgd` runs here draw from.
+OF_CLIENTS = Path(noise_keys.CLIENTS).stem
+NEEDED = "of all clients here: kept for the runs above"
+UNUSED = "of all clients here: no unfinished run is listed"
 
 
 @dataclass(frozen=True)
 class KeptKey:
     """A key by its public name. run: the folder that it was begun or resumed in last, None of
-    earlier versions; state: that of the run, or why there is none; used: seconds since the
-    epoch."""
+    earlier versions and of `OF_CLIENTS`; state: that of the run, or why there is none; used:
+    seconds since the epoch."""
 
     id: str
     run: Path | None
@@ -35,19 +39,29 @@ class KeptKey:
     @property
     def spare(self) -> bool:
         """Whether nothing can ask for it any more."""
-        return self.state == FINISHED
+        return self.state in (FINISHED, UNUSED)
 
     @property
     def may_be_needed(self) -> bool:
         """Whether a run that is there can be resumed with it."""
-        return self.state not in (FINISHED, ELSEWHERE, UNKNOWN)
+        return self.state not in (FINISHED, ELSEWHERE, UNKNOWN, UNUSED)
 
 
 def kept_keys() -> list[KeptKey]:
-    """All keys of runs on this machine, the one that was used last first."""
+    """All keys of runs on this machine, the one that was used last first, and that of clients."""
     files = [f for f in noise_keys.folder().glob("*.key") if f.name != noise_keys.CLIENTS]
     found = [_known(file) for file in files if not file.name.startswith(".")]
-    return sorted(found, key=lambda key: (-key.used, key.id))
+    runs = sorted(found, key=lambda key: (-key.used, key.id))
+    return [*runs, *_of_clients(runs)]
+
+
+def _of_clients(runs: Sequence[KeptKey]) -> list[KeptKey]:
+    """The secret of clients, where there is one: any run that may go on may need it."""
+    file = noise_keys.folder() / noise_keys.CLIENTS
+    if not file.is_file():
+        return []
+    state = UNUSED if all(key.spare for key in runs) else NEEDED
+    return [KeptKey(OF_CLIENTS, None, state, file.stat().st_mtime)]
 
 
 def forget(names: Sequence[str]) -> list[KeptKey]:
@@ -58,11 +72,16 @@ def forget(names: Sequence[str]) -> list[KeptKey]:
     """
     keys, chosen = kept_keys(), []
     for name in names:
-        fitting = [key for key in keys if name and key.id.startswith(name)]
+        fitting = [key for key in keys if name and _is_named(key, name)]
         if len(fitting) != 1:
             why = "is no key" if not fitting else f"may be {len(fitting)} keys"
             raise FedsimError(f"'{name}' {why}; `{command('cache', 'keys')}` lists them.")
         (key,) = fitting
+        if key.state == NEEDED:
+            raise FedsimError(
+                "The key of clients is kept as long as a key of a run is listed: finish or forget "
+                "those runs first."
+            )
         if key.may_be_needed:
             raise FedsimError(
                 f"{key.run} is {key.state} and can be resumed with the key {key.id[:12]}: resume "
@@ -74,8 +93,13 @@ def forget(names: Sequence[str]) -> list[KeptKey]:
     return chosen
 
 
+def _is_named(key: KeptKey, name: str) -> bool:
+    return key.id == name if key.id == OF_CLIENTS else key.id.startswith(name)
+
+
 def prune() -> list[KeptKey]:
-    """Delete the keys of runs that are finished; returns them."""
+    """Delete the keys of runs that are finished, and that of clients where no other is left;
+    returns them."""
     spare = [key for key in kept_keys() if key.spare]
     for key in spare:
         noise_keys.forget(key.id)

@@ -4,7 +4,8 @@ A *seeded* key follows from the config and the text: the same run gives the same
 knows both can subtract the noise, so that nobody is protected. It is for simulation. A *fresh* key
 comes from the operating system and stays in a folder of this user's own on the server, never in a
 run folder, a message or a bundle: a resumed run goes on with the same noise, and at the end of the
-run the key is deleted.
+run the key is deleted. What clients draw comes from one secret of their machine, which serves all
+runs there and stays until it is removed (`fedsim.privacy.kept_keys`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -81,7 +83,7 @@ def kept(id: str, run: Path) -> NoiseKey:
 def _note(id: str, run: Path) -> None:
     """Beside the key, where its run lies: only to list keys by."""
     with suppress(OSError):
-        write_atomically(_file(id).with_suffix(RUN), os.fsencode(run.resolve()))
+        write_atomically(_file(id).with_suffix(RUN), os.fsencode(run.resolve()), 0o600)
 
 
 def released_once(key: NoiseKey, round: int, digest: str) -> None:
@@ -99,7 +101,7 @@ def released_once(key: NoiseKey, round: int, digest: str) -> None:
             dict(line.split() for line in path.read_text().splitlines()) if path.exists() else {}
         )
         if str(round) not in known:
-            with path.open("a") as file:
+            with open(path, "a", opener=partial(os.open, mode=0o600)) as file:
                 file.write(f"{round} {digest}\n")
                 file.flush()
                 os.fsync(file.fileno())

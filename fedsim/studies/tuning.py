@@ -234,8 +234,7 @@ def _secret(config: Config, folder: Path) -> str:
     path = folder / "selection.key"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, secrets.token_hex(16).encode())
-        path.chmod(0o600)
+        write_atomically(path, secrets.token_hex(16).encode(), 0o600)
     return path.read_text()
 
 
