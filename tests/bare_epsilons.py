@@ -37,7 +37,8 @@ _CLAIMED = [
     re.compile(pattern, re.I)
     for pattern in (
         rf"({NUMBER})(?: \(no guarantee\))? at (?:the same )?delta",
-        rf"({NUMBER})(?: \(no guarantee\))? for (?:the )?[\d,]+ (?:simulated )?users?",
+        rf"({NUMBER})(?: \(no guarantee\))? for (?:the )?(?:sequences of the )?[\d,]+ "
+        r"(?:simulated )?users?",
         rf"(?:users?|them)\)?(?:: | epsilon is )({NUMBER})",
         rf"({NUMBER}) (?:in the median|at the upper quartile)",
         rf"at least ({NUMBER}) \(one-sided 95 %\)",

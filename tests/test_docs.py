@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import os
@@ -197,8 +198,9 @@ def shown(cells: list[Any]) -> str:
     """All text of the outputs."""
     outputs = [output for cell in cells for output in cell.outputs]
     texts = [output.get("text", "") for output in outputs]
-    texts += [text for o in outputs for kind, text in o.get("data", {}).items() if "text" in kind]
-    return "\n".join(texts)
+    for output in outputs:  # a notebook that is stored has its keys in order, one that ran has not
+        texts += [text for kind, text in sorted(output.get("data", {}).items()) if "text" in kind]
+    return html.unescape("\n".join(texts))
 
 
 def test_the_notebook_is_stored_as_it_ran_and_tells_of_no_machine() -> None:
