@@ -8,7 +8,6 @@ import re
 import shutil
 import socket
 import time
-from functools import partial
 from pathlib import Path
 
 from fedsim.errors import FedsimError
@@ -28,7 +27,8 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o666) -> None:
     temporary = path.with_name("".join(affixes(path.name)))
     clear_temporaries(path.parent, once=True)
     try:
-        with open(temporary, "wb", opener=partial(os.open, mode=mode)) as file:
+        temporary.touch(mode=mode)
+        with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
