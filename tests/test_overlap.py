@@ -219,7 +219,6 @@ def test_real_corpora_of_other_people_pass(
     assert (found.names, found.overlapping) == (0, 0)
     assert found.comparable > 150
     assert found.closest <= SEVERAL
-    assert found.closest < SHARE / 2 * found.of_closest, "what people type to one another"
 
 
 @pytest.mark.slow
