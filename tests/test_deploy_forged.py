@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rogue_node
+from deployments import running
 from flwr.app import Array, ArrayRecord, Message, RecordDict
 from rogue_node import RogueNode
 
@@ -92,12 +93,8 @@ class Forger:
 def superlink(config: Config, tmp_path: Path) -> Iterator[Deployment]:
     """A SuperLink that runs, and the shards of two nodes that do not."""
     set_identity()
-    deployment = Deployment.create(tmp_path / "deployment", config, 2, False, True, 0)
-    try:
-        deployment.up()
+    with running(tmp_path / "deployment", config, tls=False, remote=True) as deployment:
         yield deployment
-    finally:
-        deployment.down()
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from deployments import running
 from test_deploy_nodes import kill
 
 from fedsim.config import Config, load
@@ -89,12 +90,8 @@ def real(
         return [*QUICK, *real_command(folder, superlink, port)[1:]]
 
     monkeypatch.setattr(module, "node_command", quick)
-    deployment = Deployment.create(tmp_path / "deployment", config, 2, True, False, 0)
-    try:
-        deployment.up()
+    with running(tmp_path / "deployment", config) as deployment:
         yield deployment
-    finally:
-        deployment.down()
 
 
 def test_a_node_killed_in_a_round_and_started_again_loses_nothing(

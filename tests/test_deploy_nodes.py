@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from deployments import running
 
 from fedsim.config import Config
 from fedsim.deploy import deployment as module
@@ -92,12 +93,8 @@ def test_a_node_that_only_tries_is_named_after_a_while(
 @pytest.fixture
 def real(config: Config, tmp_path: Path) -> Iterator[Deployment]:
     """Two nodes with keys that run."""
-    deployment = Deployment.create(tmp_path / "deployment", config, 2, True, False, 0)
-    try:
-        deployment.up()
+    with running(tmp_path / "deployment", config) as deployment:
         yield deployment
-    finally:
-        deployment.down()
 
 
 def kill(deployment: Deployment, name: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from deployments import running
 
 from fedsim.config import Config, load
 from fedsim.data.store import open_folder
@@ -38,12 +39,8 @@ def scene(
     monkeypatch.setenv("FEDSIM_TEST_RECORD", str(record))
     monkeypatch.setenv("FEDSIM_KEYS", str(tmp_path / "keys"))
     monkeypatch.setenv("PYTHONPATH", str(TESTS))
-    deployment = Deployment.create(tmp_path / "deployment", config, 2, False, False, 0)
-    try:
-        deployment.up()
+    with running(tmp_path / "deployment", config, tls=False) as deployment:
         yield deployment, record
-    finally:
-        deployment.down()
 
 
 def trained(deployment: Deployment, tiny: str, out: Path, until: int, *keys: str) -> Config:
